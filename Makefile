@@ -1,0 +1,37 @@
+# Everything a developer or CI runs. `make run` and `make test` need Python 3.11+, git and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check bench clean
+
+run: $(VENV)/.run ## the whole story in a minute, on this repository's own fleet
+	@$(BIN)/tsched demo
+
+test: check ## all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore=tests/bench
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check tsched tests
+	$(BIN)/ruff format --check tsched tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/tsched validate .
+
+bench: $(VENV)/.dev ## ratios measured within one run; not part of make test
+	$(BIN)/python -m pytest -s tests/bench
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("tsched needs Python 3.11 or newer; set PYTHON=python3.12, say")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

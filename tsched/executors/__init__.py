@@ -1,0 +1,1 @@
+"""Where runs execute: one protocol; `local` starts processes on this machine."""

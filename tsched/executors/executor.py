@@ -1,0 +1,94 @@
+"""The protocol every executor is driven through."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from tsched.model.fleet import Recipe, Runtime, Workspace
+from tsched.model.run import ExitReason, Lease, Run, RunExit
+from tsched.model.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """All that a run needs, pinned: nothing of it is looked up again later. Times are seconds."""
+
+    run: Run
+    task: Task
+    lease: Lease
+    recipe: Recipe
+    runtime: Runtime
+    max_runtime: float
+    stop_grace: float
+    heartbeat: float
+    workspace: Workspace | None = None
+
+
+class Liveness(StrEnum):
+    ALIVE = "alive"
+    ENDED = "ended"  # its exit is on record
+    LOST = "lost"  # no process, no record: recover it
+
+
+class Executor(Protocol):
+    """Starts runs, knows whether they live, stops them. The executor alone decides liveness."""
+
+    name: str
+
+    def prepare(self, launch: Launch) -> None:
+        """Durably write all that the run needs, before the claim. Nothing runs yet.
+
+        Raises ConfigurationError where it could never start (no such program, a required variable missing): the
+        run's folder is then gone again.
+        """
+        ...
+
+    def start(self, run_id: str) -> None:
+        """Start a prepared run. Raises TransientError where the machine refuses; the run is then LOST, not alive."""
+        ...
+
+    def poll(self) -> Mapping[str, Liveness]:
+        """Every run that this executor still has a record of, by run id. One pass, whatever their number."""
+        ...
+
+    def run(self, run_id: str) -> Run | None:
+        """What was recorded of the run at `prepare`; None where the record is unreadable or gone."""
+        ...
+
+    def exit(self, run_id: str) -> RunExit | None:
+        """How an ended run ended."""
+        ...
+
+    def recover(self, run_id: str) -> RunExit | None:
+        """Fence a lost run: make sure it can't start, kill what is left of it, record its end.
+
+        None where something of it is still alive: ask again next cycle.
+        """
+        ...
+
+    def stop(self, run_ids: Collection[str], *, reason: ExitReason, at: float) -> None:
+        """Ask that these runs be stopped at a time (seconds since the epoch; the past means now). Durable.
+
+        It holds also while the runner is down. A run that has such a request already keeps the earlier time.
+        """
+        ...
+
+    def recall(self, run_id: str) -> bool:
+        """Take a stop request back. False where the run has begun to stop."""
+        ...
+
+    def stopping(self, run_id: str) -> bool:
+        """Whether the run has begun to stop (after its request's time, before its end)."""
+        ...
+
+    def discard(self, run_id: str, *, succeeded: bool) -> Sequence[str]:
+        """Save unsaved work, remove the run's record and, unless it is kept, its workspace. Its log stays.
+
+        Returns a line for the task's comment for each thing kept or saved.
+        """
+        ...
+
+    def tail(self, run_id: str, *, lines: int = 20) -> str:
+        """The last lines of the run's log, as text ("" where there is none)."""
+        ...

@@ -1,0 +1,25 @@
+"""A finding about something a person wrote, with its place and its mend."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Diagnostic:
+    """Line and column count from 1 (columns in characters); a fault of a whole file stands at 1:1."""
+
+    path: str
+    line: int
+    column: int
+    code: str  # TS1xx YAML, TS2xx schema, TS3xx cross-file, TS4xx recipe, TS5xx host
+    message: str  # what is wrong, one sentence
+    mend: str  # how to mend it, one sentence
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}: {self.code} {self.message} {self.mend}"

@@ -1,0 +1,34 @@
+"""The files of one revision, as git keeps them: names and blob ids first, content only when asked for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FileKind(StrEnum):
+    FILE = "file"
+    SYMLINK = "symlink"
+    SUBMODULE = "submodule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepoFile:
+    """One entry of the tree. `size` is in bytes; `blob` is git's object id (40 hex digits)."""
+
+    path: str
+    blob: str
+    kind: FileKind = FileKind.FILE
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepoFiles:
+    """`pools/` and `recipes/` of one revision. `read` gives a file's bytes; entries are keyed by path.
+
+    `content_key` identifies everything that decides the verdict: the tree ids of pools, recipes and schemas.
+    """
+
+    revision: str
+    entries: Mapping[str, RepoFile]
+    read: Callable[[RepoFile], bytes]
+    content_key: str = ""

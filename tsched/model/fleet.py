@@ -1,0 +1,195 @@
+"""The fleet: the validated, typed content of one revision. Durations are seconds; every default is resolved."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+LOCAL_PARKED = "parked"  # reserved agent name: who a parked task is assigned to on servers without that status
+
+
+class OnDeadline(StrEnum):
+    """What becomes of a removed agent's runs when its drain deadline passes."""
+
+    REQUEUE = "requeue"  # stop them; their tasks go back, the attempt is not charged
+    FAIL = "fail"  # stop them; their tasks are parked for a person
+    WAIT = "wait"  # let them end by themselves, however long
+
+
+class Keep(StrEnum):
+    """When a run's workspace outlives the run."""
+
+    NEVER = "never"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+
+
+class Evidence(StrEnum):
+    """What counts as proof that a run which exited 0 did its task."""
+
+    EXIT = "exit"  # the exit status alone
+    TOKENS = "tokens"  # tokens were spent
+    TASK = "task"  # the agent itself completed, moved or reassigned the task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainPolicy:
+    """How long a removed agent's runs may go on (seconds from the cordon), and what happens then."""
+
+    deadline: float = 3600.0
+    on_deadline: OnDeadline = OnDeadline.REQUEUE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspend:
+    """A pool that takes no new task; runs are left alone. `until` is seconds since the epoch, None: no end."""
+
+    until: float | None = None
+    reason: str = ""
+
+    def holds(self, now: float) -> bool:
+        """Whether the pool is still suspended at `now` (seconds since the epoch): `until` ends it by itself."""
+        return self.until is None or now < self.until
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """Each run of the pool gets a fresh git worktree of `repo` at `ref`."""
+
+    repo: str
+    ref: str = "HEAD"
+    keep: Keep = Keep.ON_FAILURE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """How a recipe becomes a command: argv with placeholders, the variables that must be there, the proof.
+
+    `parameters` is the flag before each `key=value` of the recipe's parameters ("": they are rendered into {prompt}).
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    parameters: str = ""
+    env: tuple[str, ...] = ()
+    evidence: Evidence = Evidence.TASK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Attempts count the first run; the n-th retry waits backoff × 2^(n-1) seconds, at most max_backoff."""
+
+    attempts: int = 3
+    backoff: float = 30.0
+    max_backoff: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """How many agents one revision may remove before a person has to agree: a percentage or a count."""
+
+    percent: int | None = 50
+    agents: int | None = None
+
+    def holds(self, *, removed: int, applied: int) -> bool:
+        """Whether removing `removed` of `applied` agents is more than allowed. Exactly the limit passes."""
+        if self.agents is not None:
+            return removed > self.agents
+        return self.percent is not None and removed * 100 > self.percent * applied
+
+    def __str__(self) -> str:
+        return str(self.agents) if self.agents is not None else f"{self.percent}%"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Fleet-wide settings (`pools/limits.yaml`). `runtimes` holds the fleet's own, by name, not the built-in ones."""
+
+    max_running: int | None = None
+    spawn_per_cycle: int | None = None
+    loop_interval: float = 60.0
+    heartbeat: float = 15.0
+    max_runtime: float = 3600.0
+    stop_grace: float = 30.0
+    retry: Retry = Retry()
+    guard: Guard = Guard()
+    runtimes: Mapping[str, Runtime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A recipe's parameter, as goose declares it."""
+
+    key: str
+    requirement: str = "required"  # required | optional | user_prompt
+    input_type: str = "string"
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeFile:
+    """One file that a recipe consists of: path in the repo, git blob id, text as committed."""
+
+    path: str
+    blob: str
+    text: str = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What an agent runs. `files` has the recipe's own file first, then each sub-recipe it reaches."""
+
+    path: str  # in the repo, such as recipes/vaela.yaml
+    title: str
+    prompt: str
+    instructions: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    env_keys: tuple[str, ...] = ()
+    files: tuple[RecipeFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """A named worker: `limit` slots, a recipe (a key of Fleet.recipes) and a runtime. All defaults resolved."""
+
+    name: str
+    limit: int = 1
+    recipe: str
+    runtime: str = "goose"
+    max_runtime: float = 3600.0
+    priority_floor: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Agents that serve one queue."""
+
+    name: str
+    queue: str
+    max_running: int | None = None
+    suspend: Suspend | None = None
+    drain: DrainPolicy = DrainPolicy()
+    workspace: Workspace | None = None
+    agents: tuple[Agent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Pools (by name, sorted), fleet-wide limits and recipes (by repo path) of one revision.
+
+    Equality is of content: the revision itself is not compared.
+    """
+
+    revision: str = field(compare=False)
+    pools: tuple[Pool, ...] = ()
+    limits: Limits = Limits()
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+
+    def agents(self) -> Iterator[tuple[Pool, Agent]]:
+        """Each agent with its pool, in pool order then file order."""
+        for pool in self.pools:
+            for agent in pool.agents:
+                yield pool, agent
+
+    def find(self, agent: str) -> tuple[Pool, Agent] | None:
+        """The agent of that name with its pool, or None."""
+        return next((pair for pair in self.agents() if pair[1].name == agent), None)

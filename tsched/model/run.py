@@ -1,0 +1,112 @@
+"""Runs, their leases and their ends."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class LeaseState(StrEnum):
+    CLAIMING = "claiming"  # written by the runner, before the claim on the task server
+    RUNNING = "running"  # written by the shim, once the agent has been started
+
+
+class Outcome(StrEnum):
+    COMPLETE = "complete"
+    FAILED = "failed"
+    UNPROVEN = "unproven"  # exited 0 without evidence that the task was done
+    INTERRUPTED = "interrupted"  # stopped for a reason of ours: drain, operator, reboot
+    CANCELLED = "cancelled"  # the task was cancelled under the run
+
+
+class ExitReason(StrEnum):
+    """Why a run ended, as the shim (or, where the shim died, recovery) wrote it into exit.json."""
+
+    EXITED = "exited"  # the agent ended by itself: see exit_code
+    TIMEOUT = "timeout"  # max_runtime passed
+    DRAIN = "drain"  # its removed agent's deadline passed
+    STOPPED = "stopped"  # an operator's stop: TERM to the shim, or a stop request
+    LEASE_GONE = "lease-gone"  # the lease was removed by hand
+    CANCELLED = "cancelled"  # a stop request because the task was cancelled or taken away
+    NOT_STARTED = "not-started"  # recovery fenced it before the agent started
+    START_FAILED = "start-failed"  # the agent's program could not be started: see detail
+    SHIM_DIED = "shim-died"
+    REBOOT = "reboot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The durable record that a run owns a task; TinyScheduler's fields first. Times: RFC 3339, UTC.
+
+    `pid` is the shim's. Process identity is pid + start time (clock ticks since boot, field 22 of
+    /proc/PID/stat) + boot id.
+    """
+
+    task_id: str
+    agent: str
+    pid: int
+    recipe: str
+    started_at: str
+    heartbeat: str
+    host: str
+    state: LeaseState
+    run_id: str
+    attempt: int
+    revision: str
+    pool: str
+    queue: str
+    executor: str
+    process_start: int = 0
+    boot_id: str = ""
+    agent_pid: int = 0
+    agent_start: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunExit:
+    """`runs/<run_id>/exit.json`: how a run ended. Times are seconds since the epoch.
+
+    exit_code is 128 + N for an agent that ended by signal N, and None where no agent ran.
+    `started`: whether the run ever reached `running`.
+    """
+
+    run_id: str
+    reason: ExitReason
+    started: bool
+    exit_code: int | None = None
+    detail: str = ""
+    started_at: float = 0.0
+    ended_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One attempt at one task by one agent, pinned to one revision (`runs/<run_id>/run.json`, and history)."""
+
+    run_id: str
+    task_id: str
+    agent: str
+    pool: str
+    queue: str
+    attempt: int
+    revision: str
+    executor: str
+    recipe: str
+    runtime: str
+    evidence: str
+    created_at: float
+    workspace: str = ""  # absolute path, "" for none
+    workspace_repo: str = ""
+    keep: str = "never"
+    assigned_before: str | None = None  # who the task belonged to before the claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """A finished run as history keeps it: the run, its exit and the outcome that was decided once."""
+
+    run: Run
+    exit: RunExit
+    outcome: Outcome
+    reason: str
+    charged: bool
+    acknowledged: bool = False  # the task server has taken the result

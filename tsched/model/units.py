@@ -1,0 +1,46 @@
+"""Durations, percentages and times as people write them."""
+
+import re
+from datetime import UTC, datetime
+
+_DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as `90s`, `2h` or `250ms`.
+
+    Raises ValueError where the text is not `^[0-9]+(ms|s|m|h|d)$`.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration: write a whole number and ms, s, m, h or d, such as 90s")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact way to write a duration that `parse_duration` reads back (to the millisecond)."""
+    millis = round(seconds * 1000)
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
+        if millis and millis % size == 0:
+            return f"{millis // size}{unit}"
+    return f"{millis}ms" if millis else "0s"
+
+
+def iso(epoch: float) -> str:
+    """A UTC time stamp with milliseconds, `2026-01-20T10:15:02.123Z`, of seconds since the epoch."""
+    moment = datetime.fromtimestamp(round(epoch * 1000) / 1000, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def from_iso(text: str) -> float:
+    """Seconds since the epoch of an RFC 3339 time stamp. Raises ValueError where it is none or has no offset."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset: end it in Z, such as 2026-01-20T10:15:00Z")
+    return moment.timestamp()
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 agent`, `2 agents`: for words shown to a person (log lines of the operator's contract are always plural)."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

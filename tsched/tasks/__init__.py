@@ -1,0 +1,1 @@
+"""Task servers, seen from the runner: one protocol, several implementations."""
