@@ -1,5 +1,134 @@
-"""The command line (being built)."""
+"""The command line: global options, the table of commands, and the one place where errors become words and codes.
+
+Exit codes: 0 done, 1 findings or failed work, 2 usage or environment; 130 when interrupted. Commands end with another
+code by `raise typer.Exit(1)`. Modules of commands import what is heavy inside their functions: `--help` stays fast.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Final
+
+import typer
+
+from tsched import __version__
+from tsched.cli import config, events, fleet, task, validate
+from tsched.cli import run as running
+from tsched.cli.output import complain
+from tsched.model.errors import TschedError
+
+# In the order of `tsched --help`. The reference documentation is compared with these.
+COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
+    "run": running.run,
+    "status": fleet.status,
+    "plan": fleet.plan,
+    "diff": fleet.diff,
+    "sync": running.sync,
+    "accept": running.accept,
+    "validate": validate.validate,
+    "validate-config": validate.validate_config,
+    "events": events.events,
+    "config": config.config,
+}
+GROUPS: Final[Mapping[str, typer.Typer]] = {
+    "task": task.app,
+}
+
+
+def build(*, terminal: bool) -> typer.Typer:
+    """The whole command line. `terminal`: whether help is drawn for one, or as plain text."""
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich" if terminal else None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(options)
+    for name, command in COMMANDS.items():
+        app.command(name)(command)
+    for name, group in GROUPS.items():
+        app.add_typer(group, name=name)
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"tsched {__version__}")
+        raise typer.Exit
+
+
+def options(
+    ctx: typer.Context,
+    env_file: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Host settings (default: tinyscheduler.env in the base path).")
+    ] = None,
+    base_path: Annotated[
+        str | None, typer.Option(metavar="PATH", help="What relative paths stand on (default: the current folder).")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """GitOps for fleets of AI agents: a git repository says which agents exist, the runner makes it so."""
+    given = {"env_file": env_file, "base_path": base_path, "log_level": log_level}
+    ctx.obj = {name: value for name, value in given.items() if value is not None}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: this process's) and return its exit code. Never raises, never shows a traceback.
+
+    TSCHED_TRACEBACK=1 shows it all the same.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a narrow locale garbles a character, no more
+    try:
+        app = build(terminal=sys.stdout.isatty())
+        result = app(
+            list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False, prog_name="tsched"
+        )
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # typer itself answers a broken pipe by ending the process
+        # Quiet, since the reader has all it wanted. Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
+        return _failed(error)
+    return result if isinstance(result, int) else 0
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong in one line; the exit code for it."""
+    if os.environ.get("TSCHED_TRACEBACK") == "1":
+        traceback.print_exc()
+    usage: Callable[[], str] | None = getattr(error, "format_message", None)
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if usage is not None:  # typer's own: a wrong option, a missing argument
+        text = usage()
+        if "\n" in text or not text:  # no command at all: the text is the help
+            print(text, file=sys.stderr)
+        else:
+            complain(f"{text.rstrip('.')}. `tsched --help` lists what there is")
+        return 2
+    if isinstance(error, TschedError):
+        complain(str(error))
+        return 2
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        complain(f"{place}{error.strerror or error}")
+        return 2
+    complain(f"internal error: {type(error).__name__}: {error}. TSCHED_TRACEBACK=1 shows where; please report it")
+    return 1
 
 
 def run() -> None:
-    """Entry point."""
+    """The entry point of the `tsched` program."""
+    sys.exit(main())

@@ -82,11 +82,12 @@ class Executor(Protocol):
         """Whether the run has begun to stop (after its request's time, before its end)."""
         ...
 
-    def discard(self, run_id: str, *, succeeded: bool) -> Sequence[str]:
-        """Save unsaved work, remove the run's record and, unless it is kept, its workspace. Its log stays.
+    def salvage(self, run_id: str) -> Sequence[str]:
+        """Save the unsaved work of an ended run's workspace. Repeatable. Returns a line for people for each thing."""
+        ...
 
-        Returns a line for the task's comment for each thing kept or saved.
-        """
+    def discard(self, run_id: str, *, succeeded: bool) -> None:
+        """Remove the run's record and, unless it is kept, its workspace. Its log stays. Repeatable."""
         ...
 
     def tail(self, run_id: str, *, lines: int = 20) -> str:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tsched.model.task import Settlement
+
 
 class LeaseState(StrEnum):
     CLAIMING = "claiming"  # written by the runner, before the claim on the task server
@@ -102,11 +104,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """A finished run as history keeps it: the run, its exit and the outcome that was decided once."""
+    """A finished run as history keeps it: the run, its exit and what was decided, once, of it and its task."""
 
     run: Run
     exit: RunExit
     outcome: Outcome
     reason: str
-    charged: bool
+    settlement: Settlement
     acknowledged: bool = False  # the task server has taken the result

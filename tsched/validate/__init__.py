@@ -1,0 +1,1 @@
+"""Text → Fleet, or diagnostics that say file:line:column. Pure: files are handed in."""

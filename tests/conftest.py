@@ -1,0 +1,43 @@
+"""What every test folder shares: hypothesis profiles, a clean environment, and a reaper for what a test left running."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Two busy cores: deadlines measure the machine, not the code.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person running the tests may reach them."""
+    for name in list(os.environ):
+        if name.startswith(("TSCHED_", "TINYSCHEDULER_", "GIT_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_process_left(tmp_path: Path) -> Iterator[None]:
+    """A test that leaves a process working below its temporary folder fails, and the process is ended."""
+    yield
+    left = list(_working_below(tmp_path))
+    for pid, _ in left:
+        os.kill(pid, 9)
+    assert not left, f"the test left processes running: {left}"
+
+
+def _working_below(folder: Path) -> Iterator[tuple[int, str]]:
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            below = (entry / "cwd").readlink().is_relative_to(folder)
+        except OSError:
+            continue
+        if below or str(folder) in command:
+            yield int(entry.name), command

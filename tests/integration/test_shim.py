@@ -1,0 +1,371 @@
+"""The shim alone, as a real process: its fence, its lease, how it stops a run, what it records."""
+
+import ast
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.integration.local_runs import Place, launch_of, python, shell, wait_for
+from tsched.executors import processes
+from tsched.executors.executor import Liveness
+from tsched.executors.local import SHIM
+from tsched.model.run import ExitReason, RunExit
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def shim_of(place: Place, run_id: str = "r1") -> "subprocess.Popen[bytes]":
+    """A shim that the executor knows nothing of."""
+    command = [sys.executable, "-I", "-S", str(SHIM), str(place.runs / run_id)]
+    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+
+
+def pid(fields: Mapping[str, object], name: str = "pid") -> int:
+    value = fields[name]
+    assert isinstance(value, int)
+    return value
+
+
+def gone(number: int) -> bool:
+    return processes.look(number) is None
+
+
+def status(number: int, name: str) -> str:
+    """A line of /proc/PID/status."""
+    lines = Path(f"/proc/{number}/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith(name + ":"))
+
+
+def noted(path: Path) -> int:
+    """A pid that a process of the run wrote into a file."""
+    return wait_for(lambda: int(text) if path.exists() and (text := path.read_text().strip()) else None)
+
+
+# -- what it is made of ----------------------------------------------------------------------------------------------
+
+
+def test_it_imports_the_standard_library_alone_and_all_of_it_at_the_start() -> None:
+    tree = ast.parse(SHIM.read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {name.name for node in imports if isinstance(node, ast.Import) for name in node.names}
+    assert names <= {"ctypes", "errno", "fcntl", "json", "os", "signal", "sys", "time"}
+    late = [n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f) if n in imports]
+    assert not late
+
+
+def test_it_is_small(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("exec sleep 300")))
+    shim = Path(f"/proc/{pid(place.until_running())}")
+    shared = next(line for line in (shim / "smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
+    assert int(shared.split()[1]) < 12 * 1024
+    assert len(os.listdir(shim / "fd")) < 8
+    place.finish(run_id)
+
+
+# -- the fence -------------------------------------------------------------------------------------------------------
+
+
+def test_a_late_shim_loses_the_fence_and_starts_nothing(place: Place) -> None:
+    place.prepare(launch_of(shell("echo started")))
+    (place.runs / "r1" / "started").touch()
+    assert shim_of(place).wait(30) == 3
+    assert not (place.logs / "r1.log").exists()
+    assert place.lease()["state"] == "claiming"
+
+
+def test_of_two_shims_of_a_run_one_alone_starts_the_agent(place: Place) -> None:
+    place.prepare(launch_of(shell("echo started")))
+    codes = sorted(shim.wait(30) for shim in [shim_of(place), shim_of(place)])
+    assert codes == [0, 3]
+    assert place.log("r1") == "started\n"
+
+
+def test_a_removed_run_folder_starts_nothing(place: Place) -> None:
+    place.prepare(launch_of(shell("echo started")))
+    place.executor.discard("r1", succeeded=False)
+    assert shim_of(place).wait(30) != 0
+    assert not (place.logs / "r1.log").exists()
+
+
+def test_its_lock_is_not_inherited_by_the_agent(place: Place) -> None:
+    """An agent that lives on for an instant may not look like a living shim."""
+    run_id = place.launch(launch_of(shell("ls -l /proc/self/fd; exec sleep 300")))
+    shim = pid(place.until_running())
+    assert os.getpgid(shim) == shim
+    wait_for(lambda: "fd" in place.log(run_id) or "->" in place.log(run_id))
+    assert str(place.runs) not in place.log(run_id)
+    with (place.runs / "r1" / "lock").open() as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    place.finish(run_id)
+
+
+# -- starting --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [0, 1, 42, 255])
+def test_the_exit_code_is_recorded(place: Place, code: int) -> None:
+    end = place.ended(place.launch(launch_of(shell(f"exit {code}"))))
+    assert (end.reason, end.exit_code, end.started) == (ExitReason.EXITED, code, True)
+    assert 0 < end.started_at <= end.ended_at
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
+def test_an_agent_that_a_signal_ended_has_128_and_its_number(place: Place, number: signal.Signals) -> None:
+    end = place.ended(place.launch(launch_of(shell(f"ulimit -c 0; kill -{number.value} $$"))))
+    assert (end.reason, end.exit_code) == (ExitReason.EXITED, 128 + number)
+
+
+def test_the_agent_starts_clean(place: Place) -> None:
+    """A session of its own, no stdin, no blocked or ignored signal, nothing open but its log, its own folder."""
+    script = (
+        "import os,signal,sys,time;"
+        "print(os.getsid(0)==os.getpid(), os.getsid(0)!=os.getsid(os.getppid()), repr(sys.stdin.read()),"
+        "signal.pthread_sigmask(signal.SIG_BLOCK,()), os.listdir('.'), os.getcwd());"
+        "print([l.split()[1] for l in open('/proc/self/status') if l.startswith(('SigBlk','SigIgn'))]);"
+        "print(sorted(os.listdir('/proc/self/fd')))"
+    )
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run_id = place.launch(launch_of(python(script)))
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+    assert place.ended(run_id).exit_code == 0
+    first, masks, files = place.log(run_id).splitlines()
+    assert first == f"True True '' set() [] {place.workspaces / 'r1'}"
+    blocked, ignored = ast.literal_eval(masks)
+    assert int(blocked, 16) == 0
+    python_s_own = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
+    the_c_library_s_own = 1 << 31 | 1 << 32
+    assert int(ignored, 16) & ~the_c_library_s_own == python_s_own
+    assert files == "['0', '1', '2', '3']"  # 3 is the listing itself
+
+
+def test_the_log_is_private_and_keeps_both_streams_raw(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("printf 'a\\0b\\377'; echo c >&2")))
+    place.ended(run_id)
+    log = place.logs / "r1.log"
+    assert log.read_bytes() == b"a\0b\xffc\n"
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def rewrite(place: Place, **changes: object) -> None:
+    path = place.runs / "r1" / "spec.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"argv": ["/nowhere/agent"]}, "/nowhere/agent"),
+        ({"argv": ["/etc/passwd"]}, os.strerror(errno.EACCES)),
+        ({"argv": ["agent-that-is-not-there"]}, os.strerror(errno.ENOENT)),
+        ({"argv": ["/bin/true", "x" * 200_000]}, os.strerror(errno.E2BIG)),
+        ({"cwd": "/nowhere"}, "folder /nowhere"),
+        ({"log": "/nowhere/log"}, "log /nowhere/log"),
+    ],
+)
+def test_an_agent_that_cannot_start_says_why(place: Place, changes: Mapping[str, object], words: str) -> None:
+    place.prepare(launch_of(shell("true")))
+    rewrite(place, **changes)
+    assert shim_of(place).wait(30) == 0
+    end = place.executor.exit("r1")
+    assert end is not None
+    assert (end.reason, end.started, end.exit_code) == (ExitReason.START_FAILED, False, None)
+    assert words in end.detail
+    assert place.lease() == {}
+
+
+# -- the lease -------------------------------------------------------------------------------------------------------
+
+
+def test_the_lease_says_running_with_the_identity_of_both_processes(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("exec sleep 300")))
+    fields = place.until_running()
+    assert list(fields)[:8] == ["task_id", "agent", "pid", "recipe", "started_at", "heartbeat", "host", "state"]
+    for name, start in (("pid", "process_start"), ("agent_pid", "agent_start")):
+        stat = Path(f"/proc/{pid(fields, name)}/stat").read_text().rpartition(")")[2].split()
+        assert int(stat[19]) == fields[start]
+    assert fields["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert place.lease_of().stat().st_mode & 0o777 == 0o600
+    link = place.running / "agent_vaela.task_7"
+    wait_for(link.is_symlink)
+    assert str(link.readlink()) == "task_7.json"
+    place.finish(run_id)
+    assert list(place.running.iterdir()) == []
+
+
+def test_heartbeats_move_the_leases_time_alone(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("exec sleep 300"), heartbeat=0.05))
+    place.until_running()
+    text, inode = place.lease_of().read_text(), place.lease_of().stat().st_ino
+    os.utime(place.lease_of(), (0, 0))
+    wait_for(lambda: time.time() - place.lease_of().stat().st_mtime < 60)
+    assert (place.lease_of().read_text(), place.lease_of().stat().st_ino) == (text, inode)
+    place.finish(run_id)
+
+
+def test_a_lease_removed_by_hand_stops_the_run_and_is_not_made_again(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("trap 'sleep 0.5; exit 9' TERM; sleep 300 & wait"), heartbeat=0.05))
+    place.until_running()
+    place.lease_of().unlink()
+    end = place.ended(run_id)
+    assert (end.reason, end.started, end.exit_code) == (ExitReason.LEASE_GONE, True, 9)
+    assert list(place.running.iterdir()) == []
+
+
+def test_another_runs_lease_is_never_touched(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("exec sleep 300"), heartbeat=0.05))
+    place.until_running()
+    other = json.dumps({**place.lease(), "run_id": "r2"})
+    temp = place.running / "x"
+    temp.write_text(other)
+    os.utime(temp, (1, 1))
+    temp.rename(place.lease_of())
+    assert place.ended(run_id).reason is ExitReason.LEASE_GONE
+    assert place.lease_of().read_text() == other
+    assert place.lease_of().stat().st_mtime == 1
+    assert (place.running / "agent_vaela.task_7").is_symlink()
+
+
+def test_a_lease_that_is_gone_before_the_start_starts_nothing(place: Place) -> None:
+    place.prepare(launch_of(shell("echo started")))
+    place.lease_of().unlink()
+    place.executor.start("r1")
+    end = place.ended("r1")
+    assert (end.reason, end.started) == (ExitReason.LEASE_GONE, False)
+    assert not (place.logs / "r1.log").exists()
+    assert list(place.running.iterdir()) == []
+
+
+def test_an_unreadable_lease_is_made_anew(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("exec sleep 300"), heartbeat=0.05))
+    place.until_running()
+    place.lease_of().write_bytes(b'{"task_id": \xff')
+    assert place.until_running()["run_id"] == "r1"
+    assert place.finish(run_id).reason is ExitReason.STOPPED
+
+
+# -- stopping --------------------------------------------------------------------------------------------------------
+
+
+def by_signal(place: Place) -> None:
+    os.kill(pid(place.lease()), signal.SIGTERM)
+
+
+def by_two_signals(place: Place) -> None:
+    for _ in range(2):
+        os.kill(pid(place.lease()), signal.SIGTERM)
+        os.kill(pid(place.lease()), signal.SIGINT)
+
+
+def by_request(place: Place) -> None:
+    place.executor.stop(["r1"], reason=ExitReason.STOPPED, at=0)
+
+
+def by_hand(place: Place) -> None:
+    (place.runs / "r1" / "stop").touch()
+
+
+@pytest.mark.parametrize("ask", [by_signal, by_two_signals, by_request, by_hand])
+def test_a_stop_is_term_first(place: Place, ask: Callable[[Place], None]) -> None:
+    run_id = place.launch(launch_of(shell("trap 'echo bye; exit 5' TERM; echo up; sleep 300 & wait")))
+    place.until_running()
+    wait_for(lambda: place.log(run_id) == "up\n")
+    ask(place)
+    end = place.ended(run_id)
+    assert (end.reason, end.exit_code, end.started) == (ExitReason.STOPPED, 5, True)
+    assert place.log(run_id) == "up\nbye\n"
+
+
+def test_hup_stops_nothing(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("exec sleep 300"), heartbeat=0.05))
+    os.kill(pid(place.until_running()), signal.SIGHUP)
+    os.utime(place.lease_of(), (0, 0))
+    wait_for(lambda: place.lease_of().stat().st_mtime > 0)
+    assert place.executor.poll() == {run_id: Liveness.ALIVE}
+    assert place.finish(run_id).reason is ExitReason.STOPPED
+
+
+def test_what_ignores_term_is_killed_after_the_grace(place: Place, tmp_path: Path) -> None:
+    """The agent, its child and a daemon in a session of its own, all deaf."""
+    script = (
+        f"trap '' TERM; (trap '' TERM; setsid sh -c 'echo $$ > {tmp_path}/daemon; exec sleep 300' </dev/null &);"
+        f"sleep 300 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/agent; wait; sleep 300"
+    )
+    run_id = place.launch(launch_of(shell(script), stop_grace=0.3))
+    place.until_running()
+    pids = [noted(tmp_path / name) for name in ("daemon", "child", "agent")]
+    end = place.finish(run_id)
+    assert (end.reason, end.exit_code) == (ExitReason.STOPPED, 128 + 9)
+    assert all(gone(number) for number in pids)
+
+
+def test_a_stopped_process_is_no_hiding_place(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("trap 'exit 4' TERM; kill -STOP $$; sleep 300 & wait")))
+    agent = pid(place.until_running(), "agent_pid")
+    wait_for(lambda: status(agent, "State") == "T")
+    assert place.finish(run_id).exit_code == 4
+
+
+def test_what_an_agent_leaves_behind_goes_with_it(place: Place, tmp_path: Path) -> None:
+    """Double fork, new session, environment cleared, TERM ignored: still a descendant."""
+    daemon = f'trap "" TERM; echo $$ > {tmp_path}/daemon; sleep 300 & wait'
+    run_id = place.launch(launch_of(shell(f"setsid env -i /bin/sh -c '{daemon}' & sleep 0.2"), stop_grace=0.2))
+    number = noted(tmp_path / "daemon")
+    end = place.ended(run_id)
+    assert (end.reason, end.exit_code) == (ExitReason.EXITED, 0)
+    assert gone(number)
+
+
+def test_max_runtime_ends_a_run(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("sleep 300"), max_runtime=0.5))
+    end = place.ended(run_id)
+    assert (end.reason, end.started, end.exit_code) == (ExitReason.TIMEOUT, True, 128 + 15)
+    assert "0.5 s" in end.detail
+
+
+def test_an_orphan_is_adopted_and_reaped(place: Place, tmp_path: Path) -> None:
+    run_id = place.launch(launch_of(shell(f"(sh -c 'echo $$ > {tmp_path}/orphan; sleep 0.1' &); exec sleep 300")))
+    place.until_running()
+    number = noted(tmp_path / "orphan")
+    wait_for(lambda: not Path(f"/proc/{number}").exists())  # not even a zombie
+    assert place.finish(run_id).reason is ExitReason.STOPPED
+
+
+def test_an_agent_dies_with_its_shim(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("trap '' TERM; while :; do sleep 0.1; done")))
+    fields = place.until_running()
+    os.kill(pid(fields), signal.SIGKILL)
+    wait_for(lambda: gone(pid(fields, "agent_pid")))
+    place.until(run_id, Liveness.LOST)
+    assert place.executor.recover(run_id) is not None
+
+
+# -- the record of the end -------------------------------------------------------------------------------------------
+
+
+def test_the_end_is_recorded_however_long_the_disk_is_full(place: Place) -> None:
+    """A folder in the way of the temp file stands for the full disk."""
+    place.prepare(launch_of(shell("exit 6")))
+    obstacle = place.runs / "r1" / ".exit.shim.tmp"
+    obstacle.mkdir()
+    place.executor.start("r1")
+    wait_for(lambda: "could not be written" in (place.runs / "r1" / "shim.log").read_text())
+    assert place.executor.poll() == {"r1": Liveness.ALIVE}
+    assert place.lease_of().exists()
+    obstacle.rmdir()
+    end: RunExit = place.ended("r1")
+    assert end.exit_code == 6
+    assert not place.lease_of().exists()

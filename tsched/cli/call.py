@@ -1,0 +1,115 @@
+"""What every command gets from its call: the settings of this host and the packages they point at."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import typer
+
+from tsched.model.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tsched.gitops.mirror import Mirror
+    from tsched.model.fleet import Fleet
+    from tsched.settings import Settings
+    from tsched.state.database import Database
+    from tsched.state.folder import StateFolder
+    from tsched.tasks.embedded import EmbeddedTasks
+
+
+def settings_of(ctx: typer.Context, **flags: str | float | bool | None) -> "Settings":
+    """This host's settings, with the global flags and the command's own (setting name → value; None: not given).
+
+    Raises ConfigurationError for a bad value.
+    """
+    from tsched.settings import load
+
+    given: dict[str, str] = dict(global_flags(ctx))
+    given |= {name: _text(value) for name, value in flags.items() if value is not None}
+    return load(given)
+
+
+def global_flags(ctx: typer.Context) -> Mapping[str, str]:
+    """The flags before the subcommand, by setting name."""
+    obj: object = ctx.obj
+    return {str(key): str(value) for key, value in obj.items()} if isinstance(obj, dict) else {}
+
+
+def _text(value: str | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def state_folder(settings: "Settings") -> "StateFolder":
+    """The layout of the state folder; nothing is made."""
+    from tsched.state.folder import StateFolder
+
+    return StateFolder(settings.state, running_dir=settings.running_dir, logs_dir=settings.log_dir)
+
+
+@contextmanager
+def read_state(settings: "Settings") -> "Iterator[Database]":
+    """The runner's own database, to read without touching it; an empty one before the first pass."""
+    from tsched.state.database import Database
+
+    with closing(Database.read_only(state_folder(settings).db) or Database.empty()) as database:
+        yield database
+
+
+def applied_fleet(settings: "Settings") -> "Fleet | None":
+    """The fleet that is applied here, read without touching anything."""
+    from tsched.state import applied
+
+    with read_state(settings) as database:
+        return applied.load(database).fleet
+
+
+@contextmanager
+def open_tasks(settings: "Settings") -> "Iterator[EmbeddedTasks]":
+    """The embedded queue, made where it is missing.
+
+    Raises ConfigurationError where the host's tasks live on a server.
+    """
+    from tsched.tasks.embedded import EmbeddedTasks
+
+    _require_embedded(settings)
+    folder = state_folder(settings)
+    folder.create()
+    with closing(EmbeddedTasks(folder.tasks_db)) as tasks:
+        yield tasks
+
+
+@contextmanager
+def read_tasks(settings: "Settings") -> "Iterator[EmbeddedTasks]":
+    """The embedded queue, to read without touching it; an empty one where it is missing."""
+    from tsched.tasks.embedded import EmbeddedTasks
+
+    _require_embedded(settings)
+    with closing(EmbeddedTasks(state_folder(settings).tasks_db, read_only=True)) as tasks:
+        yield tasks
+
+
+@contextmanager
+def borrowed_mirror(settings: "Settings") -> "Iterator[Mirror]":
+    """The fleet repo to read from, fetching into a temporary folder: nothing of the state folder is touched.
+
+    Raises ConfigurationError where no fleet repo is set.
+    """
+    from tsched.gitops.mirror import Mirror
+
+    if settings.repo is None:
+        raise ConfigurationError("no fleet repo is set: set TSCHED_REPO to its address or path")
+    with (
+        TemporaryDirectory(prefix="tsched-") as folder,
+        closing(Mirror(state_folder(settings).mirror, settings.repo, settings.branch)) as mirror,
+        closing(mirror.borrow(Path(folder))) as borrowed,
+    ):
+        yield borrowed
+
+
+def _require_embedded(settings: "Settings") -> None:
+    if settings.tasks is not None:
+        raise ConfigurationError(
+            f"the tasks of this host live on a server ({settings.sources['tasks']}): use that server's own commands"
+        )

@@ -1,0 +1,70 @@
+"""What the agents of a fleet need from this machine and do not find: TS501 programs, TS502 variables."""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from tsched.executors.runtimes import DEFAULT_PATH, HOST_NAMES, program
+from tsched.model.diagnostic import Diagnostic
+from tsched.model.errors import ConfigurationError
+from tsched.model.fleet import Fleet
+from tsched.model.runtimes import runtime_of
+
+
+def needs(fleet: Fleet, environ: Mapping[str, str], pass_env: Collection[str]) -> Iterator[Diagnostic]:
+    """A finding for each program that is not on PATH and each variable that agents must have but would not get.
+
+    Findings stand at the recipe of the first agent concerned. Looks at the file system for the programs.
+    """
+    seen: set[tuple[str, str]] = set()
+    for _, agent in fleet.agents():
+        runtime = runtime_of(agent.runtime, fleet.limits.runtimes)
+        recipe = fleet.recipes.get(agent.recipe)
+        wanted: list[tuple[str, str]] = []
+        if runtime is not None:
+            first = runtime.argv[0]
+            if ("TS501", first) not in seen and "{" not in first:
+                seen.add(("TS501", first))
+                if not _found(first, environ):
+                    yield _program_missing(first, runtime.name, agent.name, agent.recipe)
+            wanted += [(name, f"runtime {runtime.name}") for name in runtime.env]
+        wanted += [(name, f"recipe {agent.recipe}") for name in (recipe.env_keys if recipe is not None else ())]
+        for name, by in wanted:
+            if ("TS502", name) not in seen and not _given(name, environ, pass_env):
+                seen.add(("TS502", name))
+                yield _variable_missing(name, by, agent.recipe, is_set=bool(environ.get(name)))
+
+
+def _found(name: str, environ: Mapping[str, str]) -> bool:
+    try:
+        program(name, environ.get("PATH") or DEFAULT_PATH)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _given(name: str, environ: Mapping[str, str], pass_env: Collection[str]) -> bool:
+    ours = name.startswith("TSCHED_TASK_") or name == "TSCHED_RUN_ID"
+    return ours or (bool(environ.get(name)) and (name in HOST_NAMES or name in pass_env))
+
+
+def _program_missing(program: str, runtime: str, agent: str, recipe: str) -> Diagnostic:
+    return Diagnostic(
+        path=recipe,
+        line=1,
+        column=1,
+        code="TS501",
+        message=f"The runtime {runtime} of agent {agent} starts `{program}`, which is not on this machine's PATH.",
+        mend=f"Install {program}, or name another runtime.",
+    )
+
+
+def _variable_missing(name: str, by: str, recipe: str, *, is_set: bool) -> Diagnostic:
+    mend = f"Add {name} to TSCHED_PASS_ENV." if is_set else f"Set {name} on this host and add it to TSCHED_PASS_ENV."
+    why = "agents are not given it" if is_set else "it is not set on this host"
+    return Diagnostic(
+        path=recipe,
+        line=1,
+        column=1,
+        code="TS502",
+        message=f"The {by} needs the variable {name}, but {why}.",
+        mend=mend,
+    )

@@ -1,0 +1,26 @@
+"""How commands speak: JSON for programs, remarks on standard error, everything else through observe.tables."""
+
+import json
+import sys
+
+import typer
+
+from tsched.observe.text import one_line
+
+# The same words in every command, because options are documented once.
+JSON = typer.Option("--json", help="Print JSON (documented and stable) instead of words.")
+
+
+def print_json(value: object, *, line: bool = False) -> None:
+    """One JSON value on standard output: indented, or on a line of its own (for streams of them)."""
+    print(json.dumps(value, indent=None if line else 2, ensure_ascii=False), flush=line)
+
+
+def warn(text: str) -> None:
+    """A remark for a person that is no error and belongs to no answer."""
+    print(f"tsched: warning: {one_line(text)}", file=sys.stderr)
+
+
+def complain(text: str) -> None:
+    """The one line that says what went wrong."""
+    print(f"tsched: {one_line(text)}", file=sys.stderr)

@@ -1,0 +1,327 @@
+"""Runs as processes of this machine, each under a shim of its own that outlives the runner."""
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import msgspec
+
+from tsched.executors import durable, processes, workspace
+from tsched.executors.executor import Launch, Liveness
+from tsched.executors.pinned import Host, RunFolder, pin
+from tsched.executors.recovery import Census, Remains, census, clear, end_of, rebooted
+from tsched.model.errors import TransientError
+from tsched.model.fleet import Keep
+from tsched.model.run import ExitReason, Run, RunExit
+
+SHIM = Path(__file__).with_name("shim.py")
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_UNFINISHED = (".new_", ".gone_")  # run folders half made or half removed
+
+
+class LocalExecutor:
+    """The local machine. A held `runs/<run_id>/lock` is the sign of life; nothing else is asked.
+
+    `runs`, `running`, `logs` and `workspaces` are folders below the state folder. `clock`: seconds since the epoch.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        *,
+        runs: Path,
+        running: Path,
+        logs: Path,
+        workspaces: Path,
+        environ: Mapping[str, str],
+        pass_env: Collection[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._host = Host(
+            runs=runs.absolute(),
+            running=running.absolute(),
+            logs=logs.absolute(),
+            workspaces=workspaces.absolute(),
+            environ=dict(environ),
+            pass_env=tuple(pass_env),
+            boot_id=processes.boot_id(),
+        )
+        self._clock = clock
+        self._children: dict[str, int] = {}  # shims that this very process started, until they are reaped
+        self._lost: frozenset[str] = frozenset()  # by the newest poll
+        self._census: Census | None = None  # taken after that poll, shared by the recoveries of those runs
+        self._swept = False
+
+    # -- start -------------------------------------------------------------------------------------------------
+
+    def prepare(self, launch: Launch) -> None:
+        """Write the run's folder, whole or not at all; see Executor. Raises TransientError where the disk refuses."""
+        pinned = pin(launch, self._host)
+        run_id = pinned.run.run_id
+        target, temp = self._folder(run_id).path, self._host.runs / f".new_{run_id}"
+        try:
+            self._make_folders()
+            temp.mkdir(mode=0o700)
+            for name, data in pinned.files.items():
+                path = temp / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                durable.write(path, data, lasting=name == "run.json")  # after a power cut no agent is left to start
+            if launch.workspace is None:
+                Path(pinned.run.workspace).mkdir(mode=0o700, exist_ok=True)
+            durable.sync(temp)
+            temp.rename(target)
+            durable.sync(self._host.runs)
+        except OSError as error:
+            workspace.remove(temp)
+            if launch.workspace is None and not target.exists():
+                workspace.remove(Path(pinned.run.workspace))
+            raise TransientError(f"run {run_id} can't be prepared in {target}: {error}: make room there") from error
+
+    def _make_folders(self) -> None:
+        host = self._host
+        for folder in (host.runs, host.running, host.logs, host.workspaces, host.workspaces / ".repos"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._swept:
+            self._swept = True
+            for entry in host.runs.iterdir():
+                if entry.name.startswith(_UNFINISHED):
+                    workspace.remove(entry)
+
+    def start(self, run_id: str) -> None:
+        """Start the run's shim; see Executor."""
+        folder = self._folder(run_id)
+        environ = self._host.environ
+        env = {name: environ[name] for name in ("PATH", "HOME", "TMPDIR", "TZ") if name in environ}
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(folder.shim_log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        try:
+            self._children[run_id] = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", "-X", "utf8", str(SHIM), str(folder.path)],
+                {**env, "TSCHED_RUN_ID": run_id},
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+            )
+        except OSError as error:
+            raise TransientError(f"run {run_id} can't be started: {error.strerror}: the machine is full?") from error
+
+    # -- liveness ----------------------------------------------------------------------------------------------
+
+    def poll(self) -> Mapping[str, Liveness]:
+        """Look at every run's lock and exit record once; see Executor."""
+        self._census = None
+        self._reap()
+        try:
+            names = sorted(os.listdir(self._host.runs))
+        except FileNotFoundError:
+            return {}
+        found = {name: self._liveness(name) for name in names if _RUN_ID.fullmatch(name)}
+        self._lost = frozenset(name for name, state in found.items() if state is Liveness.LOST)
+        return found
+
+    def _liveness(self, run_id: str) -> Liveness:
+        folder = self._folder(run_id)
+        if _locked(folder.lock):
+            return Liveness.ALIVE  # also with the exit on record: it is still letting go of its lease
+        if folder.exit.exists():
+            return Liveness.ENDED
+        return Liveness.ALIVE if run_id in self._children else Liveness.LOST
+
+    def _reap(self) -> None:
+        for run_id, pid in list(self._children.items()):
+            try:
+                ended, _ = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                ended = pid
+            if ended:
+                del self._children[run_id]
+
+    def run(self, run_id: str) -> Run | None:
+        """The run as it was prepared; see Executor."""
+        try:
+            return msgspec.json.decode(self._folder(run_id).run.read_bytes(), type=Run)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def exit(self, run_id: str) -> RunExit | None:
+        """How the run ended; a record that can't be read counts as a dead shim's. None while it has not ended."""
+        folder = self._folder(run_id)
+        try:
+            return msgspec.json.decode(folder.exit.read_bytes(), type=RunExit)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError):
+            return RunExit(
+                run_id=run_id,
+                reason=ExitReason.SHIM_DIED,
+                started=True,
+                detail=f"{folder.exit} could not be read",
+                ended_at=self._clock(),
+            )
+
+    def recover(self, run_id: str) -> RunExit | None:
+        """Fence a lost run and clear away what is left of it; see Executor."""
+        folder = self._folder(run_id)
+        if _locked(folder.lock):
+            return None
+        if folder.exit.exists():
+            return self.exit(run_id)
+        end = self._fence(folder, run_id)
+        if end is None and (rebooted(folder, self._host.boot_id) or self._clear(folder, run_id)):
+            lease = durable.record(self._lease_of(run_id))
+            end = end_of(folder, run_id, lease, boot_id=self._host.boot_id, now=self._clock())
+        if end is not None:
+            try:
+                durable.replace(folder.exit, json.dumps(asdict(end)).encode())
+            except OSError:
+                return None  # the disk is full: nothing is decided before it is on record
+        return end
+
+    def _fence(self, folder: RunFolder, run_id: str) -> RunExit | None:
+        """Be the one who creates `started`: then it never started, and a late shim goes home. None: it was there."""
+        try:
+            durable.write(folder.started, b'{"by": "recovery"}')
+        except FileExistsError:
+            if (durable.record(folder.started) or {}).get("by") != "recovery":
+                return None
+        except OSError:
+            return None
+        detail = "the runner ended before it was started"
+        return RunExit(
+            run_id=run_id, reason=ExitReason.NOT_STARTED, started=False, detail=detail, ended_at=self._clock()
+        )
+
+    def _clear(self, folder: RunFolder, run_id: str) -> bool:
+        if self._census is None or run_id not in self._lost:
+            self._census = census()
+        agent = durable.record(folder.agent)
+        remains = Remains(
+            run_id=run_id,
+            agent_pid=durable.number(agent, "agent_pid"),
+            agent_start=durable.number(agent, "agent_start"),
+            workspace=self._host.workspaces / run_id,
+            log=self._host.log(run_id),
+        )
+        return clear(remains, self._census)
+
+    def _lease_of(self, run_id: str) -> Path:
+        run = self.run(run_id)
+        return self._host.running / f"task_{run.task_id if run is not None else ''}.json"
+
+    # -- stop --------------------------------------------------------------------------------------------------
+
+    def stop(self, run_ids: Collection[str], *, reason: ExitReason, at: float) -> None:
+        """Leave a stop request with each run; see Executor. Raises TransientError where it can't be written."""
+        for run_id in run_ids:
+            folder = self._folder(run_id)
+            known = (durable.record(folder.stop) or {}).get("at")
+            earlier = isinstance(known, int | float) and known <= at
+            if earlier or folder.stopping.exists() or not folder.path.is_dir():
+                continue
+            try:
+                durable.replace(folder.stop, json.dumps({"at": at, "reason": str(reason)}).encode())
+            except OSError as error:
+                raise TransientError(f"run {run_id} can't be asked to stop: {error}: make room there") from error
+
+    def recall(self, run_id: str) -> bool:
+        """Take a stop request back; see Executor."""
+        folder = self._folder(run_id)
+        folder.stop.unlink(missing_ok=True)
+        return not folder.stopping.exists()
+
+    def stopping(self, run_id: str) -> bool:
+        """Whether the run is being stopped at a request; see Executor."""
+        folder = self._folder(run_id)
+        return folder.stopping.exists() and not folder.exit.exists()
+
+    # -- afterwards --------------------------------------------------------------------------------------------
+
+    def salvage(self, run_id: str) -> Sequence[str]:
+        """Save what the run left unsaved in its worktree; see Executor."""
+        run = self.run(run_id)
+        tree = self._host.worktree(run) if run is not None else None
+        if tree is None:
+            return ()
+        folder = self._folder(run_id)
+        try:
+            line = workspace.salvage(tree, self._git_environment(run_id), scratch=folder.path)
+        except (OSError, subprocess.SubprocessError) as error:
+            folder.unsaved.touch(mode=0o600)
+            return (f"Its unsaved work could not be put into git ({_reason(error)}): it stays in {tree.folder}",)
+        folder.unsaved.unlink(missing_ok=True)
+        return (line,) if line is not None else ()
+
+    def discard(self, run_id: str, *, succeeded: bool) -> None:
+        """Remove the run's workspace, unless it is kept, then its folder; see Executor."""
+        folder, run = self._folder(run_id), self.run(run_id)
+        gone = self._host.runs / f".gone_{run_id}"
+        tree = self._host.worktree(run) if run is not None else None
+        place = self._host.workspaces / run_id
+        unknown = run is None and (place / ".git").exists()  # a worktree of who knows what: for a person
+        if not (unknown or folder.unsaved.exists() or (run and _kept(run.keep, succeeded=succeeded))):
+            if tree is not None:
+                workspace.remove_worktree(tree, self._git_environment(run_id))
+            else:
+                workspace.remove(place)
+        try:
+            workspace.remove(gone)
+            folder.path.rename(gone)  # in one step: a late shim finds all of it or nothing
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise TransientError(f"{folder.path} can't be removed: {error}") from error
+        workspace.remove(gone)
+
+    def tail(self, run_id: str, *, lines: int = 20) -> str:
+        """The end of the run's log, at most a MiB of it; see Executor."""
+        most = min(1024 * 1024, max(64 * 1024, lines * 1024))
+        try:
+            with self._host.log(run_id).open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - most))
+                text = log.read(most).decode(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.replace("\0", "\ufffd").rstrip("\n").split("\n")[-lines:])
+
+    def _folder(self, run_id: str) -> RunFolder:
+        return self._host.folder(run_id)
+
+    def _git_environment(self, run_id: str) -> dict[str, str]:
+        return workspace.git_environment(self._host.environ, run_id)
+
+
+def _locked(path: Path) -> bool:
+    """Whether a shim holds the lock. Shared, so that two readers at once don't take each other for one."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _kept(keep: str, *, succeeded: bool) -> bool:
+    return keep == Keep.ALWAYS or (keep == Keep.ON_FAILURE and not succeeded)
+
+
+def _reason(error: OSError | subprocess.SubprocessError) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        return str(error.stderr.decode(errors="replace")).strip().rpartition("\n")[2]
+    return str(error)

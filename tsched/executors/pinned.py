@@ -1,0 +1,209 @@
+"""All that a run needs, as the files of its folder: decided before the claim, never looked up again."""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from tsched.executors import workspace
+from tsched.executors.executor import Launch
+from tsched.executors.runtimes import Paths, arguments, clean, environment, program
+from tsched.model.errors import ConfigurationError
+from tsched.model.run import Run
+from tsched.model.units import iso
+
+_SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFolder:
+    """Where each file of a run is. `path` is runs/<run_id>."""
+
+    path: Path
+
+    @property
+    def run(self) -> Path:
+        """The run as model/run.py's Run, and the boot id at that time."""
+        return self.path / "run.json"
+
+    @property
+    def spec(self) -> Path:
+        """What the shim is to do."""
+        return self.path / "spec.json"
+
+    @property
+    def task(self) -> Path:
+        """The task, for the agent to read."""
+        return self.path / "task.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the shim for as long as it lives."""
+        return self.path / "lock"
+
+    @property
+    def started(self) -> Path:
+        """The fence: whoever creates it, shim or recovery, decides whether the agent starts."""
+        return self.path / "started"
+
+    @property
+    def agent(self) -> Path:
+        """The agent's process, written by the shim just before it starts."""
+        return self.path / "agent.json"
+
+    @property
+    def exit(self) -> Path:
+        """How the run ended."""
+        return self.path / "exit.json"
+
+    @property
+    def stop(self) -> Path:
+        """A stop request: {at, reason}."""
+        return self.path / "stop"
+
+    @property
+    def stopping(self) -> Path:
+        """The stop request, once the shim acts on it."""
+        return self.path / "stopping"
+
+    @property
+    def shim_log(self) -> Path:
+        """What the shim itself had to say."""
+        return self.path / "shim.log"
+
+    @property
+    def unsaved(self) -> Path:
+        """Present where the workspace holds work that could not be saved."""
+        return self.path / "unsaved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What a run takes from the machine: folders (absolute), environment, the names that agents may see."""
+
+    runs: Path
+    running: Path
+    logs: Path
+    workspaces: Path
+    environ: Mapping[str, str]
+    pass_env: Collection[str]
+    boot_id: str
+
+    def folder(self, run_id: str) -> RunFolder:
+        return RunFolder(path=self.runs / run_id)
+
+    def log(self, run_id: str) -> Path:
+        return self.logs / f"{run_id}.log"
+
+    def worktree(self, run: Run) -> workspace.Worktree | None:
+        """The run's git worktree, None where it works in a plain folder."""
+        if not run.workspace_repo:
+            return None
+        cache = workspace.cache_of(self.workspaces, run.workspace_repo)
+        return workspace.Worktree(folder=Path(run.workspace), cache=cache, run=run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pinned:
+    """The run as it is recorded, and every file of its folder by its name there."""
+
+    run: Run
+    files: Mapping[str, bytes]
+
+
+def pin(launch: Launch, host: Host) -> Pinned:
+    """Decide everything about a run. Raises ConfigurationError where it could never start."""
+    for name in (launch.run.run_id, launch.task.id, launch.run.agent):
+        if not _SAFE.fullmatch(name):
+            raise ConfigurationError(f"{name!r} can't name a file: use letters, digits, - and _ only, at most 64")
+    run = _placed(launch, host)
+    folder = host.folder(run.run_id)
+    inside = {file.path: _below_recipes(file.path) for file in launch.recipe.files}
+    files = {f"recipe/{inside[file.path]}": file.text.encode() for file in launch.recipe.files}
+    paths = Paths(
+        recipe=folder.path / "recipe" / _below_recipes(launch.recipe.path),
+        task_file=folder.task,
+        workspace=Path(run.workspace),
+    )
+    spec = _spec(launch, run, host, paths)
+    files["task.json"] = _json(_task(launch))
+    files["spec.json"] = _json(spec)
+    files["run.json"] = _json({**asdict(run), "boot_id": host.boot_id})
+    files["lock"] = b""
+    return Pinned(run=run, files=files)
+
+
+def _placed(launch: Launch, host: Host) -> Run:
+    own = str(host.workspaces / launch.run.run_id)
+    if launch.workspace is None:
+        return replace(launch.run, workspace=own, workspace_repo="")
+    repo = workspace.address(launch.workspace)
+    return replace(launch.run, workspace=own, workspace_repo=repo, keep=str(launch.workspace.keep))
+
+
+def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, object]:
+    """What shim.py reads; its docstrings say what each means."""
+    env = environment(
+        host.environ,
+        passed=host.pass_env,
+        runtime=launch.runtime,
+        recipe=launch.recipe,
+        task=launch.task,
+        run=run,
+        task_file=paths.task_file,
+    )
+    argv = list(
+        arguments(launch.runtime, recipe=launch.recipe, task=launch.task, agent=launch.run.agent, paths=paths)
+    )
+    if not Path(argv[0]).is_relative_to(paths.workspace):  # what the worktree brings can't be looked for yet
+        argv[0] = program(argv[0], env["PATH"])
+    tree = host.worktree(run)
+    setup: list[list[str]] = []
+    if tree is not None and launch.workspace is not None:
+        setup = workspace.setup_commands(tree, repo=run.workspace_repo, ref=launch.workspace.ref)
+        program("git", host.environ.get("PATH", ""))
+    return {
+        "run_id": run.run_id,
+        "argv": argv,
+        "env": env,
+        "cwd": run.workspace,
+        "lease": str(host.running / f"task_{run.task_id}.json"),
+        "link": str(host.running / f"agent_{run.agent}.task_{run.task_id}"),
+        "lease_fields": asdict(launch.lease),
+        "log": str(host.log(run.run_id)),
+        "heartbeat": launch.heartbeat,
+        "max_runtime": launch.max_runtime,
+        "stop_grace": launch.stop_grace,
+        "setup": setup,
+        "setup_lock": f"{tree.cache}.lock" if tree is not None else "",
+        "setup_env": workspace.git_environment(host.environ, run.run_id),
+    }
+
+
+def _task(launch: Launch) -> dict[str, object]:
+    task = launch.task
+    return {
+        "id": task.id,
+        "title": clean(task.title),
+        "description": clean(task.description),
+        "queue": task.queue,
+        "priority": task.priority,
+        "created_by": clean(task.created_by),
+        "created_at": iso(task.created_at),
+        "run_id": launch.run.run_id,
+        "agent": launch.run.agent,
+        "attempt": launch.run.attempt,
+    }
+
+
+def _below_recipes(path: str) -> PurePosixPath:
+    """A recipe file's place in the run: its path without `recipes/`, so that sub_recipes resolve."""
+    place = PurePosixPath(path.removeprefix("recipes/"))
+    if place.is_absolute() or ".." in place.parts or not place.parts:
+        raise ConfigurationError(f"{path} is no path of a recipe: keep recipes below recipes/, without `..`")
+    return place
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "replace") + b"\n"

@@ -1,0 +1,107 @@
+"""Processes as /proc shows them: who they are, and how to end exactly those that were meant."""
+
+import os
+import signal
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A living process. Pid and start time (clock ticks since boot) name it; a pid alone may be given again."""
+
+    pid: int
+    start: int
+    session: int
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot."""
+    return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def look(pid: int) -> Process | None:
+    """The process of that pid; None where there is none, or only a zombie (which is dead)."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    threads = int(fields[17])
+    if fields[0] in "ZX" and threads <= 1:  # more: its first thread alone has ended
+        return None
+    return Process(pid=pid, start=int(fields[19]), session=int(fields[3]))
+
+
+def alive(process: Process) -> bool:
+    """Whether that very process still lives."""
+    now = look(process.pid)
+    return now is not None and now.start == process.start
+
+
+def everything() -> Iterator[Process]:
+    """All living processes but this one."""
+    for name in os.listdir(PROC):
+        if name.isdecimal() and int(name) != os.getpid() and (process := look(int(name))) is not None:
+            yield process
+
+
+def run_id_of(process: Process) -> str:
+    """The TSCHED_RUN_ID in a process's environment, "" where there is none or it can't be seen."""
+    try:
+        environ = (PROC / str(process.pid) / "environ").read_bytes()
+    except OSError:
+        return ""
+    key = b"TSCHED_RUN_ID="
+    return next(
+        (item[len(key) :].decode(errors="replace") for item in environ.split(b"\0") if item.startswith(key)), ""
+    )
+
+
+def attached(process: Process, *, folder: Path, log: Path) -> bool:
+    """Whether a process works below the folder or writes to the log: a sign of a run that cleared its environment."""
+    base = PROC / str(process.pid)
+    try:
+        if (base / "cwd").readlink().is_relative_to(folder):
+            return True
+    except OSError:
+        pass
+    for descriptor in ("1", "2"):
+        try:
+            if (base / "fd" / descriptor).readlink() == log:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def kill(process: Process) -> None:
+    """SIGKILL that very process. One that has got its pid since is left alone."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except OSError:
+        handle = -1  # gone already, or a sandbox without pidfd
+    try:
+        if alive(process):
+            if handle >= 0:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            else:
+                os.kill(process.pid, signal.SIGKILL)
+    except OSError:
+        pass
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def wait_gone(processes: Collection[Process], *, seconds: float) -> bool:
+    """Whether all of them have ended within the time."""
+    until = time.monotonic() + seconds
+    while any(alive(process) for process in processes):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.005)
+    return True

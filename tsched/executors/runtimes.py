@@ -1,0 +1,186 @@
+"""How a recipe and a task become a command and an environment. Task text is data: never a flag, a word or a path."""
+
+import os
+import re
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import minijinja
+
+from tsched.model.errors import ConfigurationError
+from tsched.model.fleet import Recipe, Runtime
+from tsched.model.run import Run
+from tsched.model.task import Task
+
+MOST = 100 * 1024  # bytes of one argument or variable; Linux refuses 128 KiB
+RENDERED_MOST = 1024 * 1024  # characters that a prompt may put in by its values
+FUEL = 300_000  # steps that rendering a prompt may take
+HOST_NAMES = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
+DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+_PLACEHOLDER = re.compile(r"\{(prompt|recipe|task_id|task_file|workspace|agent)\}")
+_CUT = "\n[cut here: the whole text is in the file that TSCHED_TASK_FILE names]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where the run's files are; absolute."""
+
+    recipe: Path
+    task_file: Path
+    workspace: Path
+
+
+def arguments(runtime: Runtime, *, recipe: Recipe, task: Task, agent: str, paths: Paths) -> tuple[str, ...]:
+    """The argv of a run. Text that is put in is not looked at for placeholders again.
+
+    Raises ConfigurationError where the recipe's prompt can't be rendered, or it needs a parameter nobody supplies.
+    """
+    supplied = parameters(recipe, task=task, agent=agent)
+    values = {
+        "recipe": str(paths.recipe),
+        "task_id": task.id,
+        "task_file": str(paths.task_file),
+        "workspace": str(paths.workspace),
+        "agent": agent,
+    }
+    if any("{prompt}" in item for item in runtime.argv):
+        values["prompt"] = prompt(recipe, supplied=supplied, folder=paths.recipe.parent)
+    argv = [_fill(item, values) for item in runtime.argv]
+    if runtime.parameters:
+        _require_parameters(recipe, supplied)
+        for key, value in supplied.items():
+            argv += [runtime.parameters, bounded(f"{key}={value}")]
+    return tuple(argv)
+
+
+def _fill(item: str, values: Mapping[str, str]) -> str:
+    filled = bounded(_PLACEHOLDER.sub(lambda match: values[match[1]], item))
+    if filled.startswith("-") and not item.startswith("-"):
+        return "\n" + filled  # text that begins like a flag is still text
+    return filled
+
+
+def parameters(recipe: Recipe, *, task: Task, agent: str) -> dict[str, str]:
+    """What we supply of the parameters that the recipe declares, in its order."""
+    known = {
+        "task_id": task.id,
+        "task_title": task.title,
+        "task_description": task.description,
+        "queue": task.queue,
+        "agent": agent,
+    }
+    return {item.key: clean(known[item.key]) for item in recipe.parameters if item.key in known}
+
+
+def _require_parameters(recipe: Recipe, supplied: Mapping[str, str]) -> None:
+    for item in recipe.parameters:
+        if item.key not in supplied and item.default is None and item.requirement != "optional":
+            raise ConfigurationError(
+                f"{recipe.path}: parameter `{item.key}` has no value: give it a default, tsched supplies only "
+                "task_id, task_title, task_description, queue and agent"
+            )
+
+
+def prompt(recipe: Recipe, *, supplied: Mapping[str, str], folder: Path) -> str:
+    """The recipe's instructions and prompt, rendered as goose renders them, within bounds of time and size.
+
+    Raises ConfigurationError where the template is wrong, unbounded or names an unknown parameter.
+    """
+    _require_parameters(recipe, supplied)
+    defaults = {item.key: item.default or "" for item in recipe.parameters}
+    context = {**defaults, **{key: bounded(value) for key, value in supplied.items()}, "recipe_dir": str(folder)}
+    room = RENDERED_MOST
+
+    def within_bounds(value: object) -> object:
+        nonlocal room
+        room -= len(str(value))
+        if room < 0:
+            raise ValueError(f"it grows past {RENDERED_MOST} characters")
+        return value
+
+    engine = minijinja.Environment(
+        undefined_behavior="strict", fuel=FUEL, pycompat=False, keep_trailing_newline=True, finalizer=within_bounds
+    )
+    source = "\n\n".join(part for part in (recipe.instructions, recipe.prompt) if part)
+    try:
+        return engine.render_str(source, **context)
+    except (minijinja.TemplateError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigurationError(
+            f"{recipe.path}: its prompt can't be rendered: {reason}: mend the template, or declare the parameter"
+        ) from error
+
+
+def environment(
+    host: Mapping[str, str],
+    *,
+    passed: Collection[str],
+    runtime: Runtime,
+    recipe: Recipe,
+    task: Task,
+    run: Run,
+    task_file: Path,
+) -> dict[str, str]:
+    """The exact environment of a run: five names of the host, those that `passed` names, and the task's own.
+
+    Raises ConfigurationError where a variable that the runtime or the recipe needs is not among them.
+    """
+    env = {"PATH": DEFAULT_PATH}
+    env |= {name: host[name] for name in (*HOST_NAMES, *passed) if name in host}
+    env |= {
+        "TSCHED_TASK_ID": task.id,
+        "TSCHED_TASK_TITLE": bounded(task.title),
+        "TSCHED_TASK_DESCRIPTION": bounded(task.description),
+        "TSCHED_TASK_QUEUE": task.queue,
+        "TSCHED_TASK_PRIORITY": str(task.priority),
+        "TSCHED_TASK_FILE": str(task_file),
+        "TSCHED_RUN_ID": run.run_id,
+    }
+    needed = [(name, f"runtime `{runtime.name}`") for name in runtime.env]
+    needed += [(name, f"recipe {recipe.path}") for name in recipe.env_keys]
+    for name, user in needed:
+        if name not in env:
+            raise ConfigurationError(f"{user} needs the variable {name}: {_mend(name, host, passed)}")
+    return env
+
+
+def _mend(name: str, host: Mapping[str, str], passed: Collection[str]) -> str:
+    if name in passed or name in HOST_NAMES:
+        return "set it in the runner's environment"
+    if name in host:
+        return "it is set here but agents may not see it: add it to TSCHED_PASS_ENV"
+    return "set it in the runner's environment and add it to TSCHED_PASS_ENV"
+
+
+def program(name: str, path: str) -> str:
+    """The absolute path of the program that argv begins with; `path` is the PATH that the run will have.
+
+    A name with a slash stands for itself. Raises ConfigurationError where there is no such program.
+    """
+    if "/" in name:
+        if Path(name).is_absolute() and not (os.access(name, os.X_OK) and Path(name).is_file()):
+            raise ConfigurationError(
+                f"no program at {name} that may be executed: install it, or mend the runtime's argv"
+            )
+        return name
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise ConfigurationError(
+            f"no program `{name}` on PATH ({path}): install it, or set PATH for the runner so that it is found"
+        )
+    return str(Path(found).absolute())
+
+
+def clean(text: str) -> str:
+    """Text that a process can be given: no NUL, nothing that is not Unicode."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def bounded(text: str) -> str:
+    """Clean text of at most 100 KiB; where it was cut, it says where the whole is."""
+    data = clean(text).encode()
+    if len(data) <= MOST:
+        return data.decode()
+    return data[: MOST - len(_CUT)].decode(errors="ignore") + _CUT

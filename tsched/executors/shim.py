@@ -1,0 +1,519 @@
+"""The parent of one local run: fences its start, guards its lease, stops it in time, records its end.
+
+Run as `python -I -S shim.py RUN_FOLDER`, in a session of its own. The standard library alone, and all of it imported
+here at the start, so that an upgrade of tsched under a living run changes nothing. DESIGN section 4 is its law.
+"""
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False  # typing itself would slow the start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+LOST_THE_FENCE = 3  # exit status of a shim that came too late: another shim, or recovery, was first
+TICK = 1.0  # seconds between two looks at stop requests
+SWEEP_GRACE = 2.0  # what an agent leaves behind when it ends by itself is given this long after TERM
+KILL_EVERY = 0.05  # seconds between two rounds of KILL
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+HEARD = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+REQUESTS = ("drain", "stopped", "cancelled", "timeout")  # reasons that a stop request may carry
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def since_boot() -> float:
+    """Seconds since boot, sleep included: no clock that somebody sets moves it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def stamp(epoch: float) -> str:
+    """RFC 3339, UTC, milliseconds; as tsched.model.units.iso."""
+    millis = round(epoch * 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(millis // 1000)) + f"{millis % 1000:03d}Z"
+
+
+def attempt(action: "Callable[..., None]", *arguments: str) -> None:
+    """Do it where it can be done. (contextlib.suppress would cost a fifth of the start.)"""
+    try:
+        action(*arguments)
+    except OSError:
+        return
+
+
+def read_text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def read_boot_id() -> str:
+    return read_text("/proc/sys/kernel/random/boot_id").strip()
+
+
+def stat_of(pid: int) -> "tuple[int, int] | None":
+    """Parent and start time (clock ticks since boot) of a process, None where it is gone."""
+    try:
+        fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[1]), int(fields[19])
+
+
+def descendants() -> "list[tuple[int, int]]":
+    """Every descendant as (pid, start time), parents first. A subreaper has all orphans among them.
+
+    Zombies too: one whose first thread alone has ended looks the same, and a signal does the others no harm.
+    """
+    children: dict[int, list[tuple[int, int]]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and (stat := stat_of(int(name))) is not None:
+            children.setdefault(stat[0], []).append((int(name), stat[1]))
+    found = list(children.get(os.getpid(), ()))
+    for pid, _ in found:  # grows while it is walked
+        found += children.get(pid, ())
+    return found
+
+
+def send(pid: int, start: int, number: int) -> None:
+    """Signal that very process, never one that has got its pid since."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            return
+        handle = -1  # no pidfd here: the check below is as near as it gets
+    try:
+        stat = stat_of(pid)
+        if stat is not None and stat[1] == start:
+            if handle < 0:
+                os.kill(pid, number)
+            else:
+                signal.pidfd_send_signal(handle, number)
+    except OSError:
+        pass  # it ended meanwhile
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def write_atomically(path: str, text: str, *, durable: bool) -> None:
+    """Temp file, fsync, rename, directory fsync: a reader sees the old text or the new, a power cut too."""
+    folder, name = os.path.split(path)
+    temp = os.path.join(folder, "." + name.removesuffix(".json") + ".shim.tmp")
+    handle = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        view = memoryview(text.encode())
+        while view:
+            view = view[os.write(handle, view) :]
+        if durable:
+            os.fsync(handle)
+    except OSError:
+        os.unlink(temp)
+        raise
+    finally:
+        os.close(handle)
+    os.rename(temp, path)
+    if durable:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class Lease:
+    """The run's own lease and the link beside it. It is only ever written where it stands and is this run's."""
+
+    __slots__ = ("fields", "link", "path", "run_id", "written")
+
+    def __init__(self, spec: "dict[str, Any]") -> None:
+        self.path: str = spec["lease"]
+        self.link: str = spec["link"]
+        self.run_id: str = spec["run_id"]
+        self.fields: dict[str, object] = spec["lease_fields"]
+        self.written = False
+
+    def standing(self, *, touch: bool = False) -> str:
+        """`ours`, `torn` (there, but unreadable), `gone`, or `foreign` (another run's).
+
+        `touch` sets the time of that very file where it is ours, never of one that has taken its place since.
+        """
+        try:
+            with open(self.path, encoding="utf-8", errors="replace") as file:
+                owner = json.load(file).get("run_id")
+                if touch and owner == self.run_id:
+                    os.utime(file.fileno())
+        except FileNotFoundError:
+            return "gone"
+        except (OSError, ValueError, AttributeError):
+            return "torn"
+        return "ours" if owner == self.run_id else "foreign"
+
+    def write(self) -> None:
+        """As `running`. A full disk is no reason to end a run: the next heartbeat tries again."""
+        self.fields["heartbeat"] = stamp(time.time())
+        try:
+            write_atomically(self.path, json.dumps(self.fields, indent=2, ensure_ascii=False) + "\n", durable=True)
+            self.written = True
+            self._place_link()
+        except OSError as error:
+            print(f"the lease could not be written: {error}", file=sys.stderr, flush=True)
+
+    def _place_link(self) -> None:
+        target = os.path.basename(self.path)
+        try:
+            os.symlink(target, self.link)
+        except FileExistsError:
+            if not os.path.islink(self.link) or os.readlink(self.link) != target:
+                os.unlink(self.link)
+                os.symlink(target, self.link)
+
+    def beat(self, *, running: bool) -> bool:
+        """Set the lease's time. False where it is gone or another's: then this run may never touch it again."""
+        standing = self.standing(touch=True)
+        if standing in ("gone", "foreign"):
+            return False
+        if running and (standing == "torn" or not self.written):
+            self.write()
+        return True
+
+    def release(self) -> None:
+        """The link first, then the lease."""
+        standing = self.standing()
+        if standing == "foreign":
+            return
+        for path in (self.link, self.path):
+            attempt(os.unlink, path)
+
+
+class Shim:
+    """One run from fence to end. `reason` is why it is being stopped, "" while it isn't."""
+
+    __slots__ = (
+        *("folder", "give_up", "kill_at", "lease", "main", "next_beat"),
+        *("over", "reason", "running", "spec", "started_at"),
+    )
+
+    def __init__(self, folder: str, spec: "dict[str, Any]") -> None:
+        self.folder = folder
+        self.spec = spec
+        self.lease = Lease(spec)
+        self.reason = ""
+        self.main = 0  # the child whose end counts: a setup command, then the agent
+        self.running = False  # the agent has been started
+        self.over = False  # the agent has ended by itself: from then on nothing stops it any more
+        self.started_at = 0.0
+        self.next_beat = 0.0
+        self.give_up: float = since_boot() + spec["max_runtime"]
+        self.kill_at: float | None = None
+
+    # -- what to do, in order ------------------------------------------------------------------------------------
+
+    def run(self) -> "dict[str, object]":
+        """Set up, start the agent, see it to its end. Returns the exit record."""
+        spec = self.spec
+        problem = self.set_up()
+        self.listen(0)
+        self.look()
+        if self.reason:
+            return self.end("stopped")
+        problem = problem or self.spawn(spec["argv"], spec["env"], spec["cwd"], record=True)
+        if problem:
+            return self.end("start-failed", detail=problem)
+        self.running = True
+        self.started_at = time.time()
+        self.next_beat = 0.0  # the lease says so at once
+        code = self.watch()
+        return self.end("exited", code=code)
+
+    def end(self, reason: str, *, code: "int | None" = None, detail: str = "") -> "dict[str, object]":
+        """The exit record, as model/run.py's RunExit. A reason to stop comes before the one given."""
+        reason = self.reason or reason
+        if reason == "timeout" and not detail:
+            detail = f"it ran longer than max_runtime, {self.spec['max_runtime']:g} s"
+        return {
+            "run_id": self.spec["run_id"],
+            "reason": reason,
+            "started": self.running,
+            "exit_code": code,
+            "detail": detail,
+            "started_at": self.started_at,
+            "ended_at": time.time(),
+        }
+
+    def finish(self, end: "dict[str, object]") -> None:
+        """Record the end, however long the disk stays full, and only then let the lease go."""
+        while True:
+            try:
+                write_atomically(os.path.join(self.folder, "exit.json"), json.dumps(end), durable=True)
+                break
+            except OSError as error:
+                if not os.path.isdir(self.folder):
+                    return
+                print(f"exit.json could not be written: {error}", file=sys.stderr, flush=True)
+            self.lease.beat(running=False)
+            self.listen(TICK)
+        self.lease.release()
+
+    # -- children ------------------------------------------------------------------------------------------------
+
+    def set_up(self) -> str:
+        """Run the setup commands, one run at a time in each `setup_lock`. Returns what went wrong, "" for nothing."""
+        if not self.spec["setup"]:
+            return ""
+        self.look()
+        lock = os.open(self.spec["setup_lock"], os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            while not self.reason and not try_lock(lock):
+                self.look()
+                self.listen(0.1)
+            for argv in self.spec["setup"]:
+                if self.reason:
+                    return ""
+                problem = self.spawn(argv, self.spec["setup_env"], "/", record=False)
+                code = self.watch() if not problem else 0
+                if problem or code:
+                    return problem or f"`{' '.join(argv[:12])}` ended with exit code {code}: {self.last_line()}"
+            return ""
+        finally:
+            os.close(lock)
+
+    def last_line(self) -> str:
+        """The last thing that was written to the run's log, for the one line that a person reads first."""
+        try:
+            with open(self.spec["log"], "rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - 2048))
+                lines = log.read().decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1][:500] if lines else "it said nothing"
+
+    def spawn(self, argv: "list[str]", env: "dict[str, str]", cwd: str, *, record: bool) -> str:
+        """Start a child in a session of its own. Returns why it could not be started, "" where it was.
+
+        The child waits until its pid is on record, so that a shim killed right here leaves no stranger behind.
+        """
+        report, reporter = os.pipe()
+        gate, opener = os.pipe()
+        shim = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            become(argv, env, cwd, self.spec["log"], gate=gate, reporter=reporter, opener=opener, shim=shim)
+        os.close(gate)
+        os.close(reporter)
+        problem = b""
+        try:
+            if record:
+                self.record_agent(pid)
+            os.write(opener, b".")
+        except OSError as error:
+            problem = f"its record could not be written: {error.strerror}".encode()
+        os.close(opener)
+        with os.fdopen(report, "rb") as answer:
+            problem = problem or answer.read()
+        if problem:
+            os.waitpid(pid, 0)
+            return problem.decode("utf-8", "replace")
+        self.main = pid
+        return ""
+
+    def record_agent(self, pid: int) -> None:
+        stat = stat_of(pid)
+        agent = {"agent_pid": pid, "agent_start": stat[1] if stat else 0, "boot_id": read_boot_id()}
+        write_atomically(os.path.join(self.folder, "agent.json"), json.dumps(agent), durable=False)
+        own = stat_of(os.getpid())
+        self.lease.fields.update(agent, pid=os.getpid(), state="running", process_start=own[1] if own else 0)
+
+    def watch(self) -> int:
+        """Wait until the child and whatever it left behind have ended. Returns its exit code (signal N: 128 + N)."""
+        code: int | None = None
+        while True:
+            ended, alone = self.reap()
+            code = ended if code is None else code
+            if alone:
+                self.kill_at = None
+                return code if code is not None else 255
+            if code is None:
+                self.look()
+            elif self.kill_at is None:  # it ended by itself: what it left behind has to go too
+                self.over = self.running
+                self.terminate(min(SWEEP_GRACE, self.spec["stop_grace"]))
+            self.beat()
+            self.listen(self.kill_or_pause(since_boot()))
+
+    def kill_or_pause(self, now: float) -> float:
+        """KILL what has outlived its grace. Returns the seconds until there is something to do again."""
+        if self.kill_at is None:
+            return max(0.0, min(TICK, self.next_beat - now, self.give_up - now))
+        if now < self.kill_at:
+            return max(0.0, min(TICK, self.next_beat - now, self.kill_at - now))
+        self.signal_all(signal.SIGKILL)
+        return KILL_EVERY if now < self.kill_at + 2 else TICK  # stuck in the kernel: wait for it without haste
+
+    def reap(self) -> "tuple[int | None, bool]":
+        """Collect every ended child. Returns the main one's exit code, and whether no child is left at all."""
+        code = None
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return code, True
+            if pid == 0:
+                return code, False
+            if pid == self.main:
+                code = os.waitstatus_to_exitcode(status)
+                code = 128 - code if code < 0 else code
+
+    # -- reasons to stop -----------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Find a reason to stop, unless there is one already."""
+        if self.reason:
+            return
+        if not self.beat():
+            self.stop("lease-gone")
+        elif since_boot() >= self.give_up:
+            self.stop("timeout")
+        elif reason := self.request():
+            self.stop(reason)
+
+    def beat(self) -> bool:
+        """Heartbeat, where one is due. False where it found the lease gone or another run's."""
+        now = since_boot()
+        if now < self.next_beat:
+            return True
+        self.next_beat = now + self.spec["heartbeat"]
+        return self.lease.beat(running=self.running)
+
+    def request(self) -> str:
+        """The reason of a stop request whose time has come. From the rename on it can't be recalled."""
+        path = os.path.join(self.folder, "stop")
+        try:
+            text = read_text(path)
+        except OSError:
+            return ""
+        reason = "stopped"
+        try:
+            asked = json.loads(text)
+            if time.time() < float(asked["at"]):
+                return ""
+            reason = asked["reason"] if asked["reason"] in REQUESTS else reason
+        except (ValueError, TypeError, KeyError):
+            pass  # written by hand, and plain enough: stop now
+        try:
+            os.rename(path, os.path.join(self.folder, "stopping"))
+        except OSError:
+            return ""  # recalled in this very moment
+        return reason
+
+    def stop(self, reason: str) -> None:
+        """Begin to stop the run: TERM now, KILL after stop_grace. The first reason stands."""
+        if not self.reason and not self.over:
+            self.reason = reason
+            self.terminate(self.spec["stop_grace"])
+
+    def terminate(self, grace: float) -> None:
+        self.kill_at = since_boot() + grace
+        self.signal_all(signal.SIGTERM)
+        self.signal_all(signal.SIGCONT)  # a stopped process could not act on TERM
+
+    def signal_all(self, number: int) -> None:
+        for pid, start in descendants():
+            send(pid, start, number)
+
+    def listen(self, seconds: float) -> None:
+        """Sleep until a signal or for so long. TERM and INT stop the run; HUP is the terminal's, not ours."""
+        heard = signal.sigtimedwait(HEARD, seconds)
+        if heard is not None and heard.si_signo in (signal.SIGTERM, signal.SIGINT):
+            self.stop("stopped")
+
+
+def become(
+    argv: "list[str]", env: "dict[str, str]", cwd: str, log: str, *, gate: int, reporter: int, opener: int, shim: int
+) -> None:
+    """In the forked child: turn into the program. Never returns; what goes wrong is told through `reporter`."""
+    step = "it could not be prepared"
+    try:
+        os.close(opener)
+        os.setsid()
+        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != shim or os.read(gate, 1) != b".":
+            os._exit(127)  # the shim died first: nobody would stop us
+        step = f"its log {log} could not be opened"
+        out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        null = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((null, 0), (out, 1), (out, 2)):
+            os.dup2(source, target)
+        step = f"its folder {cwd} could not be entered"
+        os.chdir(cwd)
+        for number in range(1, signal.NSIG):
+            if number not in (signal.SIGKILL, signal.SIGSTOP) and not 32 <= number <= 33:
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        step = f"`{argv[0]}` could not be executed"
+        os.execve(argv[0] if "/" in argv[0] else find(argv[0], env), argv, env)
+    except OSError as error:
+        os.write(reporter, f"{step}: {error.strerror}".encode())
+    except BaseException as error:  # whatever it is, a forked child may not run on as a second shim
+        os.write(reporter, f"{step}: {error}".encode())
+    finally:
+        os._exit(127)
+
+
+def find(name: str, env: "dict[str, str]") -> str:
+    """A program by the PATH that it will have itself."""
+    for folder in env.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(folder, name)
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def fence(folder: str) -> bool:
+    """Take the run's lock (held for life, it is the sign of it), then its one start. False: somebody was first."""
+    try:
+        lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # readers that test it hold it for an instant: wait for them
+        started = os.open(os.path.join(folder, "started"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except (FileExistsError, FileNotFoundError):
+        return False
+    with os.fdopen(started, "w") as file:
+        json.dump({"by": "shim", "pid": os.getpid(), "boot_id": read_boot_id()}, file)
+    return True
+
+
+def main(folder: str) -> int:
+    """See one run through. Returns the exit status."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    os.closerange(3, 4096)  # nothing of whoever started us may stay open in a run
+    if os.getsid(0) != os.getpid():
+        attempt(os.setsid)
+    if LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "this kernel has no child subreaper")
+    spec = json.loads(read_text(os.path.join(folder, "spec.json")))
+    shim = Shim(folder, spec)
+    if not fence(folder):
+        return LOST_THE_FENCE
+    shim.finish(shim.run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,198 @@
+"""The folder that a run works in: an empty one, or a fresh git worktree whose unsaved work is never lost."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsched.model.errors import ConfigurationError
+from tsched.model.fleet import Workspace
+from tsched.model.run import Run
+
+GIT = (
+    "git",
+    *("-c", "core.hooksPath=/dev/null"),  # no code of the repo or of an agent runs here
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "gc.auto=0"),  # nothing may go on in the background
+    *("-c", "maintenance.auto=false"),
+)
+PATIENCE = 120.0  # seconds for one git command of ours; setup commands have the run's max_runtime
+_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@-]*")
+_PASSED = (
+    *("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "SSH_AUTH_SOCK"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worktree:
+    """One run's worktree: its folder, and the bare repository that all runs of that address share."""
+
+    folder: Path
+    cache: Path
+    run: Run
+
+    @property
+    def base(self) -> str:
+        """The ref of the commit that the run began with."""
+        return f"refs/tsched/base/{self.run.run_id}"
+
+    @property
+    def admin(self) -> Path:
+        """Where git keeps this worktree's HEAD and index."""
+        return self.cache / "worktrees" / self.folder.name
+
+
+def cache_of(workspaces: Path, repo: str) -> Path:
+    """The shared bare repository of an address."""
+    return workspaces / ".repos" / f"{hashlib.sha256(repo.encode()).hexdigest()[:16]}.git"
+
+
+def address(workspace: Workspace) -> str:
+    """The repository's address for git; a relative path counts from the runner's folder.
+
+    Raises ConfigurationError for an address or ref that git could take for an option or a command.
+    """
+    repo = workspace.repo
+    if not repo or repo.startswith("-") or "\0" in repo or re.match(r"[A-Za-z0-9]+::", repo):
+        raise ConfigurationError(f"workspace.repo {repo!r} is no git address: write a URL or a path")
+    if not _REF.fullmatch(workspace.ref):
+        raise ConfigurationError(f"workspace.ref {workspace.ref!r} is no branch, tag or commit: write its plain name")
+    remote = "://" in repo or re.match(r"[^/]+:", repo) is not None
+    return repo if remote else str(Path(repo).expanduser().absolute())
+
+
+def setup_commands(tree: Worktree, *, repo: str, ref: str) -> list[list[str]]:
+    """What makes the worktree, to be run in this order, one run at a time for each cache."""
+    git = [*GIT, f"--git-dir={tree.cache}"]
+    heads = "+refs/heads/*:refs/remotes/origin/*"
+    return [
+        [*GIT, "init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--", str(tree.cache)],
+        [*git, "config", "remote.origin.url", repo],  # so that an agent can push from the worktree
+        [*git, "config", "remote.origin.fetch", heads],
+        [
+            *git,
+            "fetch",
+            "--quiet",
+            "--force",
+            "--prune",
+            "--no-write-fetch-head",
+            "--",
+            repo,
+            heads,
+            f"+{ref}:{tree.base}",
+        ],
+        [*git, "worktree", "add", "--quiet", "--detach", "--", str(tree.folder), tree.base],
+    ]
+
+
+def git_environment(host: Mapping[str, str], run_id: str) -> dict[str, str]:
+    """The environment of our own git commands: no inherited GIT_*, no question to anybody."""
+    return {name: host[name] for name in _PASSED if name in host} | {
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "",
+        "SSH_ASKPASS": "",
+        "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
+        "GIT_AUTHOR_NAME": "tsched",
+        "GIT_AUTHOR_EMAIL": "tsched@localhost",
+        "GIT_COMMITTER_NAME": "tsched",
+        "GIT_COMMITTER_EMAIL": "tsched@localhost",
+        "TSCHED_RUN_ID": run_id,
+    }
+
+
+def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | None:
+    """Keep what the run neither committed nor pushed under a ref of the shared repository.
+
+    Returns a line for people, None where nothing was unsaved. Repeatable: the same work is the same commit.
+    Raises OSError or subprocess.SubprocessError where git can't; the folder is then the only copy.
+    """
+    if not tree.folder.is_dir() or (base := _commit(tree, env, tree.base)) is None:
+        return None
+    index = {**env, "GIT_INDEX_FILE": str(scratch / "salvage.index")}
+    here = [f"--git-dir={tree.admin if tree.admin.is_dir() else tree.cache}", f"--work-tree={tree.folder}"]
+    head = (_commit(tree, env, "HEAD", git_dir=tree.admin) if tree.admin.is_dir() else None) or base
+    if (tree.admin / "index").is_file():
+        shutil.copyfile(tree.admin / "index", scratch / "salvage.index")
+    else:
+        _git([*here, "read-tree", head], index)
+    _git([*here, "add", "--all", "--", "."], index, cwd=tree.folder)
+    work = _git([*here, "write-tree"], index)
+    saved = head
+    if work != _git([*here, "rev-parse", f"{head}^{{tree}}"], index):
+        when = f"@{int(tree.run.created_at)} +0000"
+        dated = {**index, "GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
+        words = f"Unsaved work of {tree.run.agent} on task {tree.run.task_id}, run {tree.run.run_id}"
+        saved = _git([*here, "commit-tree", work, "-p", head, "-m", words], dated)
+    elif head == base or _pushed(tree, env, head):
+        return None
+    ref = _keep(tree, env, saved)
+    return f"Unsaved work is kept as {saved[:12]}: `git fetch {tree.cache} {ref}` brings it"
+
+
+def _keep(tree: Worktree, env: Mapping[str, str], commit: str) -> str:
+    """Point the salvage ref at the commit. An attempt that was not charged has its number again: keep both."""
+    ref = f"refs/tsched/salvage/{tree.run.task_id}/{tree.run.attempt}"
+    for name in (ref, f"{ref}-{tree.run.run_id}"):
+        known = _commit(tree, env, name)
+        if known is None:
+            _git([f"--git-dir={tree.cache}", "update-ref", name, commit], env)
+        if known in (None, commit):
+            return name
+    return f"{ref}-{tree.run.run_id}"
+
+
+def _pushed(tree: Worktree, env: Mapping[str, str], commit: str) -> bool:
+    arguments = ["for-each-ref", "--count=1", f"--contains={commit}", "refs/remotes"]
+    return _git([f"--git-dir={tree.cache}", *arguments], env) != ""
+
+
+def _commit(tree: Worktree, env: Mapping[str, str], name: str, *, git_dir: Path | None = None) -> str | None:
+    try:
+        arguments = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
+        return _git([f"--git-dir={git_dir or tree.cache}", *arguments], env)
+    except subprocess.CalledProcessError:
+        return None
+
+
+def _git(arguments: list[str], env: Mapping[str, str], *, cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        [*GIT, *arguments],
+        env=dict(env),
+        cwd=cwd or "/",
+        check=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    return done.stdout.decode(errors="replace").strip()
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with all that is in it; what can't be removed (another user's files) is left there."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError:
+        for base, _, _ in os.walk(folder):  # folders that were made read-only
+            if not os.path.islink(base):
+                os.chmod(base, 0o700)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_worktree(tree: Worktree, env: Mapping[str, str]) -> None:
+    """Remove a worktree and what git remembers of it. A broken shared repository keeps no run from ending."""
+    remove(tree.folder)
+    if not tree.cache.is_dir():
+        return
+    try:
+        _git([f"--git-dir={tree.cache}", "worktree", "prune"], env)
+        _git([f"--git-dir={tree.cache}", "update-ref", "-d", tree.base], env)
+    except (OSError, subprocess.SubprocessError):
+        return

@@ -1,0 +1,296 @@
+"""A bare mirror of the fleet repo in the state folder: only a cache, rebuilt when it is damaged."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import pygit2
+from pygit2.enums import FileMode, SortMode
+
+from tsched.gitops.git import GitFailed, check_address, check_branch, git, mask
+from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.files import FileKind, RepoFile, RepoFiles
+
+TIP = "refs/tsched/tip"
+FOLDERS = ("pools", "recipes", "schemas")
+T = TypeVar("T")
+
+
+class RemoteUnreachable(TransientError):  # noqa: N818  # named for what happened
+    """The remote can't be reached or read just now."""
+
+
+class BranchMissing(ConfigurationError):  # noqa: N818
+    """The remote is there but the tracked branch is not."""
+
+
+class EmptyRepository(ConfigurationError):  # noqa: N818
+    """The remote holds no commit at all."""
+
+
+class Damaged(Exception):  # noqa: N818  # private: answered by rebuilding
+    """The mirror can't be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitInfo:
+    """Who made a commit, when (UTC) and its first line."""
+
+    author: str
+    date: datetime
+    subject: str
+
+
+class Mirror:
+    """The remote as this machine knows it. A poll of an unchanged remote starts no process where libgit2 speaks its
+    transport, one otherwise."""
+
+    def __init__(self, folder: Path, url: str, branch: str) -> None:
+        self.folder = folder
+        self.url = check_address(url)
+        self.branch = check_branch(branch)
+        self._repository: pygit2.Repository | None = None
+
+    def close(self) -> None:
+        """Give file handles back."""
+        if self._repository is not None:
+            self._repository.free()
+            self._repository = None
+
+    # the remote
+
+    def poll(self) -> str:
+        """The commit id of the tracked branch's tip.
+
+        Raises RemoteUnreachable, BranchMissing or EmptyRepository: none of them is a reason to change anything.
+        """
+        heads = self._heads()
+        tip = heads.get(f"refs/heads/{self.branch}")
+        if tip is not None:
+            return tip
+        if not heads:
+            raise EmptyRepository(f"{mask(self.url)} holds no commit: push a fleet to its branch {self.branch}")
+        names = ", ".join(sorted(name.removeprefix("refs/heads/") for name in heads)[:5])
+        raise BranchMissing(
+            f"{mask(self.url)} has no branch {self.branch} (it has {names}): push it, or set TSCHED_BRANCH"
+        )
+
+    def _heads(self) -> dict[str, str]:
+        if self._in_process():
+            try:
+                return self._heads_by_libgit2()
+            except (pygit2.GitError, KeyError, ValueError, OSError):
+                pass  # git itself has the last word, and the better message
+        try:
+            text = git("ls-remote", "--heads", "--end-of-options", self.url)
+        except GitFailed as error:
+            raise RemoteUnreachable(f"{mask(self.url)}: {error.line}") from None
+        pairs = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
+        return {name: commit for commit, name in pairs}
+
+    def _in_process(self) -> bool:
+        return self.url.startswith(("/", "./", "../", "file://")) or (
+            "://" not in self.url and Path(self.url).exists()
+        )
+
+    def _heads_by_libgit2(self) -> dict[str, str]:
+        remote = self._open_or_make().remotes.create_anonymous(self.url)
+        return {
+            head.name: str(head.oid)
+            for head in remote.list_heads()
+            if head.name and head.name.startswith("refs/heads/")
+        }
+
+    def fetch(self, tip: str) -> None:
+        """Bring the tip's objects and history here. No process where they are here already.
+
+        Raises RemoteUnreachable. A damaged mirror is made anew.
+        """
+        if self._has(tip):
+            return
+        self._open_or_make()
+        refspec = f"+refs/heads/{self.branch}:{TIP}"
+        arguments = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", self.url, refspec)
+        for last in (False, True):
+            try:
+                git(f"--git-dir={self.folder}", *arguments)
+            except GitFailed as error:
+                if last or not self._damaged():
+                    raise RemoteUnreachable(f"{mask(self.url)}: {error.line}") from None
+            else:
+                self.close()  # a new pack: look again
+                if self._has(tip):
+                    return
+                if last:
+                    raise RemoteUnreachable(f"{mask(self.url)} moved on while {tip[:12]} was fetched")
+            self.rebuild()
+
+    def _has(self, tip: str) -> bool:
+        """Whether the recorded tip is this one and its trees can be read."""
+        try:
+            repository = self._open()
+            if repository is None or TIP not in repository.references:
+                return False
+            if str(repository.references[TIP].target) != tip:
+                return False
+            return bool(repository[tip].peel(pygit2.Tree).id)
+        except (pygit2.GitError, KeyError, ValueError):
+            return False
+
+    def _damaged(self) -> bool:
+        try:
+            git(f"--git-dir={self.folder}", "fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+        except TransientError:
+            return True
+        return False
+
+    def rebuild(self) -> None:
+        """Throw the cache away and begin a new one."""
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._open_or_make()
+
+    def _open(self) -> pygit2.Repository | None:
+        if self._repository is None and self.folder.exists():
+            self._repository = pygit2.Repository(str(self.folder), pygit2.enums.RepositoryOpenFlag.BARE)
+        return self._repository
+
+    def _open_or_make(self) -> pygit2.Repository:
+        try:
+            found = self._open()
+        except pygit2.GitError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            found = None
+        if found is None:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = self._repository = pygit2.init_repository(str(self.folder), bare=True)
+        return found
+
+    def borrow(self, folder: Path) -> "Mirror":
+        """A mirror of its own in an empty temporary folder, which reads this one's objects and never writes here."""
+        other = Mirror(folder, self.url, self.branch)
+        other._open_or_make()
+        objects = self.folder / "objects"
+        if objects.is_dir():
+            alternates = folder / "objects" / "info" / "alternates"
+            alternates.parent.mkdir(parents=True, exist_ok=True)
+            alternates.write_text(f"{objects.absolute()}\n", encoding="utf-8")
+            other.close()
+        return other
+
+    # commits and their files
+
+    def files(self, revision: str) -> RepoFiles:
+        """The files of `pools/` and `recipes/` of a commit: names, kinds and sizes; content only when it is read."""
+        return self._read(lambda repository: _files(repository, revision))
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Whether `new` descends from `old` (or is it). False where `old` is not known here."""
+
+        def ask(repository: pygit2.Repository) -> bool:
+            return old == new or (old in repository and repository.descendant_of(new, old))
+
+        return self._read(ask)
+
+    def resolve(self, text: str) -> str:
+        """The full commit id of what a person calls a revision: an id or its beginning, a branch, `HEAD~1`.
+
+        Raises ConfigurationError where it names no commit.
+        """
+        named = {"HEAD": TIP, self.branch: TIP}
+        base = next((name for name in named if text == name or text.startswith((f"{name}~", f"{name}^"))), None)
+        wanted = text if base is None else named[base] + text[len(base) :]
+
+        def ask(repository: pygit2.Repository) -> str | None:
+            try:
+                return str(repository.revparse_single(wanted).peel(pygit2.Commit).id)
+            except (KeyError, ValueError, pygit2.GitError):
+                return None
+
+        found = self._read(ask) if text and not text.startswith("-") else None
+        if found is None:
+            raise ConfigurationError(
+                f"{text!r} names no commit of {mask(self.url)}: give an id, {self.branch}, or HEAD~1"
+            )
+        return found
+
+    def trailers(self, since: str | None, tip: str, key: str) -> tuple[str, ...]:
+        """Values of a trailer on the commits after `since` up to `tip` whose `pools/` is that of the tip."""
+
+        def ask(repository: pygit2.Repository) -> tuple[str, ...]:
+            pools = _tree_id(repository, tip, "pools")
+            found = []
+            for commit in _between(repository, since, tip):
+                if _tree_id(repository, str(commit.id), "pools") == pools:
+                    found += [value for name, value in commit.message_trailers.items() if name.lower() == key.lower()]
+            return tuple(found)
+
+        return self._read(ask)
+
+    def commit_info(self, revision: str) -> CommitInfo:
+        """Who, when, what."""
+
+        def ask(repository: pygit2.Repository) -> CommitInfo:
+            commit = repository[revision].peel(pygit2.Commit)
+            return CommitInfo(
+                author=commit.author.name,
+                date=datetime.fromtimestamp(commit.commit_time, UTC),
+                subject=commit.message.partition("\n")[0],
+            )
+
+        return self._read(ask)
+
+    def _read(self, ask: Callable[[pygit2.Repository], T]) -> T:
+        try:
+            repository = self._open()
+            if repository is None:
+                raise RemoteUnreachable(f"{mask(self.url)} was not fetched yet: `tsched sync` does it")
+            return ask(repository)
+        except (pygit2.GitError, KeyError) as error:
+            self.close()
+            raise TransientError(
+                f"the mirror of {mask(self.url)} can't be read ({error}): it is fetched anew"
+            ) from error
+
+
+def _between(repository: pygit2.Repository, since: str | None, tip: str) -> Iterator[pygit2.Commit]:
+    walker = repository.walk(tip, SortMode.TOPOLOGICAL)
+    if since is not None and since in repository:
+        walker.hide(since)
+    for number, commit in enumerate(walker):
+        if number >= 10_000 or (since is None and number):
+            return
+        yield commit
+
+
+def _tree_id(repository: pygit2.Repository, revision: str, name: str) -> str:
+    tree = repository[revision].peel(pygit2.Tree)
+    return str(tree[name].id) if name in tree else ""
+
+
+def _files(repository: pygit2.Repository, revision: str) -> RepoFiles:
+    root = repository[revision].peel(pygit2.Tree)
+    entries: dict[str, RepoFile] = {}
+    for name in FOLDERS[:2]:
+        if name in root:
+            entries.update((file.path, file) for file in _walk(repository, root[name], name))
+    return RepoFiles(
+        revision=revision,
+        entries=entries,
+        read=lambda file: repository[file.blob].peel(pygit2.Blob).data,
+        content_key=" ".join(_tree_id(repository, revision, name) or "-" for name in FOLDERS),
+    )
+
+
+def _walk(repository: pygit2.Repository, entry: pygit2.Object, path: str) -> Iterator[RepoFile]:
+    if entry.filemode == FileMode.COMMIT:
+        yield RepoFile(path=path, blob=str(entry.id), kind=FileKind.SUBMODULE)
+    elif entry.filemode == FileMode.TREE:
+        for child in repository[entry.id].peel(pygit2.Tree):
+            yield from _walk(repository, child, f"{path}/{child.name}")
+    else:
+        kind = FileKind.SYMLINK if entry.filemode == FileMode.LINK else FileKind.FILE
+        yield RepoFile(path=path, blob=str(entry.id), kind=kind, size=repository.odb.read_header(entry.id)[1])

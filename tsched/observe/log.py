@@ -1,0 +1,205 @@
+"""The operator's log: a file a day, one line an entry, in the words and the order that the guide's greps rely on."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Final, TextIO
+
+from tsched.observe import messages
+from tsched.observe.text import one_line
+
+ROUTINE_LINES: Final = 20  # of a pass, before `Reconciliation completed`: the guide greps within 30 lines
+URGENT_LINES: Final = 5  # warnings and errors, the same
+
+
+class Level(IntEnum):
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+    CRITICAL = 50
+
+
+def format_line(moment: float, level: Level, message: str) -> str:
+    """One entry, ended by a newline: local time (Z where local is UTC, else the offset), level, message.
+
+    `moment` is seconds since the epoch.
+    """
+    local = datetime.fromtimestamp(moment, UTC).astimezone()
+    stamp = local.isoformat(timespec="milliseconds").removesuffix("+00:00")
+    zone = "Z" if not local.utcoffset() else ""
+    return f"{stamp}{zone}|{level.name} - {one_line(message)}\n"
+
+
+class OperatorLog:
+    """Writes `scheduler_YYYYMMDD.log` in a folder and echoes the same lines. Logging never stops its caller.
+
+    folder: None writes no file (a dry run). level: the name of the lowest level written. echo: a stream, or None.
+    clock: seconds since the epoch. While a pass is open, every line belongs to it.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        level: str = "INFO",
+        echo: TextIO | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder = folder
+        self._level = Level[level]
+        self._echo = echo
+        self._clock = clock
+        self._registry: tuple[str, ...] = ()
+        self._pass: PassLog | None = None
+        self._lost = 0  # lines that the disk refused
+        self._torn = False  # the last write was cut short, so the next one has to begin a line of its own
+
+    def debug(self, message: str) -> None:
+        self.log(Level.DEBUG, message)
+
+    def info(self, message: str) -> None:
+        self.log(Level.INFO, message)
+
+    def warning(self, message: str) -> None:
+        self.log(Level.WARNING, message)
+
+    def error(self, message: str) -> None:
+        self.log(Level.ERROR, message)
+
+    def log(self, level: Level, message: str) -> None:
+        """Write one entry, or keep it until the end of the open pass where that has had its share of lines."""
+        if self._pass is not None:
+            self._pass.count(errors=int(level >= Level.ERROR))
+        if level < self._level:
+            return
+        moment = self._clock()
+        if self._pass is None or self._pass.admits(level):
+            self._write(moment, level, message)
+        else:
+            self._pass.later.append((moment, level, message))
+
+    def registry(self, *, source: str, agents: Sequence[str], queues: Sequence[str]) -> None:
+        """The registry lines: logged when they are new to this process, and first in each day's file from then on."""
+        lines = (messages.loaded_registry(source), messages.registered(agents), messages.agent_types(queues))
+        if lines == self._registry:
+            return
+        self._registry = ()  # an empty file would be begun with them, and they'd stand there twice
+        for line in lines:
+            self.info(line)
+        self._registry = lines
+
+    def close(self) -> None:
+        """End the log. The file is never held open, so all there is to end is the echo."""
+        self._echo = None
+
+    @contextmanager
+    def reconciliation_pass(self) -> "Iterator[PassLog]":
+        """One pass as a unit: its completed line stands within the guide's 30 lines, whatever else was logged.
+
+        A pass that ends by an exception says so instead of `completed`; the exception goes on to the caller.
+        """
+        began = time.monotonic()
+        moment = self._clock()
+        self.info(messages.STARTING)
+        current = self._pass = PassLog(log=self, began=moment)
+        try:
+            yield current
+        except Exception as error:
+            self._write(self._clock(), Level.ERROR, messages.broken_off(time.monotonic() - began, str(error)))
+            raise
+        else:
+            if self._level <= Level.INFO:
+                done = messages.completed(time.monotonic() - began, current.counters)
+                self._write(self._clock(), Level.INFO, done)
+        finally:
+            for entry in current.later:
+                self._write(*entry)
+            self._pass = None
+
+    def _write(self, moment: float, level: Level, message: str) -> None:
+        line = format_line(moment, level, message)
+        if self._folder is not None:
+            try:
+                self._append(self._folder, moment, line)
+            except OSError:
+                self._lost += 1
+        if self._echo is not None:
+            try:
+                self._echo.write(line)
+                self._echo.flush()
+            except (OSError, ValueError):  # the reader went away, or the stream is closed
+                self._echo = None
+
+    def _append(self, folder: Path, moment: float, line: str) -> None:
+        """The file is opened for each line: a log rotated away, removed or new today needs no care then."""
+        day = moment if self._pass is None else self._pass.began  # a pass stays together over midnight
+        path = folder / f"scheduler_{datetime.fromtimestamp(day, UTC).astimezone():%Y%m%d}.log"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(descriptor).st_size == 0 and self._level <= Level.INFO:
+                self._put(descriptor, "".join(format_line(moment, Level.INFO, text) for text in self._registry))
+            if self._lost:
+                missing = format_line(moment, Level.WARNING, messages.lines_lost(self._lost))
+                self._put(descriptor, missing)
+                self._lost = 0
+            self._put(descriptor, line)
+        finally:
+            os.close(descriptor)
+
+    def _put(self, descriptor: int, text: str) -> None:
+        data = text.encode("utf-8", "backslashreplace")
+        if not data:
+            return
+        if self._torn:
+            data = b"\n" + data
+        written = os.write(descriptor, data)
+        self._torn = written < len(data)
+        if self._torn:
+            raise OSError("the disk took a part of the line")
+
+
+class PassLog:
+    """What one pass has logged and counted so far. Its counters stand in the completed line."""
+
+    def __init__(self, *, log: OperatorLog, began: float) -> None:
+        self.began = began
+        self.later: list[tuple[float, Level, str]] = []
+        self._log = log
+        self._counters = dict.fromkeys(messages.COUNTERS, 0)
+        self._left = {"routine": ROUTINE_LINES, "urgent": URGENT_LINES}
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return self._counters
+
+    def count(self, **counters: int) -> None:
+        """Add to counters by name. ERROR lines count themselves as `errors`."""
+        for name, number in counters.items():
+            self._counters[name] = self._counters.get(name, 0) + number
+
+    def admits(self, level: Level) -> bool:
+        """Whether a line of that level may still be written before the pass's end; takes its place if so."""
+        kind = "urgent" if level >= Level.WARNING else "routine"
+        self._left[kind] -= 1
+        return self._left[kind] >= 0
+
+    def debug(self, message: str) -> None:
+        self._log.debug(message)
+
+    def info(self, message: str) -> None:
+        self._log.info(message)
+
+    def warning(self, message: str) -> None:
+        self._log.warning(message)
+
+    def error(self, message: str) -> None:
+        self._log.error(message)

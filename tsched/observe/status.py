@@ -1,0 +1,222 @@
+"""The one object that `tsched status --json` prints: made from model values, purely."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict
+
+from tsched.model.fleet import Fleet, Pool
+from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.run import Lease
+from tsched.model.task import QueueDepth
+from tsched.model.units import iso
+from tsched.observe.conditions import Condition
+
+Key = tuple[str, str]  # agent, queue
+
+
+class RejectedStatus(TypedDict):
+    """`diagnostics`: one object each with path, line, column, code, severity, message, mend."""
+
+    revision: str
+    diagnostics: list[dict[str, str | int]]
+
+
+class HeldStatus(TypedDict):
+    revision: str
+    reason: str
+
+
+class RevisionStatus(TypedDict):
+    fetched: str | None
+    applied: str | None
+    rejected: RejectedStatus | None
+    held: HeldStatus | None
+
+
+class RunnerStatus(TypedDict):
+    """`last_cycle`: when the last pass ended, RFC 3339."""
+
+    pid: int | None
+    host: str | None
+    version: str | None
+    last_cycle: str | None
+
+
+class Report(TypedDict):
+    """What the last cycle saw, as the runner keeps it between two passes."""
+
+    fetched: str | None
+    rejected: RejectedStatus | None
+    held: HeldStatus | None
+    conditions: list[Condition]
+    runner: RunnerStatus
+
+
+class DrainStatus(TypedDict):
+    since: str
+    deadline: str
+    on_deadline: str
+
+
+class AgentStatus(TypedDict):
+    name: str
+    state: str
+    limit: int
+    running: int
+    revision: str
+    drain: DrainStatus | None
+
+
+class PoolStatus(TypedDict):
+    name: str
+    queue: str
+    suspended: bool
+    running: int
+    max_running: int | None
+    agents: list[AgentStatus]
+
+
+class RunStatus(TypedDict):
+    run_id: str
+    task_id: str
+    agent: str
+    pool: str
+    state: str
+    attempt: int
+    revision: str
+    executor: str
+    started_at: str
+    heartbeat: str
+
+
+class QueueStatus(TypedDict):
+    name: str
+    idle: int
+    blocked: int
+    working: int
+
+
+class Status(TypedDict):
+    revision: RevisionStatus
+    generation: int
+    conditions: list[Condition]
+    pools: list[PoolStatus]
+    runs: list[RunStatus]
+    queues: list[QueueStatus]
+    runner: RunnerStatus
+
+
+NOTHING_SEEN: Report = {
+    "fetched": None,
+    "rejected": None,
+    "held": None,
+    "conditions": [],
+    "runner": {"pid": None, "host": None, "version": None, "last_cycle": None},
+}
+
+
+def status(
+    *,
+    fleet: Fleet | None,
+    lifecycles: Mapping[Key, Lifecycle],
+    leases: Iterable[Lease],
+    depths: Iterable[QueueDepth],
+    report: Report = NOTHING_SEEN,
+    generation: int = 0,
+    now: float,
+) -> Status:
+    """The status object. `lifecycles` by (agent, queue): an agent without a row is not served here, so it is absent.
+
+    `now` is seconds since the epoch; it decides whether a suspension still holds.
+    """
+    known = sorted(leases, key=lambda lease: (lease.pool, lease.agent, lease.task_id))
+    running = Counter((lease.agent, lease.queue) for lease in known)
+    return Status(
+        revision=RevisionStatus(
+            fetched=report["fetched"],
+            applied=None if fleet is None else fleet.revision,
+            rejected=report["rejected"],
+            held=report["held"],
+        ),
+        generation=generation,
+        conditions=list(report["conditions"]),
+        pools=_pools(fleet, lifecycles, running, now),
+        runs=[_run(lease) for lease in known],
+        queues=[
+            QueueStatus(name=depth.name, idle=depth.idle, blocked=depth.blocked, working=depth.working)
+            for depth in sorted(depths, key=lambda depth: depth.name)
+        ],
+        runner=report["runner"],
+    )
+
+
+def _pools(
+    fleet: Fleet | None, lifecycles: Mapping[Key, Lifecycle], running: Counter[Key], now: float
+) -> list[PoolStatus]:
+    """The fleet's pools that are served here, and removed ones for as long as a row of theirs is left."""
+    rows: dict[str, list[Lifecycle]] = {}
+    for row in sorted(lifecycles.values(), key=lambda row: row.agent):
+        rows.setdefault(row.queue, []).append(row)
+    per_queue: Counter[str] = Counter()
+    for (_, queue), number in running.items():
+        per_queue[queue] += number
+    pools = {pool.queue: pool for pool in (fleet.pools if fleet is not None else ())}
+    served = [queue for queue, pool in pools.items() if queue in rows or not pool.agents]
+    shown = []
+    for queue in [*served, *(rows.keys() - pools.keys())]:
+        pool, own = pools.get(queue), rows.get(queue, [])
+        shown.append(
+            PoolStatus(
+                name=own[0].pool if pool is None else pool.name,
+                queue=queue,
+                suspended=_suspended(pool, now),
+                running=per_queue[queue],
+                max_running=None if pool is None else pool.max_running,
+                agents=_agents(fleet, pool, own, running, now),
+            )
+        )
+    return sorted(shown, key=lambda pool: (pool["name"], pool["queue"]))
+
+
+def _agents(
+    fleet: Fleet | None, pool: Pool | None, rows: Sequence[Lifecycle], running: Counter[Key], now: float
+) -> list[AgentStatus]:
+    limits = {agent.name: agent.limit for agent in (pool.agents if pool is not None else ())}
+    suspended = _suspended(pool, now)
+    applied = "" if fleet is None else fleet.revision
+    return [
+        AgentStatus(
+            name=row.agent,
+            state=AgentState.SUSPENDED if suspended and row.state is AgentState.ACTIVE else row.state,
+            limit=limits.get(row.agent, row.limit),
+            running=running[row.key],
+            revision=row.revision or applied,
+            drain=_drain(row),
+        )
+        for row in rows
+    ]
+
+
+def _drain(row: Lifecycle) -> DrainStatus | None:
+    if row.policy is None or row.state is AgentState.ACTIVE or row.deadline is None:
+        return None
+    return DrainStatus(since=iso(row.since), deadline=iso(row.deadline), on_deadline=row.policy.on_deadline)
+
+
+def _suspended(pool: Pool | None, now: float) -> bool:
+    return pool is not None and pool.suspend is not None and pool.suspend.holds(now)
+
+
+def _run(lease: Lease) -> RunStatus:
+    return RunStatus(
+        run_id=lease.run_id,
+        task_id=lease.task_id,
+        agent=lease.agent,
+        pool=lease.pool,
+        state=lease.state,
+        attempt=lease.attempt,
+        revision=lease.revision,
+        executor=lease.executor,
+        started_at=lease.started_at,
+        heartbeat=lease.heartbeat,
+    )

@@ -1,0 +1,186 @@
+"""Tables for people: rich on a terminal, plain aligned text elsewhere (nothing wrapped, cut or coloured)."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from tsched.model.event import Event
+from tsched.model.run import RunResult
+from tsched.model.task import Task
+from tsched.model.units import iso
+from tsched.observe.status import AgentStatus, Status
+from tsched.observe.text import one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What a table says. `styles`: a rich style for words that stand as a whole cell, on a terminal only."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    title: str = ""
+
+
+_STYLES = {
+    "active": "green", "complete": "green", "True": "bold", "working": "cyan", "running": "cyan",
+    "cordoned": "yellow", "draining": "yellow", "stopping": "red", "drained": "yellow", "suspended": "magenta",
+    "parked": "red", "failed": "red", "unproven": "red", "interrupted": "yellow", "cancelled": "dim",
+}  # fmt: skip
+
+
+def show(tables: Iterable[Table], out: TextIO | None = None) -> None:
+    """Print tables to a stream (standard output), as fits it. An empty table is left out."""
+    out = sys.stdout if out is None else out
+    filled = [table for table in tables if table.rows]
+    if out.isatty():
+        _rich(filled, out)
+    else:
+        out.write("\n".join(plain(table) for table in filled))
+
+
+def plain(table: Table) -> str:
+    """The table as aligned text: a title line where there is one, a head line, a line a row, two spaces between."""
+    lines = [table.columns, *(tuple(one_line(cell) for cell in row) for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    body = "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
+        for line in lines
+    )
+    return f"{table.title}\n{body}" if table.title else body
+
+
+def console(*, json: bool = False, out: TextIO | None = None) -> "Console":
+    """A rich console for a stream: as it is on a terminal; without colour or wrapping elsewhere or for JSON."""
+    from rich.console import Console
+
+    out = sys.stdout if out is None else out
+    if out.isatty() and not json:
+        return Console(file=out, highlight=False)
+    return Console(file=out, highlight=False, no_color=True, force_terminal=False, width=100_000, soft_wrap=True)
+
+
+def _rich(tables: Sequence[Table], out: TextIO) -> None:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    screen = console(out=out)
+    for table in tables:
+        drawn = RichTable(title=table.title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        for name in table.columns:
+            drawn.add_column(name, overflow="fold")
+        for row in table.rows:
+            drawn.add_row(*(Text(one_line(cell), style=_STYLES.get(cell, "")) for cell in row))
+        screen.print(drawn)
+
+
+def status_tables(status: Status) -> Iterator[Table]:
+    """Revision, conditions that ask for a look, agents, runs and queues."""
+    yield _revision(status)
+    quiet = {"Ready": "True", "Valid": "True", "Verified": "True"}
+    yield Table(
+        title="Conditions",
+        columns=("TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"),
+        rows=[
+            (item["type"], item["status"], item["reason"], item["since"], item["message"])
+            for item in status["conditions"]
+            if item["type"] == "Ready" or item["status"] not in ("Unknown", quiet.get(item["type"], "False"))
+        ],
+    )
+    yield Table(
+        title="Agents",
+        columns=("POOL", "QUEUE", "AGENT", "STATE", "RUNNING", "DRAIN"),
+        rows=[
+            (pool["name"], pool["queue"], agent["name"], agent["state"], f"{agent['running']}/{agent['limit']}",
+             _drain_words(agent))
+            for pool in status["pools"]
+            for agent in pool["agents"]
+        ],
+    )  # fmt: skip
+    yield Table(
+        title="Runs",
+        columns=("TASK", "AGENT", "STATE", "ATTEMPT", "REVISION", "STARTED", "RUN"),
+        rows=[
+            (run["task_id"], run["agent"], run["state"], str(run["attempt"]), run["revision"][:12], run["started_at"],
+             run["run_id"])
+            for run in status["runs"]
+        ],
+    )  # fmt: skip
+    yield Table(
+        title="Queues",
+        columns=("QUEUE", "IDLE", "BLOCKED", "WORKING"),
+        rows=[
+            (queue["name"], str(queue["idle"]), str(queue["blocked"]), str(queue["working"]))
+            for queue in status["queues"]
+        ],
+    )
+
+
+def _revision(status: Status) -> Table:
+    revision, runner = status["revision"], status["runner"]
+    rows = [
+        ("applied", _short(revision["applied"]), f"generation {status['generation']}"),
+        ("fetched", _short(revision["fetched"]), ""),
+    ]
+    if (rejected := revision["rejected"]) is not None:
+        for found in rejected["diagnostics"]:
+            place = f"{found['path']}:{found['line']}:{found['column']}"
+            rows.append(("rejected", _short(rejected["revision"]), f"{place}: {found['code']} {found['message']}"))
+    if (held := revision["held"]) is not None:
+        rows.append(("held", _short(held["revision"]), held["reason"]))
+    if runner["last_cycle"] is not None:
+        rows.append(("last cycle", runner["last_cycle"], f"pid {runner['pid'] or '-'} on {runner['host']}"))
+    return Table(title="Revision", columns=("WHAT", "REVISION", "NOTE"), rows=rows)
+
+
+def _short(revision: str | None) -> str:
+    return "-" if revision is None else revision[:12]
+
+
+def _drain_words(agent: AgentStatus) -> str:
+    drain = agent["drain"]
+    return "" if drain is None else f"since {drain['since']}, until {drain['deadline']}, then {drain['on_deadline']}"
+
+
+def plan_table(rows: Iterable[Sequence[str]], *, title: str = "") -> Table:
+    """A plan's rows: kind, subject, from, to, consequence."""
+    return Table(
+        title=title,
+        columns=("CHANGE", "SUBJECT", "FROM", "TO", "CONSEQUENCE"),
+        rows=[tuple(cell or "-" for cell in row) for row in rows],
+    )
+
+
+def task_table(tasks: Iterable[Task]) -> Table:
+    return Table(
+        columns=("ID", "STATUS", "QUEUE", "PRIORITY", "AGENT", "BLOCKED BY", "TITLE"),
+        rows=[
+            (task.id, task.status, task.queue, str(task.priority), task.assigned_to or "-",
+             (task.blocked_by or "-") if task.blocked else "-", task.title)
+            for task in tasks
+        ],
+    )  # fmt: skip
+
+
+def run_table(results: Iterable[RunResult], *, title: str = "") -> Table:
+    return Table(
+        title=title,
+        columns=("RUN", "AGENT", "ATTEMPT", "REVISION", "OUTCOME", "EXIT", "ENDED", "REASON"),
+        rows=[
+            (result.run.run_id, result.run.agent, str(result.run.attempt), result.run.revision[:12], result.outcome,
+             "-" if result.exit.exit_code is None else str(result.exit.exit_code),
+             iso(result.exit.ended_at) if result.exit.ended_at else "-", result.reason)
+            for result in results
+        ],
+    )  # fmt: skip
+
+
+def event_line(event: Event) -> str:
+    """One event on one line: time, revision, kind, subject, message."""
+    return (
+        f"{iso(event.time)}  {_short(event.revision):12}  {event.kind:18}  {event.subject}  {one_line(event.message)}"
+    )

@@ -1,0 +1,103 @@
+"""Step 6: make a sound revision the applied one, atomically, or record why not."""
+
+from collections.abc import Mapping
+
+from tsched.executors.executor import Liveness
+from tsched.model.diagnostic import Diagnostic
+from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.units import count
+from tsched.model.words import describe
+from tsched.runner.record import Pass
+from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select
+from tsched.schedule.drain import adopt as rows_after
+from tsched.state import applied as applied_store
+from tsched.state import verdicts, view
+
+Rows = Mapping[tuple[str, str], Lifecycle]
+
+
+def adopt(p: Pass) -> None:
+    """Act on the verdict about the fetched tip."""
+    match p.verdict:
+        case Ready() as ready:
+            _apply(p, ready)
+        case Rejected() as rejected:
+            _reject(p, rejected)
+        case Held() as held:
+            _hold(p, held)
+        case Unchanged(problem=str() as problem):
+            p.error(f"Fetch failed, the applied revision keeps running: {problem}")
+        case Unchanged() | None:
+            pass
+    show(p)
+
+
+def show(p: Pass) -> None:
+    """The applied fleet where the guide looks for it: the log's registry lines and the control file."""
+    fleet = p.applied.fleet
+    if fleet is None:
+        return
+    p.host.log.registry(
+        source=f"{p.host.shown_repo} at {fleet.revision[:12]}",
+        agents=[agent.name for _, agent in fleet.agents()],
+        queues=list(dict.fromkeys(pool.queue for pool in fleet.pools)),
+    )
+    view.write(p.host.folder, fleet)
+
+
+def _apply(p: Pass, ready: Ready) -> None:
+    old = p.applied
+    wanted = select(ready.fleet, p.host.settings.pools)
+    rows = rows_after(old.lifecycles, old.fleet, wanted, now=p.now)
+    stuck = _recall(p, old.lifecycles, rows)
+    if stuck:
+        rows = rows_after(old.lifecycles, old.fleet, wanted, now=p.now, stopping=stuck)
+    for diagnostic in ready.warnings:
+        p.log.warning(str(diagnostic))
+    for change in ready.plan.changes:
+        p.event(f"change.{change.kind}", change.subject, describe(change), revision=ready.tip)
+    with p.commit():
+        p.applied = applied_store.adopt(p.host.db, old, fleet=ready.fleet, lifecycles=rows)
+        p.event(
+            "revision.applied", f"revision/{ready.tip}",
+            f"generation {p.applied.generation}: {count(len(ready.plan.changes), 'change')}",
+            generation=p.applied.generation,
+        )  # fmt: skip
+        for key, row in rows.items():
+            if row.state is AgentState.CORDONED and old.lifecycles.get(key) != row:
+                p.event("agent.cordoned", f"agent/{row.agent}", f"{row.agent} in {row.queue}: takes no new task")
+    p.log.info(f"Applied revision {ready.tip[:12]}, generation {p.applied.generation}")
+
+
+def _recall(p: Pass, before: Rows, after: Rows) -> frozenset[tuple[str, str]]:
+    """Take back the stop requests of agents that were added again; those where it was too late must finish first."""
+    stuck = set()
+    for key, row in before.items():
+        back = row.state in (AgentState.CORDONED, AgentState.DRAINING) and after[key].state is AgentState.ACTIVE
+        if not back:
+            continue
+        for run_id, run in p.runs.items():
+            live = (run.agent, run.queue) == key and p.liveness[run_id] is Liveness.ALIVE
+            if live and not p.host.executor.recall(run_id):
+                stuck.add(key)
+    return frozenset(stuck)
+
+
+def _reject(p: Pass, rejected: Rejected) -> None:
+    first = _first(rejected.diagnostics)
+    p.error(f"Revision {rejected.tip[:12]} rejected, the applied one keeps running: {first}")
+    if not rejected.known:
+        p.event("revision.rejected", f"revision/{rejected.tip}", first, revision=rejected.tip)
+        with p.commit():
+            verdicts.remember(p.host.db, rejected.content_key, rejected.diagnostics, time=p.now)
+
+
+def _hold(p: Pass, held: Held) -> None:
+    p.log.warning(f"Revision {held.tip[:12]} held: {held.reason}")
+    if p.last["held"] is None or p.last["held"]["revision"] != held.tip:
+        p.event("revision.held", f"revision/{held.tip}", held.reason, revision=held.tip)
+
+
+def _first(diagnostics: tuple[Diagnostic, ...]) -> str:
+    more = f" (and {count(len(diagnostics) - 1, 'more finding')})" if len(diagnostics) > 1 else ""
+    return f"{diagnostics[0]}{more}"

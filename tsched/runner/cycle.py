@@ -1,0 +1,100 @@
+"""One cycle, in the order of DESIGN section 3:
+
+fetch → verify → load → check → diff → guard → apply → reap → recover → drain → match → launch → report
+"""
+
+from dataclasses import dataclass
+
+from tsched.observe.log import PassLog
+from tsched.observe.status import NOTHING_SEEN
+from tsched.observe.status import Report as LastReport
+from tsched.runner.adopt import adopt
+from tsched.runner.finish import agree, reap, recover, survey
+from tsched.runner.host import Host
+from tsched.runner.launch import find_work, launch
+from tsched.runner.record import Pass
+from tsched.runner.report import report
+from tsched.runner.retire import drain
+from tsched.runner.revise import Rules, consider, fetch
+from tsched.state import applied, requests, verdicts
+from tsched.state.lock import RunnerLock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a pass comes to: errors logged, and seconds until the next one is due."""
+
+    errors: int
+    interval: float
+
+
+def cycle(host: Host, lock: RunnerLock) -> Report:
+    """Make the machine match the newest good commit, and give the agents work. Every step can be repeated.
+
+    Raises FatalError where going on would break a promise; anything that passes by itself is logged instead.
+    """
+    lock.refresh()
+    with host.log.reconciliation_pass() as log:
+        p = begin(host, log)
+        tip = fetch(host.mirror)
+        p.verdict = consider(
+            host.mirror, tip, p.applied, rules_of(p), cache=host.cache, runs=list(p.runs.values()), now=p.now
+        )
+        adopt(p)
+        reap(p)
+        recover(p)
+        agree(p)
+        drain(p)
+        with p.guarded("task server"):
+            launch(p, find_work(p))
+        report(p)
+        return Report(errors=len(p.errors), interval=interval(p))
+
+
+def begin(host: Host, log: PassLog) -> Pass:
+    """What is, before anything is done: the applied record, operators' requests, every run."""
+    p = Pass(
+        host=host,
+        log=log,
+        now=host.clock(),
+        applied=applied.load(host.db),
+        last=verdicts.get_report(host.db, LastReport, NOTHING_SEEN),
+    )
+    take_requests(p)
+    survey(p)
+    return p
+
+
+def take_requests(p: Pass) -> None:
+    """Carry out what commands left for the runner. A `sync` has done its work by waking it."""
+    asked = requests.pending(p.host.db)
+    if not asked:
+        return
+    with p.commit():
+        for request in asked:
+            if request.kind == "accept":
+                p.applied = applied.accept(p.host.db, p.applied, request.argument)
+                p.event(
+                    "revision.accepted", f"revision/{request.argument}", f"accepted by {request.author}",
+                    revision=request.argument,
+                )  # fmt: skip
+        requests.done(p.host.db, [request.id for request in asked])
+
+
+def rules_of(p: Pass) -> Rules:
+    """What host settings and operators say about adopting revisions."""
+    settings = p.host.settings
+    return Rules(
+        pools=settings.pools,
+        allowed_signers=settings.allowed_signers,
+        allow_rewrite=settings.allow_rewrite,
+        accepted=p.applied.accepted,
+        remembered=verdicts.remembered(p.host.db),
+    )
+
+
+def interval(p: Pass) -> float:
+    """Seconds between passes: a flag or host setting, else the fleet's own figure."""
+    if p.host.settings.loop_interval is not None:
+        return p.host.settings.loop_interval
+    return p.applied.fleet.limits.loop_interval if p.applied.fleet is not None else 5.0

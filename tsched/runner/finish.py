@@ -1,0 +1,187 @@
+"""Steps 7a: reap finished runs, recover lost ones, and make claims, leases and runs agree again."""
+
+from collections.abc import Mapping, Sequence
+
+from tsched.executors.evidence import evidence
+from tsched.executors.executor import Liveness
+from tsched.model.errors import TransientError
+from tsched.model.fleet import Evidence, Limits, OnDeadline
+from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult
+from tsched.model.task import Settlement, Task, TaskStatus, Verdict
+from tsched.model.units import count
+from tsched.runner.record import Pass
+from tsched.schedule.recovery import Judgement, judge
+from tsched.state import history
+
+AUTHOR = "tsched"
+
+
+def survey(p: Pass) -> None:
+    """Look at every run there is a record of: who it is and whether it lives."""
+    p.liveness = p.host.executor.poll()
+    runs = {run_id: p.host.executor.run(run_id) for run_id in p.liveness}
+    p.runs = {run_id: run for run_id, run in runs.items() if run is not None}
+
+
+def reap(p: Pass) -> None:
+    """Settle each run whose end is on record."""
+    executor = p.host.executor
+    ended = [run_id for run_id, state in p.liveness.items() if state is Liveness.ENDED]
+    _settle_all(p, {run_id: end for run_id in ended if (end := executor.exit(run_id)) is not None})
+
+
+def recover(p: Pass) -> None:
+    """Fence each lost run, kill what is left of it, then settle it like any other."""
+    lost = [run_id for run_id, state in p.liveness.items() if state is Liveness.LOST]
+    ends: dict[str, RunExit] = {}
+    for run_id in lost:
+        end = p.host.executor.recover(run_id)
+        if end is None:
+            p.log.warning(f"Run {run_id} is lost but something of it still lives; asking again next pass")
+            continue
+        ends[run_id] = end
+        if run_id in p.runs:
+            task = p.runs[run_id].task_id
+            p.log.warning(f"Stale lease detected: task={task}, agent={p.runs[run_id].agent}, reason={end.reason}")
+            p.log.count(leases_reclaimed=1)
+    _settle_all(p, ends)
+
+
+def agree(p: Pass) -> None:
+    """Both ways: a claim of ours without a run is released, a lease without a run is dropped, links are mended."""
+    _sweep_leases(p)
+    with p.guarded("task server"):
+        for task in p.host.tasks.held(p.host.runner_id):
+            run_id = task.claim_run
+            if run_id is None:
+                continue
+            if run_id in p.liveness:
+                _obey(p, task, run_id)
+            elif history.find(p.host.db, run_id) is None:
+                p.host.tasks.settle(task.id, run_id, Settlement(verdict=Verdict.RETRY, charged=False))
+                p.log.warning(f"Requeued task {task.id}")
+                p.event("claim.released", f"task/{task.id}", f"run {run_id} left no trace: its claim is released")
+        _deliver_late(p)
+
+
+def _obey(p: Pass, task: Task, run_id: str) -> None:
+    """Stop a run whose task was cancelled under it."""
+    if task.status is TaskStatus.CANCELLED and p.liveness[run_id] is Liveness.ALIVE:
+        p.host.executor.stop([run_id], reason=ExitReason.CANCELLED, at=p.now)
+
+
+def _sweep_leases(p: Pass) -> None:
+    scan = p.host.leases.read_all()
+    p.log.count(leases_scanned=len(scan.leases))
+    busy = {run.task_id for run in p.runs.values()}
+    for task_id, lease in scan.leases.items():
+        if lease.run_id not in p.liveness:
+            p.host.leases.remove(task_id, lease.run_id)
+            p.log.warning(f"Dropped the lease of task {task_id}: no run {lease.run_id or '(none named)'} is left")
+            p.event("lease.dropped", f"task/{task_id}", f"no run {lease.run_id} is left")
+    for name in scan.unreadable:
+        task_id = name.removeprefix("task_").removesuffix(".json")
+        if task_id in busy:
+            p.log.warning(f"Unreadable lease {name}: its run goes on, its lease is made anew when it can be")
+        else:
+            p.host.leases.remove(task_id, None)
+            p.log.warning(f"Dropped the unreadable lease {name}: no run of task {task_id} is left")
+            p.event("lease.dropped", f"task/{task_id}", "it could not be read and no run of the task is left")
+    p.host.leases.mend_links({task: lease for task, lease in scan.leases.items() if lease.run_id in p.liveness})
+
+
+def _settle_all(p: Pass, ends: Mapping[str, RunExit]) -> None:
+    known = {run_id: end for run_id, end in ends.items() if run_id in p.runs}
+    for run_id in ends.keys() - known.keys():
+        p.log.warning(f"Run {run_id} has no readable record: removed; its task is released by its claim")
+        p.event("run.unreadable", f"run/{run_id}", "its record could not be read")
+        p.host.executor.discard(run_id, succeeded=False)
+        _forget(p, run_id)
+    if not known:
+        return
+    try:
+        tasks = p.host.tasks.get({p.runs[run_id].task_id for run_id in known})
+        for run_id, end in known.items():
+            settle(p, p.runs[run_id], end, tasks.get(p.runs[run_id].task_id))
+    except TransientError as error:
+        p.error(f"task server: {error}; the results of {count(len(known), 'run')} wait for it")
+
+
+def settle(p: Pass, run: Run, end: RunExit, task: Task | None) -> None:
+    """The end of a run, as a sequence in which each step can be repeated (DESIGN section 4, "Reaping")."""
+    host = p.host
+    saved = host.executor.salvage(run.run_id)
+    stored = history.find(host.db, run.run_id)
+    ours = task is not None and task.claim_run == run.run_id
+    if stored is None and not ours and not end.started:
+        p.event("run.fenced", f"run/{run.run_id}", f"never started: task {run.task_id} was not claimed for it")
+        _finish(p, run, succeeded=False)
+        return
+    if stored is None:
+        stored = _record(p, run, end, _judge(p, run, end, task))
+    if not stored.acknowledged:
+        _deliver(p, stored, saved)
+    _finish(p, run, succeeded=stored.outcome is Outcome.COMPLETE)
+
+
+def _judge(p: Pass, run: Run, end: RunExit, task: Task | None) -> Judgement:
+    row = p.applied.lifecycles.get((run.agent, run.queue))
+    on_deadline = row.policy.on_deadline if row is not None and row.policy is not None else OnDeadline.REQUEUE
+    proof = run.evidence == Evidence.EXIT or (
+        run.evidence == Evidence.TOKENS and evidence(run.runtime, p.host.executor.tail(run.run_id, lines=2000))
+    )
+    limits = p.applied.fleet.limits if p.applied.fleet is not None else Limits()
+    return judge(
+        exit=end, run=run, task=task, evidence_found=proof, retry=limits.retry, on_deadline=on_deadline, now=p.now
+    )
+
+
+def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
+    result = RunResult(
+        run=run, exit=end, outcome=verdict.outcome, reason=verdict.reason, settlement=verdict.settlement
+    )
+    p.event(
+        f"run.{verdict.outcome}", f"task/{run.task_id}", f"{run.agent}: {verdict.reason}",
+        run_id=run.run_id, agent=run.agent, attempt=run.attempt, exit_code=end.exit_code,
+    )  # fmt: skip
+    with p.commit():
+        return history.record(p.host.db, result)
+
+
+def _deliver(p: Pass, result: RunResult, saved: Sequence[str]) -> None:
+    """Give the task server the decided result: a remark for people, then the task's new state."""
+    run = result.run
+    if result.outcome is not Outcome.COMPLETE or saved:
+        p.host.tasks.comment(run.task_id, author=AUTHOR, text=_remark(p, result, saved), tag=run.run_id)
+    p.host.tasks.settle(run.task_id, run.run_id, result.settlement)
+    with p.commit():
+        history.acknowledge(p.host.db, run.run_id)
+
+
+def _remark(p: Pass, result: RunResult, saved: Sequence[str]) -> str:
+    run = result.run
+    lines = [f"run {run.run_id} by {run.agent}: {result.outcome}: {result.reason}", *saved]
+    if result.settlement.verdict is Verdict.PARK:
+        lines.append(f"Parked for a person: `tsched task reopen {run.task_id}` puts it back")
+    if result.outcome in (Outcome.FAILED, Outcome.UNPROVEN) and (tail := p.host.executor.tail(run.run_id)):
+        lines += ["The end of its log:", tail]
+    return "\n".join(lines)
+
+
+def _finish(p: Pass, run: Run, *, succeeded: bool) -> None:
+    p.host.leases.remove(run.task_id, run.run_id)
+    p.host.executor.discard(run.run_id, succeeded=succeeded)
+    p.log.count(runs_ended=1)
+    _forget(p, run.run_id)
+
+
+def _forget(p: Pass, run_id: str) -> None:
+    p.runs = {key: run for key, run in p.runs.items() if key != run_id}
+    p.liveness = {key: state for key, state in p.liveness.items() if key != run_id}
+
+
+def _deliver_late(p: Pass) -> None:
+    """Results that were decided but never delivered, and whose run's folder is gone (removed by hand)."""
+    for result in history.unacknowledged(p.host.db):
+        if result.run.run_id not in p.liveness:
+            _deliver(p, result, ())

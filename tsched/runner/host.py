@@ -1,0 +1,97 @@
+"""The runner's hands: every outside thing one cycle touches, opened once and passed around as one value."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from tsched.executors.executor import Executor
+from tsched.executors.local import LocalExecutor
+from tsched.gitops.mirror import Mirror
+from tsched.model.errors import ConfigurationError
+from tsched.observe.log import OperatorLog
+from tsched.settings import Settings, masked
+from tsched.state.database import Database
+from tsched.state.folder import StateFolder
+from tsched.state.leases import Leases
+from tsched.tasks.embedded import EmbeddedTasks
+from tsched.tasks.source import TaskSource
+from tsched.validate.fleet import FleetCache
+
+
+@dataclass(kw_only=True, slots=True)
+class Host:
+    """What a cycle works with. `clock` gives seconds since the epoch."""
+
+    settings: Settings
+    folder: StateFolder
+    db: Database
+    mirror: Mirror
+    leases: Leases
+    tasks: TaskSource
+    executor: Executor
+    log: OperatorLog
+    runner_id: str
+    clock: Callable[[], float] = time.time
+    cache: FleetCache = field(default_factory=FleetCache)
+
+    @property
+    def shown_repo(self) -> str:
+        """The fleet repo's address without its credentials."""
+        return masked(self.settings.repo or "")
+
+    def close(self) -> None:
+        """Give everything back; runs go on."""
+        self.tasks.close()
+        self.mirror.close()
+        self.db.close()
+        self.log.close()
+
+
+def folder_of(settings: Settings) -> StateFolder:
+    """The state folder that these settings name."""
+    return StateFolder(settings.state, settings.running_dir, settings.log_dir)
+
+
+def repo_of(settings: Settings) -> str:
+    """The fleet repo's address. Raises ConfigurationError where none is set."""
+    if settings.repo is None:
+        raise ConfigurationError(
+            "no fleet repo is set: set TSCHED_REPO to its address or path, in the environment or an env file"
+        )
+    return settings.repo
+
+
+def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
+    """Open all that a runner needs, making the state folder. Raises any branch of TschedError."""
+    repo = repo_of(settings)
+    if settings.tasks is not None:
+        raise ConfigurationError("TSCHED_TASKS names a task server, which this version can't drive: leave it unset")
+    folder = folder_of(settings)
+    folder.create()
+    log = OperatorLog(folder.logs, level=settings.log_level, echo=echo)
+    for note in settings.notes:
+        log.warning(note)
+    return Host(
+        settings=settings,
+        folder=folder,
+        db=Database.open(folder.db),
+        mirror=Mirror(folder.mirror, repo, settings.branch),
+        leases=Leases(folder.running),
+        tasks=EmbeddedTasks(folder.tasks_db),
+        executor=executor_of(settings, folder),
+        log=log,
+        runner_id=folder.runner_id(),
+    )
+
+
+def executor_of(settings: Settings, folder: StateFolder) -> Executor:
+    """The local machine, with this host's environment."""
+    return LocalExecutor(
+        runs=folder.runs,
+        running=folder.running,
+        logs=folder.run_logs,
+        workspaces=folder.workspaces,
+        environ=settings.environ,
+        pass_env=settings.pass_env,
+    )

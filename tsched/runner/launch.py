@@ -1,0 +1,208 @@
+"""Steps 8 and 9: match ready tasks to free slots, then start each: lease first, then the claim, then the process."""
+
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tsched.executors.executor import Launch, Liveness
+from tsched.model.errors import ConfigurationError
+from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Runtime
+from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
+from tsched.model.runtimes import BUILT_IN, runtime_of
+from tsched.model.task import Task
+from tsched.model.units import iso
+from tsched.observe import messages
+from tsched.runner.finish import settle
+from tsched.runner.record import Pass
+from tsched.runner.revise import select
+from tsched.schedule.match import Assignment, Capacity, capacities, match, room
+from tsched.schedule.order import Ordered, order
+from tsched.state import history
+
+
+def serving(p: Pass) -> Fleet | None:
+    """The applied fleet as this runner serves it: its pools alone, host overrides in place."""
+    fleet = p.applied.fleet
+    return None if fleet is None else overridden(select(fleet, p.host.settings.pools), p)
+
+
+def overridden(fleet: Fleet, p: Pass) -> Fleet:
+    """Limits given on the command line win over git, for this process alone."""
+    limits = p.host.settings.agent_limits
+    if not limits:
+        return fleet
+    pools = tuple(
+        replace(pool, agents=tuple(replace(a, limit=limits.get(a.name, a.limit)) for a in pool.agents))
+        for pool in fleet.pools
+    )
+    return replace(fleet, pools=pools)
+
+
+def find_work(p: Pass) -> tuple[Assignment, ...]:
+    """Decide what would start now. Reads the task server, changes nothing, says what it saw."""
+    fleet = serving(p)
+    if fleet is None:
+        return ()
+    queues = [pool.queue for pool in fleet.pools]
+    agents = [agent.name for _, agent in fleet.agents()]
+    waiting = p.host.tasks.waiting(queues=queues, agents=agents)
+    ordered = order(waiting, now=p.now, blocking=not p.host.settings.disable_blocking)
+    by_agent = Counter(run.agent for run in p.runs.values())
+    by_queue = Counter(run.queue for run in p.runs.values())
+    slots = capacities(fleet, p.applied.lifecycles, running_by_agent=by_agent, running_by_queue=by_queue, now=p.now)
+    _say(p, waiting, ordered, slots)
+    return match(
+        ordered.ready,
+        slots,
+        lifecycles=p.applied.lifecycles,
+        held=_held(p),
+        fleet_free=room(fleet.limits.max_running, len(p.runs)),
+        most=fleet.limits.spawn_per_cycle,
+    )
+
+
+def _held(p: Pass) -> frozenset[str]:
+    """Tasks that a run, a lease or an undelivered result still names: never matched, whatever their status says."""
+    undelivered = {result.run.task_id for result in history.unacknowledged(p.host.db)}
+    leases = p.host.leases.read_all()
+    names = {name.removeprefix("task_").removesuffix(".json") for name in leases.unreadable}
+    return frozenset({run.task_id for run in p.runs.values()} | undelivered | leases.leases.keys() | names)
+
+
+def _say(p: Pass, waiting: Sequence[Task], ordered: Ordered, slots: Sequence[Capacity]) -> None:
+    """The queue's part of the operator's log, word for word as the guide's greps want it."""
+    found = Counter(task.queue for task in waiting if task.assigned_to is None)
+    for capacity in slots:
+        p.log.info(messages.processing(capacity.queue))
+        p.log.info(messages.found(found[capacity.queue], capacity.queue))
+        if blocked := ordered.blocked.get(capacity.queue):
+            p.log.info(messages.filtered_out(blocked))
+        for agent in capacity.agents:
+            p.log.info(messages.available_slots(agent.name, agent.free))
+    if ordered.blocks:
+        p.log.info(messages.prioritizing(len(ordered.blocks)))
+        for task_id, number in ordered.blocks.items():
+            p.log.info(messages.blocks(task_id, number))
+    blocked = sum(ordered.blocked.values())
+    p.log.info(messages.blocked_skipped(blocked))
+    p.log.count(blocked_skipped=blocked)
+
+
+def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
+    """Start each assignment. One that can't be started is its own matter; the others go on."""
+    fleet = serving(p)
+    if fleet is None:
+        return
+    places = {agent.name: (pool, agent) for pool, agent in fleet.agents()}
+    for assignment in assignments:
+        pool, agent = places[assignment.agent]
+        with p.guarded(f"task {assignment.task.id}"):
+            _launch(p, fleet, pool, agent, assignment)
+
+
+def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignment) -> None:
+    """Prepared, then the lease, then the claim, then the process (DESIGN section 4)."""
+    host, task = p.host, assignment.task
+    run = _run(p, fleet, pool, agent, task)
+    lease = _lease(p, run)
+    host.leases.path(task.id)  # an id that can't be a file name is refused before anything is written
+    refusal = _prepare(p, fleet, pool, agent, task, run, lease)
+    host.leases.write(lease)
+    claimed = host.tasks.claim(task, agent=agent.name, run_id=run.run_id, runner_id=host.runner_id)
+    if claimed is None:
+        p.log.info(f"Task {task.id} was taken or changed meanwhile")
+        host.leases.remove(task.id, run.run_id)
+        host.executor.discard(run.run_id, succeeded=False)
+        return
+    p.log.info(messages.assigning(task.id, pool.queue, agent.name))
+    if refusal is not None:
+        p.error(f"Failed to spawn agent '{agent.name}' for task {task.id}: {refusal}")
+        end = RunExit(
+            run_id=run.run_id, reason=ExitReason.START_FAILED, started=False, detail=refusal, ended_at=p.now
+        )
+        settle(p, run, end, claimed)
+        return
+    host.executor.start(run.run_id)
+    p.runs = {**p.runs, run.run_id: run}
+    p.liveness = {**p.liveness, run.run_id: Liveness.ALIVE}
+    mine = "assigned_spawned" if assignment.assigned else "unassigned_matched"
+    p.log.count(tasks_spawned=1, **{mine: 1})
+    p.event(
+        "run.started", f"task/{task.id}", f"{agent.name} starts task {task.id}, attempt {run.attempt}",
+        run_id=run.run_id, agent=agent.name, attempt=run.attempt,
+    )  # fmt: skip
+
+
+def _prepare(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task, run: Run, lease: Lease) -> str | None:
+    """Write down all that the run needs. Returns why it can never start on this machine, None where it can."""
+    runtime = runtime_of(agent.runtime, fleet.limits.runtimes)
+    if runtime is None:
+        return f"the runtime {agent.runtime} is not known to this version of tsched"
+    settings = p.host.settings
+    try:
+        p.host.executor.prepare(
+            Launch(
+                run=run,
+                task=task,
+                lease=lease,
+                recipe=fleet.recipes[agent.recipe],
+                runtime=_with_goose(runtime, settings.goose_bin),
+                max_runtime=settings.max_runtime or agent.max_runtime,
+                stop_grace=fleet.limits.stop_grace,
+                heartbeat=settings.heartbeat or fleet.limits.heartbeat,
+                workspace=pool.workspace,
+            )
+        )
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
+def _with_goose(runtime: Runtime, program: str | None) -> Runtime:
+    """TINYSCHEDULER_GOOSE_BIN names another goose."""
+    if program is None or runtime != BUILT_IN["goose"]:
+        return runtime
+    return replace(runtime, argv=(program, *runtime.argv[1:]))
+
+
+def _run(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task) -> Run:
+    runtime = runtime_of(agent.runtime, fleet.limits.runtimes)
+    attempt = task.attempts + 1
+    return Run(
+        run_id=f"{task.id[:40]}-{task.runs + 1}-{secrets.token_hex(5)}",
+        task_id=task.id,
+        agent=agent.name,
+        pool=pool.name,
+        queue=pool.queue,
+        attempt=attempt,
+        revision=fleet.revision,
+        executor=p.host.executor.name,
+        recipe=agent.recipe,
+        runtime=agent.runtime,
+        evidence=str(runtime.evidence if runtime is not None else Evidence.TASK),
+        created_at=p.now,
+        keep=str(pool.workspace.keep if pool.workspace is not None else Keep.NEVER),
+        workspace_repo=pool.workspace.repo if pool.workspace is not None else "",
+        assigned_before=task.assigned_to,
+    )
+
+
+def _lease(p: Pass, run: Run) -> Lease:
+    moment = iso(p.now)
+    return Lease(
+        task_id=run.task_id,
+        agent=run.agent,
+        pid=0,
+        recipe=run.recipe.removeprefix("recipes/"),
+        started_at=moment,
+        heartbeat=moment,
+        host=p.host.settings.hostname,
+        state=LeaseState.CLAIMING,
+        run_id=run.run_id,
+        attempt=run.attempt,
+        revision=run.revision,
+        pool=run.pool,
+        queue=run.queue,
+        executor=run.executor,
+    )

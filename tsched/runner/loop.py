@@ -1,0 +1,94 @@
+"""Once or for ever: when a cycle runs, and how signals reach it. Handlers only record; the loop acts."""
+
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from tsched.model.errors import TransientError
+from tsched.runner.cycle import Report, cycle
+from tsched.runner.host import Host
+from tsched.state.lock import RunnerLock
+
+SHORTEST_SLEEP = 0.05  # seconds: the lower bound of loop_interval (DESIGN section 6)
+
+
+@dataclass(kw_only=True, slots=True)
+class Wishes:
+    """What signals have asked for since they were last looked at."""
+
+    stop: bool = False
+    cycle: bool = False
+
+    def any(self) -> bool:
+        """Whether there is something to do before the next interval."""
+        return self.stop or self.cycle
+
+
+def once(host: Host) -> Report:
+    """One pass under the lock."""
+    with RunnerLock(host.folder) as lock:
+        return cycle(host, lock)
+
+
+def daemon(host: Host) -> None:
+    """Cycle until SIGTERM or SIGINT: the step under way is finished, runs are left alone. SIGHUP cycles at once."""
+    with RunnerLock(host.folder) as lock, signals() as (wishes, wake):
+        host.log.info(f"Scheduler daemon started: pid {os.getpid()}")
+        while not wishes.stop:
+            wishes.cycle = False
+            interval = _pass(host, lock)
+            if not wishes.any():
+                wait(wake, interval)
+        host.log.info("Scheduler daemon shutting down; runs go on")
+
+
+def _pass(host: Host, lock: RunnerLock) -> float:
+    """One pass of the daemon, which survives what may pass by itself (a full disk, say). Returns seconds to sleep."""
+    try:
+        interval = cycle(host, lock).interval
+    except (TransientError, OSError) as error:
+        host.log.error(f"The pass was broken off and is tried again: {error}")
+        interval = host.settings.loop_interval or 5.0
+    return max(interval, SHORTEST_SLEEP)
+
+
+@contextmanager
+def signals() -> Iterator[tuple[Wishes, socket.socket]]:
+    """SIGTERM, SIGINT and SIGHUP recorded, and a socket that becomes readable when one of them (or SIGCHLD) came."""
+    wishes = Wishes()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        wishes.stop = True
+
+    def again(signum: int, frame: FrameType | None) -> None:
+        wishes.cycle = True
+
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, again)
+    old_fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    try:
+        yield wishes, ours
+    finally:
+        signal.set_wakeup_fd(old_fd)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        ours.close()
+        theirs.close()
+
+
+def wait(wake: socket.socket, seconds: float) -> None:
+    """Sleep, but not through a signal, nor through one that came just before."""
+    select.select([wake], [], [], seconds)
+    try:
+        while wake.recv(4096):
+            pass
+    except BlockingIOError:
+        pass

@@ -1,0 +1,103 @@
+"""A dry run: steps 1 to 5 and 8 of the cycle, touching nothing: no lock, no lease, no server write, no log file."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TextIO
+
+from tsched.gitops.mirror import Mirror
+from tsched.model.units import count
+from tsched.observe import messages
+from tsched.observe.log import OperatorLog
+from tsched.observe.status import NOTHING_SEEN
+from tsched.observe.status import Report as LastReport
+from tsched.runner.cycle import rules_of
+from tsched.runner.finish import survey
+from tsched.runner.host import Host, executor_of, folder_of, repo_of
+from tsched.runner.launch import find_work
+from tsched.runner.record import Pass
+from tsched.runner.revise import Held, Ready, Rejected, Unchanged, consider, fetch, select
+from tsched.schedule.drain import adopt as rows_after
+from tsched.settings import Settings
+from tsched.state import applied, verdicts
+from tsched.state.database import Database
+from tsched.state.leases import Leases
+from tsched.tasks.embedded import EmbeddedTasks
+
+
+@contextmanager
+def borrowed_host(settings: Settings, *, echo: TextIO | None) -> Iterator[Host]:
+    """A host that reads what the real one has: databases untouched, fetching into a temporary folder."""
+    folder = folder_of(settings)
+    with TemporaryDirectory(prefix="tsched-dry-") as temporary:
+        mirror = Mirror(folder.mirror, repo_of(settings), settings.branch).borrow(Path(temporary) / "mirror.git")
+        host = Host(
+            settings=settings,
+            folder=folder,
+            db=Database.read_only(folder.db) or Database.empty(),
+            mirror=mirror,
+            leases=Leases(folder.running),
+            tasks=EmbeddedTasks(folder.tasks_db, read_only=True),
+            executor=executor_of(settings, folder),
+            log=OperatorLog(None, level=settings.log_level, echo=echo),
+            runner_id="",
+        )
+        with closing(host):
+            yield host
+
+
+def rehearse(host: Host) -> int:
+    """Say what a pass would do. Returns the number of errors it would log."""
+    with host.log.reconciliation_pass() as log:
+        p = Pass(
+            host=host,
+            log=log,
+            now=host.clock(),
+            applied=applied.load(host.db),
+            last=verdicts.get_report(host.db, LastReport, NOTHING_SEEN),
+        )
+        survey(p)
+        tip = fetch(host.mirror)
+        p.verdict = consider(
+            host.mirror, tip, p.applied, rules_of(p), cache=host.cache, runs=list(p.runs.values()), now=p.now
+        )
+        _would_adopt(p)
+        _registry(p)
+        with p.guarded("task server"):
+            for one in find_work(p):
+                p.log.info(messages.would_assign(one.task.id, one.queue, one.agent))
+        return len(p.errors)
+
+
+def _would_adopt(p: Pass) -> None:
+    """Say what the tip's verdict comes to, and look at the tasks as if it had been applied."""
+    match p.verdict:
+        case Ready(fleet=fleet, plan=change, tip=tip):
+            p.log.info(f"[DRY RUN] Would apply revision {tip[:12]}: {count(len(change.changes), 'change')}")
+            for row in change.rows:
+                consequence = f" ({row.consequence})" if row.consequence else ""
+                p.log.info(f"[DRY RUN] {row.kind} {row.subject}: {row.what}{consequence}")
+            wanted = select(fleet, p.host.settings.pools)
+            rows = rows_after(p.applied.lifecycles, p.applied.fleet, wanted, now=p.now)
+            p.applied = replace(p.applied, fleet=fleet, lifecycles=rows)
+        case Rejected(tip=tip, diagnostics=found):
+            for one in found:
+                p.error(f"[DRY RUN] Would reject revision {tip[:12]}: {one}")
+        case Held(tip=tip, reason=reason):
+            p.log.warning(f"[DRY RUN] Would hold revision {tip[:12]}: {reason}")
+        case Unchanged(problem=str() as problem):
+            p.error(f"Fetch failed, the applied revision keeps running: {problem}")
+        case Unchanged() | None:
+            p.log.info("[DRY RUN] No new revision")
+
+
+def _registry(p: Pass) -> None:
+    fleet = p.applied.fleet
+    if fleet is not None:
+        p.host.log.registry(
+            source=f"{p.host.shown_repo} at {fleet.revision[:12]}",
+            agents=[agent.name for _, agent in fleet.agents()],
+            queues=list(dict.fromkeys(pool.queue for pool in fleet.pools)),
+        )

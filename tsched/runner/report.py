@@ -1,0 +1,89 @@
+"""Step 10: what the pass saw, kept for `tsched status`, and the last of its events."""
+
+import os
+
+from tsched import __version__
+from tsched.model.lifecycle import AgentState
+from tsched.model.units import from_iso, iso
+from tsched.observe.conditions import Facts, conditions
+from tsched.observe.status import HeldStatus, RejectedStatus, Report, RunnerStatus
+from tsched.runner.record import Pass
+from tsched.runner.revise import Held, Ready, Rejected, Unchanged
+from tsched.state import verdicts
+from tsched.validate.report import as_object
+
+
+def report(p: Pass) -> None:
+    """Store the report and write what events are left, in one commit."""
+    now = p.host.clock()
+    seen = Report(
+        fetched=fetched(p),
+        rejected=None,
+        held=None,
+        conditions=[],
+        runner=RunnerStatus(pid=os.getpid(), host=p.host.settings.hostname, version=__version__, last_cycle=iso(now)),
+    )
+    match p.verdict:
+        case Rejected() as rejected:
+            seen["rejected"] = RejectedStatus(
+                revision=rejected.tip, diagnostics=[as_object(one) for one in rejected.diagnostics]
+            )
+        case Held() as held:
+            seen["held"] = HeldStatus(revision=held.tip, reason=held.reason)
+        case _:
+            pass
+    seen["conditions"] = list(
+        conditions(p.last["conditions"], facts(p, seen), generation=p.applied.generation, now=now)
+    )
+    with p.commit():
+        verdicts.put_report(p.host.db, seen)
+
+
+def fetched(p: Pass) -> str | None:
+    """The remote's tip as last seen: this pass's, or an earlier one's where the remote did not answer."""
+    match p.verdict:
+        case Unchanged(tip=None) | None:
+            return p.last["fetched"]
+        case Unchanged() | Ready() | Rejected() | Held():
+            return p.verdict.tip
+
+
+def facts(p: Pass, seen: Report) -> Facts:
+    """The pass in the terms of conditions."""
+    fleet, rows = p.applied.fleet, p.applied.lifecycles.values()
+    problem = p.verdict.problem if isinstance(p.verdict, Unchanged) else None
+    running: dict[str, int] = {}
+    for run in p.runs.values():
+        running[run.agent] = running.get(run.agent, 0) + 1
+    agents = [agent for _, agent in fleet.agents()] if fleet is not None else []
+    rejected = seen["rejected"]
+    return Facts(
+        applied=fleet.revision if fleet is not None else None,
+        fetched=seen["fetched"],
+        fetch_error=problem,
+        last_fetch=last_fetch(p, problem),
+        verified=verified(p),
+        rejected=None if rejected is None else f"revision {rejected['revision'][:12]} breaks the rules",
+        held=None if seen["held"] is None else seen["held"]["reason"],
+        draining=[row.agent for row in rows if row.state is not AgentState.ACTIVE],
+        suspended=[
+            pool.name for pool in (fleet.pools if fleet else ()) if pool.suspend and pool.suspend.holds(p.now)
+        ],
+        over_limit=[agent.name for agent in agents if running.get(agent.name, 0) > agent.limit],
+        errors=p.errors,
+    )
+
+
+def last_fetch(p: Pass, problem: str | None) -> float | None:
+    """When the remote last answered (seconds since the epoch): now, or when FetchFailed began."""
+    if problem is None:
+        return p.now
+    failing = [one for one in p.last["conditions"] if one["type"] == "FetchFailed" and one["status"] == "True"]
+    return from_iso(failing[0]["since"]) if failing else None
+
+
+def verified(p: Pass) -> bool | None:
+    """Whether the tip's signature is good; None where none is asked for."""
+    if p.host.settings.allowed_signers is None:
+        return None
+    return not (isinstance(p.verdict, Held) and p.verdict.kind == "signature")

@@ -1,0 +1,177 @@
+"""Steps 1 to 5 of a cycle: from the remote's tip to a verdict about it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tsched import __version__
+from tsched.gitops.mirror import Mirror
+from tsched.gitops.verify import verify_signature
+from tsched.model.diagnostic import Diagnostic, Severity
+from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.fleet import Fleet
+from tsched.model.lifecycle import AgentState
+from tsched.model.run import Run
+from tsched.schedule.drain import adopt
+from tsched.schedule.plan import Plan, plan
+from tsched.state.applied import Applied
+from tsched.validate.fleet import FleetCache, load_fleet
+
+ALLOW_REMOVAL = "Tsched-Allow-Removal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged:
+    """Nothing new to apply. `problem` says why the tip is unknown, None where it is the applied revision."""
+
+    tip: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """The tip breaks rules; the last good revision keeps running."""
+
+    tip: str
+    diagnostics: tuple[Diagnostic, ...]
+    content_key: str
+    known: bool = False  # it was rejected before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The tip is sound but a person has to agree first. `kind`: signature, history or guard."""
+
+    tip: str
+    kind: str
+    reason: str
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The tip may be applied."""
+
+    tip: str
+    fleet: Fleet
+    plan: Plan
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+Verdict = Unchanged | Rejected | Held | Ready
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What host settings and operators say about adopting revisions."""
+
+    pools: tuple[str, ...] = ()  # TSCHED_POOLS: serve these alone; empty: all
+    allowed_signers: Path | None = None
+    allow_rewrite: bool = False
+    accepted: frozenset[str] = frozenset()
+    remembered: Mapping[str, tuple[Diagnostic, ...]] = field(default_factory=dict)  # rejections, by content
+
+
+def fetch(mirror: Mirror) -> str | Unchanged:
+    """The tip's commit id, its objects now in the mirror; Unchanged where the remote gives no tip."""
+    try:
+        tip = mirror.poll()
+        mirror.fetch(tip)
+    except (TransientError, ConfigurationError) as error:
+        return Unchanged(tip=None, problem=str(error))
+    return tip
+
+
+def consider(
+    mirror: Mirror,
+    tip: str | Unchanged,
+    applied: Applied,
+    rules: Rules,
+    *,
+    cache: FleetCache,
+    runs: Sequence[Run],
+    now: float,
+) -> Verdict:
+    """Verify, load, check, diff and guard the tip, in that order; each may end the matter."""
+    if isinstance(tip, Unchanged):
+        return tip
+    if applied.fleet is not None and tip == applied.fleet.revision and not reselected(applied, rules, now):
+        return Unchanged(tip=tip)
+    try:
+        if (held := verify(mirror, tip, applied, rules)) is not None:
+            return held
+        loaded = load(mirror, tip, rules, cache)
+        if isinstance(loaded, Rejected):
+            return loaded
+        fleet, warnings = loaded
+        change = plan(served(applied), select(fleet, rules.pools), runs=runs, lifecycles=applied.lifecycles)
+        if change.held is not None and not approved(mirror, tip, applied, rules):
+            return Held(tip=tip, kind="guard", reason=change.held, plan=change)
+    except TransientError as error:
+        return Unchanged(tip=None, problem=str(error))
+    return Ready(tip=tip, fleet=fleet, plan=change, warnings=warnings)
+
+
+def verify(mirror: Mirror, tip: str, applied: Applied, rules: Rules) -> Held | None:
+    """Signature, then fast-forward only. An operator's `accept` overrides the history rule, never the signature."""
+    if rules.allowed_signers is not None:
+        try:
+            verify_signature(mirror, tip, rules.allowed_signers)
+        except ConfigurationError as error:
+            return Held(tip=tip, kind="signature", reason=str(error))
+    if applied.fleet is None or rules.allow_rewrite or tip in rules.accepted:
+        return None
+    before = applied.fleet.revision
+    if mirror.is_ancestor(before, tip):
+        return None
+    return Held(
+        tip=tip,
+        kind="history",
+        reason=f"history was rewritten: {tip[:12]} does not descend from the applied {before[:12]}; "
+        f"`tsched accept {tip[:12]}` takes it all the same",
+    )
+
+
+def load(
+    mirror: Mirror, tip: str, rules: Rules, cache: FleetCache
+) -> Rejected | tuple[Fleet, tuple[Diagnostic, ...]]:
+    """Load and check the fleet of a commit; a verdict of "rejected" is remembered by content."""
+    files = mirror.files(tip)
+    key = f"{files.content_key} {__version__}"
+    if key in rules.remembered:
+        return Rejected(tip=tip, diagnostics=rules.remembered[key], content_key=key, known=True)
+    loaded = load_fleet(files, cache)
+    if loaded.fleet is None:
+        return Rejected(tip=tip, diagnostics=loaded.diagnostics, content_key=key)
+    return loaded.fleet, tuple(d for d in loaded.diagnostics if d.severity is Severity.WARNING)
+
+
+def approved(mirror: Mirror, tip: str, applied: Applied, rules: Rules) -> bool:
+    """Whether a person agreed to the removal: by `accept`, or by the trailer on a commit with the tip's pools."""
+    if tip in rules.accepted:
+        return True
+    before = applied.fleet.revision if applied.fleet is not None else None
+    return any(value.strip().lower() == "yes" for value in mirror.trailers(before, tip, ALLOW_REMOVAL))
+
+
+def select(fleet: Fleet, pools: Sequence[str]) -> Fleet:
+    """The part of a fleet that this runner serves (TSCHED_POOLS); all of it where no selector is set."""
+    if not pools:
+        return fleet
+    return replace(fleet, pools=tuple(pool for pool in fleet.pools if pool.name in pools))
+
+
+def reselected(applied: Applied, rules: Rules, now: float) -> bool:
+    """Whether TSCHED_POOLS asks for other agents than the lifecycle rows were made for."""
+    if applied.fleet is None:
+        return False
+    wanted = select(applied.fleet, rules.pools)
+    return adopt(applied.lifecycles, applied.fleet, wanted, now=now) != dict(applied.lifecycles)
+
+
+def served(applied: Applied) -> Fleet | None:
+    """The part of the applied fleet that has active agents or no agents at all: what was being served until now."""
+    if applied.fleet is None:
+        return None
+    active = {row.queue for row in applied.lifecycles.values() if row.state is AgentState.ACTIVE}
+    return replace(applied.fleet, pools=tuple(p for p in applied.fleet.pools if not p.agents or p.queue in active))

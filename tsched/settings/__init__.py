@@ -1,0 +1,20 @@
+"""Host settings: what one machine says about its runner (not in git), each value with where it came from."""
+
+from tsched.settings.envfile import parse_env_file
+from tsched.settings.host import Settings, load, resolve
+from tsched.settings.secrets import masked
+from tsched.settings.show import as_json, rows
+from tsched.settings.variables import VARIABLES, Origin, Source
+
+__all__ = [
+    "VARIABLES",
+    "Origin",
+    "Settings",
+    "Source",
+    "as_json",
+    "load",
+    "masked",
+    "parse_env_file",
+    "resolve",
+    "rows",
+]

@@ -1,0 +1,105 @@
+"""Text of a setting → its typed value. Each raises ValueError whose text is the mend."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from tsched.model.units import format_duration, parse_duration
+from tsched.settings.variables import Origin, Source
+
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BRANCH = re.compile(r"(?!-|/|.*\.\.|.*//|.*@\{|.*\.lock$|.*[/.]$)[^\s~^:?*\[\\\x00-\x20\x7f]+")
+
+
+def path(base: Path, text: str) -> Path:
+    if "\0" in text:
+        raise ValueError("a path holds no NUL character")
+    return Path(os.path.normpath(base / Path(text).expanduser()))
+
+
+def repo(base: Path, text: str) -> str:
+    if text.startswith("-") or any(ord(character) < 33 for character in text):
+        raise ValueError("write an address or a path, without spaces and not beginning with a dash")
+    host = text.partition("/")[0]
+    return text if "://" in text or ":" in host else str(path(base, text))
+
+
+def branch(text: str) -> str:
+    if not _BRANCH.fullmatch(text):
+        raise ValueError("this can't be a branch's name: write one such as main")
+    return text.removeprefix("refs/heads/")
+
+
+def tasks(text: str) -> str | None:
+    if text == "embedded":
+        return None
+    address = f"tinytask+{text}" if text.startswith(("http://", "https://")) else text
+    if re.fullmatch(r"tinytask\+https?://[^/\s]+\S*", address) is None:
+        raise ValueError("write embedded, or the server as tinytask+http://host:3000")
+    return address.rstrip("/")
+
+
+def words(text: str, pattern: re.Pattern[str], what: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    wrong = next((word for word in words if not pattern.fullmatch(word)), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong!r} can't be one: write {what} separated by commas")
+    return words
+
+
+def switch(text: str) -> bool:
+    match text.strip().lower():
+        case "true" | "1" | "yes" | "on":
+            return True
+        case "false" | "0" | "no" | "off":
+            return False
+        case _:
+            raise ValueError("write true or false")
+
+
+def level(text: str) -> str:
+    if text.upper() not in LEVELS:
+        raise ValueError(f"write one of {', '.join(LEVELS)}")
+    return text.upper()
+
+
+def seconds(text: str, source: Source, least: float) -> float:
+    """Variables ending in _SEC hold plain seconds, TSCHED_ ones a duration, flags either."""
+    plain = source.name.endswith("_SEC")
+    if plain or (source.origin is Origin.FLAG and re.fullmatch(r"[0-9.]+", text)):
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text.strip()):
+            raise ValueError("write seconds as a number, such as 60")
+        value = float(text)
+    else:
+        value = parse_duration(text.strip())
+    if value < least:
+        raise ValueError(f"write at least {format_duration(least)}")
+    return value
+
+
+def limits(text: str) -> Mapping[str, int]:
+    """A JSON object, or `a:1,b:2`, or `a=1,b=2`."""
+    pairs: list[tuple[str, object]]
+    if text.lstrip().startswith("{"):
+        try:
+            pairs = json.loads(text, object_pairs_hook=list)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"this is no JSON ({error.msg} at character {error.pos + 1})") from None
+    else:
+        parts = [re.split(r"[:=]", part, maxsplit=1) for part in text.split(",") if part.strip()]
+        if any(len(part) != 2 for part in parts):
+            raise ValueError('write a limit for each agent, such as {"vaela": 2} or vaela=2')
+        pairs = [(name.strip(), int(slots) if slots.strip().isdecimal() else slots) for name, slots in parts]
+    for name, slots in pairs:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} can't be an agent's name: use a-z, 0-9, _ and -")
+        if type(slots) is not int or slots < 0:
+            raise ValueError(f"the limit of {name} is {slots!r}: write a whole number, 0 or more")
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("an agent stands in it twice: write each once")
+    return {name: slots for name, slots in pairs if isinstance(slots, int)}

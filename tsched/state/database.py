@@ -1,0 +1,65 @@
+"""tsched.db: one connection, one transaction for all that must change together."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tsched.sqlite import open_database, open_in_memory, open_read_only, transaction
+
+MIGRATIONS = (
+    """
+CREATE TABLE applied (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL, fleet BLOB);
+CREATE TABLE blobs (blob TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE lifecycles (agent TEXT, queue TEXT, row BLOB NOT NULL, PRIMARY KEY (agent, queue)) WITHOUT ROWID;
+CREATE TABLE accepted (revision TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE rejected (content_key TEXT PRIMARY KEY, time REAL NOT NULL, diagnostics BLOB NOT NULL);
+CREATE TABLE report (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL);
+CREATE TABLE requests (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, kind TEXT NOT NULL,
+  argument TEXT NOT NULL, author TEXT NOT NULL);
+CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, kind TEXT NOT NULL,
+  subject TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE runs (run_id TEXT PRIMARY KEY, task_id TEXT NOT NULL, ended_at REAL NOT NULL,
+  acknowledged INTEGER NOT NULL DEFAULT 0, body BLOB NOT NULL);
+CREATE INDEX runs_by_task ON runs (task_id, ended_at);
+CREATE INDEX runs_waiting ON runs (acknowledged) WHERE acknowledged = 0
+""",
+)
+
+
+class Database:
+    """The runner's own database. Used from one thread."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path) -> "Database":
+        """Open for writing, made if missing. Raises FatalError, TransientError as sqlite.open_database does."""
+        return cls(open_database(path, migrations=MIGRATIONS))
+
+    @classmethod
+    def read_only(cls, path: Path) -> "Database | None":
+        """Open for reading alone, touching nothing. None where there is no file yet."""
+        connection = open_read_only(path)
+        return None if connection is None else cls(connection)
+
+    @classmethod
+    def empty(cls) -> "Database":
+        """What a reader sees before the first pass: a database that is nowhere on disk."""
+        return cls(open_in_memory(migrations=MIGRATIONS))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; a transaction inside another is part of it."""
+        with transaction(self._connection):
+            yield
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        return self._connection.execute(statement, values)
+
+    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        self._connection.close()

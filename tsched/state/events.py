@@ -1,0 +1,36 @@
+"""Events: history, one line each, written in the same transaction as what they tell of."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tsched.model.event import Event
+from tsched.state.database import Database
+
+KEPT = 100_000
+
+
+def append(db: Database, events: Sequence[Event]) -> None:
+    """Add events at the end; the oldest beyond KEPT are dropped now and then."""
+    if not events:
+        return
+    with db.transaction():
+        for event in events:
+            last = db.execute(
+                "INSERT INTO events (time, kind, subject, body) VALUES (?, ?, ?, ?)",
+                (event.time, event.kind, event.subject, msgspec.json.encode(event).decode()),
+            ).lastrowid
+        if last is not None and last % 1000 < len(events):
+            db.execute("DELETE FROM events WHERE id <= ?", (last - KEPT,))
+
+
+def read(db: Database, *, after: int = 0, limit: int = 1000) -> tuple[tuple[int, Event], ...]:
+    """Events with their numbers, oldest first, those after a number alone."""
+    rows = db.rows("SELECT id, body FROM events WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+    return tuple((int(str(number)), msgspec.json.decode(str(body), type=Event)) for number, body in rows)
+
+
+def newest(db: Database, limit: int) -> tuple[tuple[int, Event], ...]:
+    """The last events, oldest of them first."""
+    rows = db.rows("SELECT id, body FROM events ORDER BY id DESC LIMIT ?", (limit,))
+    return tuple((int(str(number)), msgspec.json.decode(str(body), type=Event)) for number, body in reversed(rows))

@@ -1,0 +1,104 @@
+"""The layout of the state folder, and the one way to make it."""
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsched.model.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class StateFolder:
+    """Paths below the state folder `root`, which need not exist yet."""
+
+    root: Path
+    running_dir: Path | None = None  # elsewhere by host setting
+    logs_dir: Path | None = None
+
+    @property
+    def running(self) -> Path:
+        return self.running_dir or self.root / "running"
+
+    @property
+    def logs(self) -> Path:
+        return self.logs_dir or self.root / "logs"
+
+    @property
+    def db(self) -> Path:
+        return self.root / "tsched.db"
+
+    @property
+    def tasks_db(self) -> Path:
+        return self.root / "tasks.db"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def run_logs(self) -> Path:
+        return self.logs / "runs"
+
+    @property
+    def mirror(self) -> Path:
+        return self.root / "mirror.git"
+
+    @property
+    def workspaces(self) -> Path:
+        return self.root / "workspaces"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.root / "tinyscheduler.lock"
+
+    @property
+    def control_file(self) -> Path:
+        return self.root / "agent-control.json"
+
+    def create(self) -> None:
+        """Make what is missing, for its owner alone. Raises ConfigurationError where that can't be."""
+        for folder in (self.root, self.running, self.runs, self.logs, self.run_logs, self.workspaces):
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"can't make the folder {folder}: {error.strerror}. Mend it, or set TSCHED_STATE to another place"
+                ) from None
+        if not os.access(self.root, os.W_OK):
+            raise ConfigurationError(
+                f"the state folder {self.root} may not be written: mend that, or set TSCHED_STATE"
+            )
+
+    def runner_id(self) -> str:
+        """This runner's identity on task servers: made once, kept for ever (32 hex digits)."""
+        path = self.root / "runner_id"
+        try:
+            known = path.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            known = ""
+        if not known:
+            known = uuid.uuid4().hex
+            write_durably(path, known + "\n")
+        return known
+
+
+def write_durably(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Replace a file so that a crash leaves the old or the new content: temp file, fsync, rename, folder fsync."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.rename(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""Leases: `running/task_<id>.json`, written so that no crash tears one, with a link that names the agent."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from tsched.model.errors import ConfigurationError
+from tsched.model.run import Lease
+from tsched.model.units import iso
+from tsched.state.folder import sync_folder, write_durably
+
+_TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(r"task_([A-Za-z0-9_-]{1,64})\.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseScan:
+    """Every readable lease by task id (heartbeat from the file's mtime), and the names of the unreadable ones."""
+
+    leases: Mapping[str, Lease]
+    unreadable: tuple[str, ...] = ()
+
+
+class Leases:
+    """The folder of leases. The runner writes a lease as `claiming`; from then on the run's shim alone does."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._decoder = msgspec.json.Decoder(Lease)
+
+    def path(self, task_id: str) -> Path:
+        """Where a task's lease is. Raises ConfigurationError for an id that can't be part of a file name."""
+        if not _TASK_ID.fullmatch(task_id):
+            raise ConfigurationError(f"task id {task_id!r} can't be used: only letters, digits, _ and -, at most 64")
+        return self._folder / f"task_{task_id}.json"
+
+    def link(self, lease: Lease) -> Path:
+        """The link that lets `ls state/running | grep -c vaela` count."""
+        return self._folder / f"agent_{lease.agent}.task_{lease.task_id}"
+
+    def write(self, lease: Lease) -> None:
+        """Write a lease durably: temp file, fsync, rename, folder fsync."""
+        text = msgspec.json.format(msgspec.json.encode(lease), indent=2).decode()
+        write_durably(self.path(lease.task_id), text + "\n")
+
+    def read(self, task_id: str) -> Lease | None:
+        """One lease; None where there is none or it can't be read."""
+        return self._read(self.path(task_id))
+
+    def read_all(self) -> LeaseScan:
+        """Every lease there is. Never raises for what is in a file."""
+        leases: dict[str, Lease] = {}
+        unreadable = []
+        for entry in sorted(os.scandir(self._folder), key=lambda entry: entry.name):
+            match = _NAME.fullmatch(entry.name)
+            if match is None:
+                continue
+            lease = self._read(Path(entry.path))
+            if lease is not None and lease.task_id == match[1]:
+                leases[match[1]] = lease
+            elif os.path.lexists(entry.path):
+                unreadable.append(entry.name)
+        return LeaseScan(leases=leases, unreadable=tuple(unreadable))
+
+    def _read(self, path: Path) -> Lease | None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            try:
+                lease = self._decoder.decode(file.read(1 << 20))
+            except (msgspec.DecodeError, UnicodeDecodeError, OSError):
+                return None
+            return replace(lease, heartbeat=iso(os.fstat(descriptor).st_mtime))
+
+    def remove(self, task_id: str, run_id: str | None) -> None:
+        """Remove a run's lease, its link first. None: whatever is there. Another run's lease is left alone."""
+        path = self.path(task_id)
+        lease = self._read(path)
+        if run_id is not None and lease is not None and lease.run_id != run_id:
+            return
+        for link in self._folder.glob(f"agent_*.task_{task_id}"):
+            link.unlink(missing_ok=True)
+        if path.exists():
+            path.unlink(missing_ok=True)
+            sync_folder(self._folder)
+
+    def mend_links(self, leases: Mapping[str, Lease]) -> None:
+        """One link for each lease, none besides."""
+        wanted = {self.link(lease).name: f"task_{task_id}.json" for task_id, lease in leases.items()}
+        for entry in list(os.scandir(self._folder)):
+            if entry.is_symlink() and entry.name.startswith("agent_") and wanted.pop(entry.name, None) is None:
+                Path(entry.path).unlink(missing_ok=True)
+        for name, target in wanted.items():
+            link = self._folder / name
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)

@@ -1,0 +1,40 @@
+"""Rejections remembered by content, and what the last pass saw."""
+
+from typing import TypeVar
+
+import msgspec
+
+from tsched.model.diagnostic import Diagnostic
+from tsched.state.database import Database
+
+KEPT = 100  # rejections
+T = TypeVar("T")
+
+
+def remembered(db: Database) -> dict[str, tuple[Diagnostic, ...]]:
+    """Diagnostics of rejected contents, by content key."""
+    return {
+        str(key): msgspec.json.decode(str(body), type=tuple[Diagnostic, ...])
+        for key, body in db.rows("SELECT content_key, diagnostics FROM rejected")
+    }
+
+
+def remember(db: Database, content_key: str, diagnostics: tuple[Diagnostic, ...], *, time: float) -> None:
+    """Keep why a content was rejected, so that it is not checked again each pass."""
+    with db.transaction():
+        body = msgspec.json.encode(diagnostics).decode()
+        db.execute("INSERT OR REPLACE INTO rejected VALUES (?, ?, ?)", (content_key, time, body))
+        newest = "SELECT content_key FROM rejected ORDER BY time DESC LIMIT ?"
+        db.execute(f"DELETE FROM rejected WHERE content_key NOT IN ({newest})", (KEPT,))
+
+
+def put_report(db: Database, report: object) -> None:
+    """Store what the last pass saw (a JSON object)."""
+    with db.transaction():
+        db.execute("INSERT OR REPLACE INTO report VALUES (1, ?)", (msgspec.json.encode(report).decode(),))
+
+
+def get_report(db: Database, kind: type[T], default: T) -> T:
+    """What the last pass saw; the default where there was none."""
+    rows = db.rows("SELECT body FROM report")
+    return msgspec.json.decode(str(rows[0][0]), type=kind) if rows else default

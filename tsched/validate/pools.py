@@ -1,0 +1,157 @@
+"""One file of pools/ → a pool or the limits as written: shape checked, defaults not resolved yet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tsched.model.diagnostic import Diagnostic
+from tsched.model.fleet import (
+    DrainPolicy,
+    Evidence,
+    Guard,
+    Keep,
+    Limits,
+    OnDeadline,
+    Retry,
+    Runtime,
+    Suspend,
+    Workspace,
+)
+from tsched.model.units import from_iso, parse_duration
+from tsched.validate import schema
+from tsched.validate.secrets import literal_credentials
+from tsched.validate.source import Source, Value, parse
+
+LIMITS_FILE = "pools/limits.yaml"
+Mapped = Mapping[str, Value]
+
+
+@dataclass(slots=True, kw_only=True)
+class ParsedFile:
+    """A file of pools/ by itself. `value` is None where its shape is wrong."""
+
+    source: Source
+    value: Mapped | None = None
+    diagnostics: tuple[Diagnostic, ...] = field(default=())
+
+
+def parse_pool_file(path: str, data: bytes) -> ParsedFile:
+    """Read one file of pools/. Everything wrong with it alone is in `diagnostics`."""
+    source = parse(path, data)
+    if source.problems:
+        return ParsedFile(source=source, diagnostics=source.problems)
+    found = [*_kind(path, source), *literal_credentials(source, source.value)]
+    if not any(one.code == "TS312" for one in found):
+        found += schema.check("limits" if path == LIMITS_FILE else "pool", source, source.value)
+    value = source.value if isinstance(source.value, dict) else None
+    if value is not None and not found:
+        found += _times(source, value)
+    return ParsedFile(source=source, value=None if found else value, diagnostics=tuple(found))
+
+
+def _kind(path: str, source: Source) -> list[Diagnostic]:
+    given = source.value.get("kind") if isinstance(source.value, dict) else None
+    wanted = "Limits" if path == LIMITS_FILE else "Pool"
+    if given not in ("Limits", "Pool") or given == wanted:
+        return []
+    line, column = source.place(["kind"])
+    message = f"The kind is {given}, but {path} may only be a {wanted}."
+    mend = "Move it to pools/limits.yaml." if given == "Limits" else "Move it to a file of its own under pools/."
+    return [Diagnostic(path=path, line=line, column=column, code="TS312", message=message, mend=mend)]
+
+
+def _times(source: Source, value: Mapped) -> list[Diagnostic]:
+    """A time stamp of the right form that is no time (a 13th month)."""
+    suspend = value.get("suspend")
+    until = suspend.get("until") if isinstance(suspend, dict) else None
+    try:
+        if until is not None:
+            from_iso(str(until))
+    except ValueError:
+        line, column = source.place(["suspend", "until"])
+        message = f"suspend.until is {until}, which is no time."
+        mend = "Use RFC 3339, such as 2026-12-01T08:00:00Z."
+        return [Diagnostic(path=source.name, line=line, column=column, code="TS204", message=message, mend=mend)]
+    return []
+
+
+def mapping(value: Value) -> Mapped:
+    """A nested mapping, empty where the key is absent."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: Value) -> list[Value]:
+    """A list, empty where the key is absent."""
+    return value if isinstance(value, list) else []
+
+
+def whole(value: Value, default: int) -> int:
+    """An integer, or the default where the key is absent."""
+    return int(value) if isinstance(value, (int, float)) else default
+
+
+def seconds(value: Value, default: float) -> float:
+    """A duration in seconds, or the default where the key is absent."""
+    return parse_duration(value) if isinstance(value, str) else default
+
+
+def limits_of(value: Mapped) -> Limits:
+    """The fleet-wide settings of a checked limits.yaml ({}: the built-in ones)."""
+    base = Limits()
+    retry = mapping(value.get("retry"))
+    return Limits(
+        max_running=None if "max_running" not in value else whole(value["max_running"], 0),
+        spawn_per_cycle=None if "spawn_per_cycle" not in value else whole(value["spawn_per_cycle"], 1),
+        loop_interval=seconds(value.get("loop_interval"), base.loop_interval),
+        heartbeat=seconds(value.get("heartbeat"), base.heartbeat),
+        max_runtime=seconds(value.get("max_runtime"), base.max_runtime),
+        stop_grace=seconds(value.get("stop_grace"), base.stop_grace),
+        retry=Retry(
+            attempts=whole(retry.get("attempts"), base.retry.attempts),
+            backoff=seconds(retry.get("backoff"), base.retry.backoff),
+            max_backoff=seconds(retry.get("max_backoff"), base.retry.max_backoff),
+        ),
+        guard=_guard(mapping(value.get("guard")).get("max_agents_removed")),
+        runtimes={name: _runtime(name, mapping(one)) for name, one in mapping(value.get("runtimes")).items()},
+    )
+
+
+def _guard(value: Value) -> Guard:
+    if isinstance(value, str):
+        return Guard(percent=int(value.removesuffix("%")))
+    return Guard() if value is None else Guard(percent=None, agents=whole(value, 0))
+
+
+def _runtime(name: str, value: Mapped) -> Runtime:
+    return Runtime(
+        name=name,
+        argv=tuple(str(word) for word in items(value.get("argv"))),
+        env=tuple(str(word) for word in items(value.get("env"))),
+        evidence=Evidence(str(value.get("evidence", "task"))),
+    )
+
+
+def drain_of(value: Mapped) -> DrainPolicy:
+    """A pool's drain policy, each key optional."""
+    base = DrainPolicy()
+    return DrainPolicy(
+        deadline=seconds(value.get("deadline"), base.deadline),
+        on_deadline=OnDeadline(str(value.get("on_deadline", base.on_deadline))),
+    )
+
+
+def suspend_of(value: Value) -> Suspend | None:
+    """`suspend:` as a bool or {until, reason}."""
+    if isinstance(value, dict):
+        until = value.get("until")
+        return Suspend(until=None if until is None else from_iso(str(until)), reason=str(value.get("reason", "")))
+    return Suspend() if value is True else None
+
+
+def workspace_of(value: Value) -> Workspace | None:
+    """`workspace:`, None where the pool has none."""
+    if not isinstance(value, dict):
+        return None
+    base = Workspace(repo="")
+    return Workspace(
+        repo=str(value["repo"]), ref=str(value.get("ref", base.ref)), keep=Keep(str(value.get("keep", base.keep)))
+    )

@@ -1,0 +1,158 @@
+"""One recipe file → what an agent runs, or what is wrong with it (goose's format, and what we ask beyond it).
+
+Facts of the format are from goose 1.52.0, whose own check accepts misspelt keys and missing sub-recipes.
+"""
+
+from collections.abc import Collection, Generator, Iterator
+from dataclasses import dataclass
+
+import minijinja
+
+from tsched.model.diagnostic import Diagnostic, Severity
+from tsched.model.fleet import Parameter
+from tsched.validate import schema
+from tsched.validate.secrets import literal_credentials
+from tsched.validate.source import Path, Source, Value, parse
+
+SUPPLIED = frozenset({"task_id", "task_title", "task_description", "queue", "agent"})
+BUILT_IN = frozenset({"recipe_dir"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedRecipe:
+    """A recipe file by itself. `sub_recipes`: (path as written, line, column)."""
+
+    title: str = ""
+    prompt: str = ""
+    instructions: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    env_keys: tuple[str, ...] = ()
+    sub_recipes: tuple[tuple[str, int, int], ...] = ()
+    text: str = ""
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+def parse_recipe(name: str, data: bytes) -> ParsedRecipe:
+    """Read one recipe. Everything wrong with it is in `diagnostics`."""
+    source = parse(name, data)
+    if source.problems:
+        return ParsedRecipe(text=source.text, diagnostics=source.problems)
+    value = source.value
+    below: Path = ()
+    if isinstance(value, dict) and set(value) == {"recipe"}:
+        value, below = value["recipe"], ("recipe",)
+    found = schema.check("recipe", source, value, below=below)
+    if found or not isinstance(value, dict):
+        found += literal_credentials(source, value, below)
+        return ParsedRecipe(text=source.text, diagnostics=tuple(found))
+    return _read(source, value, below)
+
+
+def _read(source: Source, value: dict[str, Value], below: Path) -> ParsedRecipe:
+    parameters = tuple(
+        Parameter(
+            key=str(item["key"]),
+            requirement=str(item["requirement"]),
+            input_type=str(item["input_type"]),
+            default=None if item.get("default") is None else str(item["default"]),
+        )
+        for item in _mappings(value.get("parameters"))
+    )
+    rules = _Rules(source, value, below)
+    env_keys = [str(k) for item in _mappings(value.get("extensions")) for k in _list(item.get("env_keys"))]
+    subs = [
+        (str(item["path"]), *source.place([*below, "sub_recipes", index, "path"]))
+        for index, item in enumerate(_mappings(value.get("sub_recipes")))
+    ]
+    return ParsedRecipe(
+        title=str(value.get("title", "")),
+        prompt=str(value.get("prompt", "")),
+        instructions=str(value.get("instructions", "")),
+        parameters=parameters,
+        env_keys=tuple(dict.fromkeys(env_keys)),
+        sub_recipes=tuple(subs),
+        text=source.text,
+        diagnostics=(*rules.all(parameters), *literal_credentials(source, value, below)),
+    )
+
+
+class _Rules:
+    """The recipe's own rules, one method a code."""
+
+    def __init__(self, source: Source, value: dict[str, Value], below: Path) -> None:
+        self._source, self._value, self._below = source, value, below
+
+    def all(self, parameters: Collection[Parameter]) -> Iterator[Diagnostic]:
+        declared = {parameter.key for parameter in parameters}
+        used = yield from self._templates(declared)
+        if not str(self._value.get("prompt") or "").strip():
+            mend = "Add `prompt:`; instructions alone wait for a person."
+            yield self._at("TS407", "The recipe has no prompt.", mend)
+        for index, parameter in enumerate(parameters):
+            yield from self._parameter(index, parameter, used)
+
+    def _templates(self, declared: Collection[str]) -> Generator[Diagnostic, None, set[str]]:
+        used: set[str] = set()
+        environment = minijinja.Environment()
+        for path, text in _texts(self._value, ()):
+            if "{{" not in text and "{%" not in text:
+                continue
+            try:
+                names = environment.undeclared_variables_in_str(text)
+            except minijinja.TemplateError as error:
+                reason = str(error).partition("\n")[0].rstrip(".")
+                yield self._at("TS406", f"The template can't be read: {reason}.", "Mend its braces.", path)
+                continue
+            used.update(names)
+            for name in sorted(set(names) - set(declared) - BUILT_IN):
+                mend = f"Declare {name} under parameters." if name in SUPPLIED else "Declare it, or take it out."
+                yield self._at("TS401", f"The template variable {name!r} is not declared.", mend, path)
+        return used
+
+    def _parameter(self, index: int, parameter: Parameter, used: Collection[str]) -> Iterator[Diagnostic]:
+        key = parameter.key
+        path: Path = ("parameters", index, "key")
+        item = _mappings(self._value.get("parameters"))[index]
+        if key not in used:
+            yield self._at(
+                "TS402", f"Nothing uses the parameter {key!r}.", "Use it in a template, or remove it.", path
+            )
+        if parameter.requirement != "optional" and key not in SUPPLIED and parameter.default is None:
+            known = ", ".join(sorted(SUPPLIED))
+            message = f"The parameter {key!r} is {parameter.requirement}, but nobody supplies it."
+            yield self._at("TS403", message, f"Make it optional with a default; supplied are {known}.", path)
+        if parameter.requirement == "optional" and parameter.default is None:
+            yield self._at("TS404", f"The optional parameter {key!r} has no default.", "Give it one.", path)
+        if parameter.input_type == "file" and parameter.default is not None:
+            yield self._at("TS408", f"The file parameter {key!r} has a default.", "Take the default out.", path)
+        if parameter.input_type == "select" and not _list(item.get("options")):
+            yield self._at("TS408", f"The select parameter {key!r} has no options.", "List its options.", path)
+
+    def _at(self, code: str, message: str, mend: str, path: Path = ()) -> Diagnostic:
+        line, column = self._source.place([*self._below, *path])
+        return Diagnostic(
+            path=self._source.name, line=line, column=column, code=code, message=message, mend=mend,
+            severity=Severity.ERROR,
+        )  # fmt: skip
+
+
+def _texts(value: Value, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every text in a value with its path; descriptions of parameters are no templates."""
+    match value:
+        case str():
+            yield path, value
+        case dict():
+            for key, inner in value.items():
+                if not (key == "parameters" and not path):
+                    yield from _texts(inner, (*path, key))
+        case list():
+            for index, inner in enumerate(value):
+                yield from _texts(inner, (*path, index))
+
+
+def _list(value: Value) -> list[Value]:
+    return value if isinstance(value, list) else []
+
+
+def _mappings(value: Value) -> list[dict[str, Value]]:
+    return [item for item in _list(value) if isinstance(item, dict)]

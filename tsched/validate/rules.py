@@ -1,0 +1,237 @@
+"""Rules across files: one small function and one stable code each."""
+
+import difflib
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from tsched.model.diagnostic import Diagnostic, Severity
+from tsched.model.files import RepoFile
+from tsched.model.fleet import Limits
+from tsched.model.runtimes import BUILT_IN
+from tsched.validate.pools import LIMITS_FILE, Mapped, items, mapping, whole
+from tsched.validate.recipe import ParsedRecipe
+from tsched.validate.source import Path, Source
+
+
+@dataclass
+class Written:
+    """One sound file of pools/, as written, with a way to point into it."""
+
+    source: Source
+    value: Mapped | None
+
+    def at(
+        self, code: str, path: Path, message: str, mend: str, *, severity: Severity = Severity.ERROR
+    ) -> Diagnostic:
+        line, column = self.source.place(path)
+        return Diagnostic(
+            path=self.source.name, line=line, column=column, code=code, message=message, mend=mend, severity=severity
+        )
+
+    @cached_property
+    def name(self) -> str:
+        return str((self.value or {}).get("name", ""))
+
+    @cached_property
+    def queue(self) -> str:
+        return str((self.value or {}).get("queue", self.name))
+
+    @cached_property
+    def agents(self) -> Sequence[Mapped]:
+        return [mapping(one) for one in items((self.value or {}).get("agents"))]
+
+
+def check(
+    files: Sequence[Written], limits: Limits, recipes: Mapping[str, ParsedRecipe], entries: Mapping[str, RepoFile],
+    *, complete: bool,
+) -> Iterator[Diagnostic]:  # fmt: skip
+    """Every cross-file finding. `complete`: no file of pools/ was left out for a wrong shape."""
+    pools = [file for file in files if file.source.name != LIMITS_FILE]
+    yield from agent_names(pools)
+    yield from pool_names(pools)
+    yield from queues(pools)
+    yield from letter_case(pools)
+    yield from recipe_paths(pools, entries)
+    yield from runtimes(pools, limits)
+    yield from caps(pools, limits)
+    yield from drains(pools)
+    yield from sub_recipes(recipes, entries)
+    yield from recipe_files(entries)
+    if complete:
+        yield from unused(pools, recipes)
+
+
+def recipe_path(agent: Mapped) -> str:
+    """Where an agent's recipe is in the repo."""
+    return f"recipes/{agent.get('recipe') or str(agent['name']) + '.yaml'}"
+
+
+def agent_names(pools: Sequence[Written]) -> Iterator[Diagnostic]:
+    """TS301"""
+    seen: dict[str, str] = {}
+    for pool in pools:
+        for index, agent in enumerate(pool.agents):
+            name = str(agent["name"])
+            if name in seen:
+                message = f"The agent {name!r} stands in {seen[name]} already."
+                yield pool.at("TS301", ["agents", index, "name"], message, "Give one of them another name.")
+            seen.setdefault(name, pool.source.name)
+
+
+def pool_names(pools: Sequence[Written]) -> Iterator[Diagnostic]:
+    """TS303"""
+    seen: dict[str, str] = {}
+    for pool in pools:
+        if pool.name in seen:
+            message = f"The pool {pool.name!r} stands in {seen[pool.name]} already."
+            yield pool.at("TS303", ["name"], message, "Give one of them another name.")
+        seen.setdefault(pool.name, pool.source.name)
+
+
+def queues(pools: Sequence[Written]) -> Iterator[Diagnostic]:
+    """TS302"""
+    seen: dict[str, str] = {}
+    for pool in pools:
+        if pool.queue in seen:
+            path = ["queue"] if "queue" in (pool.value or {}) else ["name"]
+            message = f"The queue {pool.queue!r} is served by {seen[pool.queue]} already."
+            yield pool.at("TS302", path, message, "Put the agents in one pool, or name another queue.")
+        seen.setdefault(pool.queue, pool.source.name)
+
+
+def letter_case(pools: Sequence[Written]) -> Iterator[Diagnostic]:
+    """TS309: on some file systems these are one file."""
+    seen: dict[str, str] = {}
+    for pool in pools:
+        folded = pool.source.name.casefold()
+        if folded in seen:
+            message = f"This file's name differs from {seen[folded]} only by case."
+            yield pool.at("TS309", [], message, "Rename one of them.")
+        seen.setdefault(folded, pool.source.name)
+
+
+def recipe_paths(pools: Sequence[Written], entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
+    """TS304, TS313"""
+    known = [path.removeprefix("recipes/") for path in entries if path.startswith("recipes/")]
+    for pool in pools:
+        for index, agent in enumerate(pool.agents):
+            path = recipe_path(agent)
+            place: Path = ["agents", index, "recipe" if "recipe" in agent else "name"]
+            if leaves(path):
+                message = f"The recipe {path.removeprefix('recipes/')!r} is not a plain path under recipes/."
+                yield pool.at("TS313", place, message, "Name a file under recipes/, without `..`.")
+            elif path not in entries:
+                short = path.removeprefix("recipes/")
+                near = difflib.get_close_matches(short, known, 1)
+                message = f"The agent {agent['name']} needs {path}, which is not in the repo."
+                yield pool.at("TS304", place, message, f"Did you mean {near[0]!r}?" if near else "Add the file.")
+
+
+def leaves(path: str) -> bool:
+    """Whether a path is anything but a plain way down from recipes/."""
+    return posixpath.normpath(path) != path or not path.startswith("recipes/")
+
+
+def runtimes(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
+    """TS305"""
+    known = sorted(BUILT_IN.keys() | limits.runtimes.keys())
+    for pool in pools:
+        value = pool.value or {}
+        places: list[tuple[Path, Mapped]] = [([], value), (["defaults"], mapping(value.get("defaults")))]
+        places += [(["agents", index], agent) for index, agent in enumerate(pool.agents)]
+        for path, holder in places:
+            given = holder.get("runtime")
+            if given is not None and given not in known:
+                near = difflib.get_close_matches(str(given), known, 1)
+                mend = f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(known)}."
+                yield pool.at("TS305", [*path, "runtime"], f"The runtime {given!r} is not known.", mend)
+
+
+def caps(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
+    """TS311"""
+    for pool in pools:
+        value = pool.value or {}
+        own = None if "max_running" not in value else whole(value["max_running"], 0)
+        default = mapping(value.get("defaults")).get("limit")
+        for index, agent in enumerate(pool.agents):
+            limit = whole(agent.get("limit", default), 1)
+            for cap, whose in ((own, "the pool's"), (limits.max_running, "the fleet's")):
+                if cap is not None and limit > cap:
+                    path: Path = ["agents", index, "limit" if "limit" in agent else "name"]
+                    message = f"The limit {limit} is above {whose} max_running of {cap}."
+                    mend = "Lower the limit, or raise max_running."
+                    yield pool.at("TS311", path, message, mend, severity=Severity.WARNING)
+
+
+def drains(pools: Sequence[Written]) -> Iterator[Diagnostic]:
+    """TS315"""
+    for pool in pools:
+        drain = mapping((pool.value or {}).get("drain"))
+        if drain.get("on_deadline") == "wait" and "deadline" in drain:
+            message = "A deadline has no effect where on_deadline is wait."
+            mend = "Take the deadline out, or choose requeue or fail."
+            yield pool.at("TS315", ["drain", "deadline"], message, mend, severity=Severity.WARNING)
+
+
+def sub_path(recipe: str, written: str) -> str:
+    """Where a sub-recipe is in the repo: relative to the recipe's own folder."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(recipe), written))
+
+
+def sub_recipes(recipes: Mapping[str, ParsedRecipe], entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
+    """TS405, TS313"""
+    for path, recipe in recipes.items():
+        for written, line, column in recipe.sub_recipes:
+            target = sub_path(path, written)
+            if written.startswith("/") or not target.startswith("recipes/"):
+                code, message, mend = (
+                    "TS313",
+                    f"The sub-recipe {written!r} leaves recipes/.",
+                    "Move it under recipes/.",
+                )
+            elif target not in entries:
+                code, message, mend = (
+                    "TS405",
+                    f"The sub-recipe {target} is not in the repo.",
+                    "Add it, or mend its path.",
+                )
+            else:
+                continue
+            yield Diagnostic(path=path, line=line, column=column, code=code, message=message, mend=mend)
+
+
+def reached(path: str, recipes: Mapping[str, ParsedRecipe]) -> tuple[str, ...]:
+    """A recipe's own path, then every sub-recipe it reaches, each once (a circle ends)."""
+    order: dict[str, None] = {}
+    todo = [path]
+    while todo:
+        one = todo.pop(0)
+        if one not in order and one in recipes:
+            order[one] = None
+            todo += [sub_path(one, written) for written, _, _ in recipes[one].sub_recipes]
+    return tuple(order)
+
+
+def recipe_files(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
+    """TS306 for recipes: goose takes .yaml and .json, not .yml."""
+    for path in entries:
+        if path.startswith("recipes/") and path.endswith(".yml"):
+            yield Diagnostic(
+                path=path, line=1, column=1, code="TS306",
+                message="A recipe may not end in .yml: goose refuses it.", mend="Rename it to .yaml.",
+            )  # fmt: skip
+
+
+def unused(pools: Sequence[Written], recipes: Mapping[str, ParsedRecipe]) -> Iterator[Diagnostic]:
+    """TS310"""
+    used: set[str] = set()
+    for pool in pools:
+        for agent in pool.agents:
+            used.update(reached(recipe_path(agent), recipes))
+    for path in recipes.keys() - used:
+        yield Diagnostic(
+            path=path, line=1, column=1, code="TS310", severity=Severity.WARNING,
+            message="No agent uses this recipe.", mend="Remove it, or name it in a pool.",
+        )  # fmt: skip

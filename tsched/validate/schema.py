@@ -1,0 +1,182 @@
+"""JSON Schema → diagnostics in a person's words, at the place in the file."""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from tsched.model.diagnostic import Diagnostic
+from tsched.validate.shipped import shipped
+from tsched.validate.source import Source, Value
+
+_TYPES = {
+    "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
+    "array": "a list", "object": "a mapping", "null": "nothing",
+}  # fmt: skip
+_FORMS = {
+    "^[a-z0-9][a-z0-9_-]{0,62}$": "lower-case letters, digits, _ and -, beginning with a letter or digit, at most 63",
+    "^[0-9]+(ms|s|m|h|d)$": "a whole number and ms, s, m, h or d, such as 90s",
+    "^(100|[1-9]?[0-9])%$": 'a percentage such as "50%", or a whole number',
+    "^[A-Za-z_][A-Za-z0-9_]*$": "letters, digits and _, not beginning with a digit",
+}
+
+
+@cache
+def validator(name: str) -> Draft202012Validator:
+    """The validator of a shipped schema: pool, limits, recipe or status."""
+    schema = json.loads((shipped("schemas") / f"{name}.schema.json").read_text(encoding="utf-8"))
+    if name == "recipe":  # the nested form is unwrapped first, so that errors speak of one form
+        schema = {**schema, "$ref": "#/$defs/recipe"}
+        del schema["oneOf"]
+    return Draft202012Validator(schema)
+
+
+def check(schema: str, source: Source, value: Value, *, below: Sequence[str | int] = ()) -> list[Diagnostic]:
+    """Every way in which a value breaks a schema. `below`: where in the source the value stands."""
+    return [
+        found
+        for error in validator(schema).iter_errors(value)
+        for leaf in _leaves(error)
+        for found in _say(leaf, source, below)
+    ]
+
+
+def _leaves(error: ValidationError) -> Iterator[ValidationError]:
+    """An alternative's error, as those of the branch that was most likely meant."""
+    if error.validator not in ("oneOf", "anyOf") or not error.context:
+        yield error
+        return
+    branches: dict[int, list[ValidationError]] = {}
+    for inner in error.context:
+        branches.setdefault(int(inner.schema_path[0]), []).append(inner)
+    fitting = [errors for errors in branches.values() if not any(_misses(one) for one in errors)]
+    if not fitting:
+        yield error
+        return
+    for inner in fitting[0]:
+        yield from _leaves(inner)
+
+
+def _misses(error: ValidationError) -> bool:
+    """Whether an error says that another branch was meant: another type, or another constant in `type:`."""
+    top = len(error.path) == 0
+    return (top and error.validator == "type") or (error.validator == "const" and list(error.path)[-1:] == ["type"])
+
+
+def _say(error: ValidationError, source: Source, below: Sequence[str | int]) -> Iterator[Diagnostic]:
+    path = [*below, *error.absolute_path]
+    name = _name(path)
+    schema = _schema(error)
+
+    def at(code: str, message: str, mend: str, place: Sequence[str | int] = path, *, key: bool = False) -> Diagnostic:
+        line, column = source.place(place, key=key)
+        return Diagnostic(path=source.name, line=line, column=column, code=code, message=message, mend=mend)
+
+    match error.validator:
+        case "additionalProperties" if isinstance(error.instance, dict) and "properties" in schema:
+            known: list[str] = list(schema["properties"])
+            for key in sorted(set(error.instance) - set(known)):
+                near = difflib.get_close_matches(key, known, 1)
+                mend = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}."
+                where = f" in {name}" if name else ""
+                yield at("TS201", f"The key {key!r} is not known{where}.", mend, [*path, key], key=True)
+        case "required":
+            for key in _wanted(error):
+                if key not in _keys(error):
+                    where = f" in {name}" if name else ""
+                    if f"{key!r} is a required" in error.message:
+                        yield at("TS202", f"The key {key!r} is missing{where}.", f"Add `{key}:`.")
+        case "type":
+            if error.instance is None:
+                yield at("TS109", f"{name or 'The file'} has no value.", "Give it one, or take the key out.")
+            else:
+                wanted = _TYPES.get(str(error.validator_value), str(error.validator_value))
+                message = f"{name or 'The file'} is {_given(error.instance)}, where {wanted} is wanted."
+                yield at("TS203", message, _quote(error))
+        case _:
+            yield at("TS204", *_form(error, name or "The file"))
+
+
+def _form(error: ValidationError, name: str) -> tuple[str, str]:
+    wanted: Any = error.validator_value
+    given = _short(error.instance)
+    if error.instance is None:
+        return f"{name} has no value.", "Give it one, or take the key out."
+    match error.validator:
+        case "pattern":
+            form = _FORMS.get(str(wanted)) or _schema(error).get("description") or f"the form {wanted}"
+            return f"{name} is {given}, which has the wrong form.", f"Use {form.rstrip('.')}."
+        case "enum":
+            near = difflib.get_close_matches(str(error.instance), [str(one) for one in wanted], 1)
+            listed = ", ".join(str(one) for one in wanted)
+            return (
+                f"{name} is {given}, which is none of {listed}.",
+                f"Did you mean {near[0]}?" if near else "Use one.",
+            )
+        case "const":
+            return f"{name} is {given}.", f"It must be {wanted!r}."
+        case "not":
+            return f"{name} is {given}, which is reserved.", "Use another name."
+        case "minimum" | "maximum":
+            side = "below" if error.validator == "minimum" else "above"
+            return f"{name} is {given}, {side} {wanted}.", f"Use {wanted} or {'more' if side == 'below' else 'less'}."
+        case "minLength" | "minItems" | "minProperties":
+            return f"{name} is empty.", "Put something in, or take the key out."
+        case "oneOf" | "anyOf":
+            return f"{name} is {_given(error.instance)}, which fits none of its forms.", _described(error)
+        case "uniqueItems":
+            return f"{name} holds a value twice.", "Keep one of them."
+        case _:
+            return f"{name} is {given}: {error.message.splitlines()[0]}.", _described(error)
+
+
+def _described(error: ValidationError) -> str:
+    return str(_schema(error).get("description") or "See the reference of the fleet's format.")
+
+
+def _schema(error: ValidationError) -> Mapping[str, Any]:
+    return error.schema if isinstance(error.schema, dict) else {}
+
+
+def _wanted(error: ValidationError) -> Sequence[str]:
+    value: Any = error.validator_value
+    return [str(one) for one in value]
+
+
+def _quote(error: ValidationError) -> str:
+    if error.validator_value == "string" and isinstance(error.instance, (bool, int, float)):
+        return "Put it in quotes."
+    return _described(error) if "description" in _schema(error) else "Write it so."
+
+
+def _given(value: object) -> str:
+    match value:
+        case bool():
+            return "true or false"
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case _:
+            return _short(value)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _name(path: Sequence[str | int]) -> str:
+    """`agents[0].limit`"""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def _keys(error: ValidationError) -> frozenset[str]:
+    return frozenset(error.instance) if isinstance(error.instance, dict) else frozenset()
