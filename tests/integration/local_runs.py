@@ -1,6 +1,7 @@
 """What the tests of the local executor share: a place to run in, launches, and waiting for events."""
 
 import json
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
 from tsched.model.task import Task
 
 PATIENCE = 30.0  # seconds; generous, since the machine is shared
+R1 = f"r1-{secrets.token_hex(6)}"  # recovery ends every process of a run's id: other tests at this time have others
 T = TypeVar("T")
 
 
@@ -105,7 +107,7 @@ def python(script: str) -> Runtime:
 def launch_of(
     runtime: Runtime,
     *,
-    run_id: str = "r1",
+    run_id: str = R1,
     task: Task | None = None,
     recipe: Recipe | None = None,
     max_runtime: float = 600,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.local_runs import Place, launch_of, python, shell, wait_for
+from tests.integration.local_runs import R1, Place, launch_of, python, shell, wait_for
 from tsched.executors.executor import Liveness
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Parameter, Recipe, RecipeFile, Runtime
@@ -48,16 +48,16 @@ def test_a_run_is_pinned_whole_and_private(place: Place) -> None:
     for path in [place.runs, place.workspaces, *place.runs.rglob("*")]:
         open_to_others = path.stat().st_mode & 0o077
         assert not open_to_others or path.is_dir()
-    assert (place.runs / "r1").stat().st_mode & 0o777 == 0o700
+    assert (place.runs / R1).stat().st_mode & 0o777 == 0o700
 
 
 def test_the_recorded_run_is_read_back(place: Place) -> None:
     launch = launch_of(shell("true"))
     place.executor.prepare(launch)
-    run = place.another().run("r1")
+    run = place.another().run(R1)
     assert run is not None
     assert (run.task_id, run.agent, run.attempt, run.created_at) == ("7", "vaela", 1, launch.run.created_at)
-    assert run.workspace == str(place.workspaces / "r1")
+    assert run.workspace == str(place.workspaces / R1)
 
 
 def test_a_program_that_is_missing_is_said_before_the_claim_and_leaves_nothing(place: Place) -> None:
@@ -89,9 +89,9 @@ def test_a_recipe_file_may_not_leave_the_runs_folder(place: Place) -> None:
 
 def test_a_disk_that_refuses_is_transient_and_leaves_nothing(place: Place) -> None:
     place.runs.write_text("a file in the way")
-    with pytest.raises(TransientError, match="r1 can't be prepared"):
+    with pytest.raises(TransientError, match=f"{R1} can't be prepared"):
         place.executor.prepare(launch_of(shell("true")))
-    assert not (place.workspaces / "r1").exists()
+    assert not (place.workspaces / R1).exists()
 
 
 def test_a_half_made_folder_of_a_killed_runner_is_no_run_and_is_swept(place: Place) -> None:
@@ -99,7 +99,7 @@ def test_a_half_made_folder_of_a_killed_runner_is_no_run_and_is_swept(place: Pla
     (place.runs / ".gone_r0").mkdir()
     assert place.executor.poll() == {}
     place.executor.prepare(launch_of(shell("true")))
-    assert [entry.name for entry in place.runs.iterdir()] == ["r1"]
+    assert [entry.name for entry in place.runs.iterdir()] == [R1]
 
 
 # -- task text is data -----------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_the_environment_is_exactly_what_is_allowed(tmp_path: Path) -> None:
         *("TSCHED_TASK_TITLE", "TSCHED_TASK_DESCRIPTION", "TSCHED_TASK_QUEUE", "TSCHED_TASK_PRIORITY"),
         "TSCHED_TASK_FILE",
     }
-    assert "TSCHED_RUN_ID=r1" in place.log(run_id)
+    assert f"TSCHED_RUN_ID={R1}" in place.log(run_id)
 
 
 # -- liveness --------------------------------------------------------------------------------------------------------
@@ -195,27 +195,27 @@ def test_a_run_goes_on_without_its_runner_and_its_result_is_found_again(place: P
 
 def test_a_shim_just_started_counts_as_alive_before_it_holds_its_lock(place: Place) -> None:
     place.prepare(launch_of(shell("exec sleep 300")))
-    place.executor.start("r1")
-    assert place.executor.poll() == {"r1": Liveness.ALIVE}
+    place.executor.start(R1)
+    assert place.executor.poll() == {R1: Liveness.ALIVE}
     place.until_running()
-    place.finish("r1")
+    place.finish(R1)
 
 
 def test_a_run_with_its_end_on_record_is_not_ended_while_its_shim_still_lets_go_of_the_lease(place: Place) -> None:
     place.prepare(launch_of(shell("true")))
-    (place.runs / "r1" / "exit.json").write_text('{"run_id": "r1", "reason": "exited", "started": true}')
-    with (place.runs / "r1" / "lock").open() as lock:
+    (place.runs / R1 / "exit.json").write_text(json.dumps({"run_id": R1, "reason": "exited", "started": True}))
+    with (place.runs / R1 / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert place.executor.poll() == {"r1": Liveness.ALIVE}
-    assert place.executor.poll() == {"r1": Liveness.ENDED}
+        assert place.executor.poll() == {R1: Liveness.ALIVE}
+    assert place.executor.poll() == {R1: Liveness.ENDED}
 
 
 def test_looking_never_creates_anything(tmp_path: Path) -> None:
     place = Place(tmp_path / "state")
     assert place.executor.poll() == {}
-    assert place.executor.run("r1") is None
-    assert place.executor.exit("r1") is None
-    assert place.executor.tail("r1") == ""
+    assert place.executor.run(R1) is None
+    assert place.executor.exit(R1) is None
+    assert place.executor.tail(R1) == ""
     assert not (tmp_path / "state").exists()
 
 
@@ -244,13 +244,13 @@ def test_an_unreadable_exit_record_does_not_hold_a_run_for_ever(place: Place) ->
 @pytest.mark.parametrize("name", ["run.json", "spec.json"])
 def test_an_unreadable_record_is_told_and_can_be_cleared_away(place: Place, name: str) -> None:
     place.prepare(launch_of(shell("true")))
-    (place.runs / "r1" / name).write_bytes(b"\xff{")
-    place.executor.start("r1")
-    wait_for(lambda: place.executor.poll()["r1"] is not Liveness.ALIVE)
-    assert (place.executor.run("r1") is None) == (name == "run.json")
-    if place.executor.poll()["r1"] is Liveness.LOST:
-        assert place.executor.recover("r1") is not None
-    place.executor.discard("r1", succeeded=False)
+    (place.runs / R1 / name).write_bytes(b"\xff{")
+    place.executor.start(R1)
+    wait_for(lambda: place.executor.poll()[R1] is not Liveness.ALIVE)
+    assert (place.executor.run(R1) is None) == (name == "run.json")
+    if place.executor.poll()[R1] is Liveness.LOST:
+        assert place.executor.recover(R1) is not None
+    place.executor.discard(R1, succeeded=False)
     assert place.executor.poll() == {}
     assert list(place.workspaces.glob("r*")) == []
 
@@ -272,15 +272,15 @@ def test_a_stop_at_a_later_time_holds_without_a_runner(place: Place) -> None:
 
 def test_the_earlier_of_two_requests_stands(place: Place) -> None:
     place.prepare(launch_of(shell("true")))
-    request = place.runs / "r1" / "stop"
+    request = place.runs / R1 / "stop"
     for at, stands in ((500.0, 500.0), (900.0, 500.0), (200.0, 200.0), (200.0, 200.0)):
-        place.executor.stop(["r1"], reason=ExitReason.DRAIN, at=at)
+        place.executor.stop([R1], reason=ExitReason.DRAIN, at=at)
         assert json.loads(request.read_text()) == {"at": stands, "reason": "drain"}
 
 
 def test_asking_an_absent_run_to_stop_creates_nothing(place: Place) -> None:
-    place.executor.stop(["r1"], reason=ExitReason.DRAIN, at=0)
-    assert not (place.runs / "r1").exists()
+    place.executor.stop([R1], reason=ExitReason.DRAIN, at=0)
+    assert not (place.runs / R1).exists()
 
 
 def test_a_recalled_stop_stops_nothing(place: Place) -> None:
@@ -308,11 +308,11 @@ def test_a_run_that_has_begun_to_stop_can_not_be_recalled(place: Place) -> None:
 
 def test_a_stop_that_is_due_before_the_start_starts_nothing(place: Place) -> None:
     place.prepare(launch_of(shell("echo started")))
-    place.executor.stop(["r1"], reason=ExitReason.CANCELLED, at=0)
-    place.executor.start("r1")
-    end = place.ended("r1")
+    place.executor.stop([R1], reason=ExitReason.CANCELLED, at=0)
+    place.executor.start(R1)
+    end = place.ended(R1)
     assert (end.reason, end.started) == (ExitReason.CANCELLED, False)
-    assert not (place.logs / "r1.log").exists()
+    assert not (place.logs / f"{R1}.log").exists()
 
 
 # -- afterwards ------------------------------------------------------------------------------------------------------
@@ -324,16 +324,16 @@ def test_discard_leaves_the_log_alone_and_can_be_repeated(place: Place) -> None:
     for _ in range(2):
         place.executor.discard(run_id, succeeded=True)
         assert place.executor.poll() == {}
-    assert [entry.name for entry in place.root.rglob("*") if run_id in entry.name] == ["r1.log"]
+    assert [entry.name for entry in place.root.rglob("*") if run_id in entry.name] == [f"{R1}.log"]
     assert place.executor.tail(run_id) == "hello"
 
 
 def test_the_tail_is_the_last_lines_of_any_log(place: Place) -> None:
     place.logs.mkdir(parents=True)
-    log = place.logs / "r1.log"
+    log = place.logs / f"{R1}.log"
     log.write_bytes(b"".join(b"line %d\n" % number for number in range(100)))
-    assert place.executor.tail("r1", lines=2) == "line 98\nline 99"
+    assert place.executor.tail(R1, lines=2) == "line 98\nline 99"
     log.write_bytes(b"\xff\0" + b"x" * 3_000_000)
-    assert len(place.executor.tail("r1", lines=5000)) == 1024 * 1024
+    assert len(place.executor.tail(R1, lines=5000)) == 1024 * 1024
     log.write_bytes(b"a\0\xff\n")
-    assert place.executor.tail("r1") == "a\ufffd\ufffd"
+    assert place.executor.tail(R1) == "a\ufffd\ufffd"

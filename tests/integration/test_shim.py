@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.local_runs import Place, launch_of, python, shell, wait_for
+from tests.integration.local_runs import R1, Place, launch_of, python, shell, wait_for
 from tsched.executors import processes
 from tsched.executors.executor import Liveness
 from tsched.executors.local import SHIM
@@ -26,7 +26,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def shim_of(place: Place, run_id: str = "r1") -> "subprocess.Popen[bytes]":
+def shim_of(place: Place, run_id: str = R1) -> "subprocess.Popen[bytes]":
     """A shim that the executor knows nothing of."""
     command = [sys.executable, "-I", "-S", str(SHIM), str(place.runs / run_id)]
     return subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -79,9 +79,9 @@ def test_it_is_small(place: Place) -> None:
 
 def test_a_late_shim_loses_the_fence_and_starts_nothing(place: Place) -> None:
     place.prepare(launch_of(shell("echo started")))
-    (place.runs / "r1" / "started").touch()
+    (place.runs / R1 / "started").touch()
     assert shim_of(place).wait(30) == 3
-    assert not (place.logs / "r1.log").exists()
+    assert not (place.logs / f"{R1}.log").exists()
     assert place.lease()["state"] == "claiming"
 
 
@@ -89,14 +89,14 @@ def test_of_two_shims_of_a_run_one_alone_starts_the_agent(place: Place) -> None:
     place.prepare(launch_of(shell("echo started")))
     codes = sorted(shim.wait(30) for shim in [shim_of(place), shim_of(place)])
     assert codes == [0, 3]
-    assert place.log("r1") == "started\n"
+    assert place.log(R1) == "started\n"
 
 
 def test_a_removed_run_folder_starts_nothing(place: Place) -> None:
     place.prepare(launch_of(shell("echo started")))
-    place.executor.discard("r1", succeeded=False)
+    place.executor.discard(R1, succeeded=False)
     assert shim_of(place).wait(30) != 0
-    assert not (place.logs / "r1.log").exists()
+    assert not (place.logs / f"{R1}.log").exists()
 
 
 def test_its_lock_is_not_inherited_by_the_agent(place: Place) -> None:
@@ -106,7 +106,7 @@ def test_its_lock_is_not_inherited_by_the_agent(place: Place) -> None:
     assert os.getpgid(shim) == shim
     wait_for(lambda: "fd" in place.log(run_id) or "->" in place.log(run_id))
     assert str(place.runs) not in place.log(run_id)
-    with (place.runs / "r1" / "lock").open() as lock, pytest.raises(BlockingIOError):
+    with (place.runs / R1 / "lock").open() as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     place.finish(run_id)
 
@@ -143,7 +143,7 @@ def test_the_agent_starts_clean(place: Place) -> None:
         signal.signal(signal.SIGHUP, previous)
     assert place.ended(run_id).exit_code == 0
     first, masks, files = place.log(run_id).splitlines()
-    assert first == f"True True '' set() [] {place.workspaces / 'r1'}"
+    assert first == f"True True '' set() [] {place.workspaces / R1}"
     blocked, ignored = ast.literal_eval(masks)
     assert int(blocked, 16) == 0
     python_s_own = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
@@ -155,13 +155,13 @@ def test_the_agent_starts_clean(place: Place) -> None:
 def test_the_log_is_private_and_keeps_both_streams_raw(place: Place) -> None:
     run_id = place.launch(launch_of(shell("printf 'a\\0b\\377'; echo c >&2")))
     place.ended(run_id)
-    log = place.logs / "r1.log"
+    log = place.logs / f"{R1}.log"
     assert log.read_bytes() == b"a\0b\xffc\n"
     assert log.stat().st_mode & 0o777 == 0o600
 
 
 def rewrite(place: Place, **changes: object) -> None:
-    path = place.runs / "r1" / "spec.json"
+    path = place.runs / R1 / "spec.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
@@ -180,7 +180,7 @@ def test_an_agent_that_cannot_start_says_why(place: Place, changes: Mapping[str,
     place.prepare(launch_of(shell("true")))
     rewrite(place, **changes)
     assert shim_of(place).wait(30) == 0
-    end = place.executor.exit("r1")
+    end = place.executor.exit(R1)
     assert end is not None
     assert (end.reason, end.started, end.exit_code) == (ExitReason.START_FAILED, False, None)
     assert words in end.detail
@@ -242,10 +242,10 @@ def test_another_runs_lease_is_never_touched(place: Place) -> None:
 def test_a_lease_that_is_gone_before_the_start_starts_nothing(place: Place) -> None:
     place.prepare(launch_of(shell("echo started")))
     place.lease_of().unlink()
-    place.executor.start("r1")
-    end = place.ended("r1")
+    place.executor.start(R1)
+    end = place.ended(R1)
     assert (end.reason, end.started) == (ExitReason.LEASE_GONE, False)
-    assert not (place.logs / "r1.log").exists()
+    assert not (place.logs / f"{R1}.log").exists()
     assert list(place.running.iterdir()) == []
 
 
@@ -253,7 +253,7 @@ def test_an_unreadable_lease_is_made_anew(place: Place) -> None:
     run_id = place.launch(launch_of(shell("exec sleep 300"), heartbeat=0.05))
     place.until_running()
     place.lease_of().write_bytes(b'{"task_id": \xff')
-    assert place.until_running()["run_id"] == "r1"
+    assert place.until_running()["run_id"] == R1
     assert place.finish(run_id).reason is ExitReason.STOPPED
 
 
@@ -271,11 +271,11 @@ def by_two_signals(place: Place) -> None:
 
 
 def by_request(place: Place) -> None:
-    place.executor.stop(["r1"], reason=ExitReason.STOPPED, at=0)
+    place.executor.stop([R1], reason=ExitReason.STOPPED, at=0)
 
 
 def by_hand(place: Place) -> None:
-    (place.runs / "r1" / "stop").touch()
+    (place.runs / R1 / "stop").touch()
 
 
 @pytest.mark.parametrize("ask", [by_signal, by_two_signals, by_request, by_hand])
@@ -359,13 +359,13 @@ def test_an_agent_dies_with_its_shim(place: Place) -> None:
 def test_the_end_is_recorded_however_long_the_disk_is_full(place: Place) -> None:
     """A folder in the way of the temp file stands for the full disk."""
     place.prepare(launch_of(shell("exit 6")))
-    obstacle = place.runs / "r1" / ".exit.shim.tmp"
+    obstacle = place.runs / R1 / ".exit.shim.tmp"
     obstacle.mkdir()
-    place.executor.start("r1")
-    wait_for(lambda: "could not be written" in (place.runs / "r1" / "shim.log").read_text())
-    assert place.executor.poll() == {"r1": Liveness.ALIVE}
+    place.executor.start(R1)
+    wait_for(lambda: "could not be written" in (place.runs / R1 / "shim.log").read_text())
+    assert place.executor.poll() == {R1: Liveness.ALIVE}
     assert place.lease_of().exists()
     obstacle.rmdir()
-    end: RunExit = place.ended("r1")
+    end: RunExit = place.ended(R1)
     assert end.exit_code == 6
     assert not place.lease_of().exists()

@@ -147,10 +147,10 @@ def _drain_words(agent: AgentStatus) -> str:
 
 
 def plan_table(rows: Iterable[Sequence[str]], *, title: str = "") -> Table:
-    """A plan's rows: kind, subject, from, to, consequence."""
+    """A plan's rows: kind, subject, what changes, consequence for live runs."""
     return Table(
         title=title,
-        columns=("CHANGE", "SUBJECT", "FROM", "TO", "CONSEQUENCE"),
+        columns=("CHANGE", "SUBJECT", "WHAT", "CONSEQUENCE"),
         rows=[tuple(cell or "-" for cell in row) for row in rows],
     )
 
