@@ -13,13 +13,14 @@ from typing import Annotated, Final
 import typer
 
 from tsched import __version__
-from tsched.cli import config, events, fleet, task, validate
+from tsched.cli import config, demo, events, fleet, task, validate
 from tsched.cli import run as running
 from tsched.cli.output import complain
 from tsched.model.errors import TschedError
 
 # In the order of `tsched --help`. The reference documentation is compared with these.
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
+    "demo": demo.demo,
     "run": running.run,
     "status": fleet.status,
     "plan": fleet.plan,

@@ -1,9 +1,9 @@
 """Step 6: make a sound revision the applied one, atomically, or record why not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tsched.executors.executor import Liveness
-from tsched.model.diagnostic import Diagnostic
+from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.units import count
 from tsched.model.words import describe
@@ -98,6 +98,8 @@ def _hold(p: Pass, held: Held) -> None:
         p.event("revision.held", f"revision/{held.tip}", held.reason, revision=held.tip)
 
 
-def _first(diagnostics: tuple[Diagnostic, ...]) -> str:
+def _first(diagnostics: Sequence[Diagnostic]) -> str:
+    """The first error in words, and how many findings there are besides."""
+    first = next((one for one in diagnostics if one.severity is Severity.ERROR), diagnostics[0])
     more = f" (and {count(len(diagnostics) - 1, 'more finding')})" if len(diagnostics) > 1 else ""
-    return f"{diagnostics[0]}{more}"
+    return f"{first}{more}"

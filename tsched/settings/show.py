@@ -27,7 +27,7 @@ def as_json(
     """Every setting by name, TinyScheduler's own keys too. Durations are seconds.
 
     `loop_interval` and its like are this host's overrides or null; `loop_interval_sec` and its like are in force:
-    the override, else the figure of `limits`. `agent_limits`: the agents' limits of an applied fleet, if there is one;
+    the override, else the figure of `limits`. `agent_limits`: the agents' limits of an applied fleet, if any;
     the settings' own are laid over them.
     """
     shown: dict[str, Shown] = {name: _plain(name, settings) for name in VARIABLES}

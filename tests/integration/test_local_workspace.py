@@ -1,0 +1,237 @@
+"""Workspaces: fresh worktrees of a real repository, side by side, and work that is never lost."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.local_runs import R1, Place, launch_of, shell, wait_for
+from tsched.executors import workspace
+from tsched.model.errors import ConfigurationError
+from tsched.model.fleet import Keep, Workspace
+from tsched.model.run import ExitReason
+from tsched.model.task import Task
+
+COMMIT = "git -c user.name=a -c user.email=a@a commit -qam"
+
+
+def git(*arguments: str, at: Path) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments]
+    return subprocess.run(command, cwd=at, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "state")
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    source = tmp_path / "source"
+    git("init", "-q", "-b", "main", str(source), at=tmp_path)
+    (source / "gate").write_text("squeaks\n")
+    (source / ".gitignore").write_text("*.o\n")
+    git("add", ".", at=source)
+    git("commit", "-qm", "first", at=source)
+    return source
+
+
+def tree_of(repo: Path, **fields: str) -> Workspace:
+    return Workspace(repo=str(repo), ref=fields.get("ref", "main"), keep=Keep(fields.get("keep", "on-failure")))
+
+
+def saved(place: Place, repo: Path, ref: str) -> str:
+    """Fetch a salvage ref as its line tells a person to. Returns the commit."""
+    cache = workspace.cache_of(place.workspaces, str(repo))
+    git("fetch", "-q", str(cache), ref, at=repo)
+    return git("rev-parse", "FETCH_HEAD", at=repo)
+
+
+def test_a_run_without_a_repo_has_an_empty_folder_of_its_own(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("pwd; ls -A; touch left")))
+    assert place.ended(run_id).exit_code == 0
+    assert place.log(run_id) == f"{place.workspaces / R1}\n"
+    assert place.executor.salvage(run_id) == ()
+    place.executor.discard(run_id, succeeded=False)
+    assert not (place.workspaces / R1).exists()
+
+
+def test_a_run_works_in_a_fresh_worktree_of_the_ref(place: Place, repo: Path) -> None:
+    git("tag", "v1", at=repo)
+    (repo / "gate").write_text("mended\n")
+    git("commit", "-qam", "second", at=repo)
+    first = git("rev-parse", "v1", at=repo)
+    for number, (ref, text) in enumerate(
+        [("main", "mended"), ("v1", "squeaks"), ("HEAD", "mended"), (first, "squeaks")]
+    ):
+        run_id = f"{R1}-{number}"
+        place.launch(
+            launch_of(shell("cat gate; git status --short"), run_id=run_id, workspace=tree_of(repo, ref=ref))
+        )
+        assert place.ended(run_id).exit_code == 0
+        assert place.log(run_id) == f"{text}\n"
+        assert place.executor.salvage(run_id) == ()
+        place.executor.discard(run_id, succeeded=True)
+    assert [path.name for path in place.workspaces.iterdir()] == [".repos"]
+
+
+def test_two_runs_of_a_repo_at_once_do_not_see_each_other(place: Place, repo: Path, tmp_path: Path) -> None:
+    ids = [f"{R1}-a", f"{R1}-b"]
+    for number, run_id in enumerate(ids):
+        script = f"echo {number} > gate; touch {tmp_path}/{run_id}; until test -e {tmp_path}/go; do sleep 0.05; done; cat gate"
+        task = Task(id=str(number), title="t", queue="dev")
+        place.launch(launch_of(shell(script), run_id=run_id, task=task, workspace=tree_of(repo)))
+    wait_for(lambda: all((tmp_path / run_id).exists() for run_id in ids))
+    (tmp_path / "go").touch()
+    for number, run_id in enumerate(ids):
+        assert place.ended(run_id).exit_code == 0
+        assert place.log(run_id) == f"{number}\n"
+        (line,) = place.executor.salvage(run_id)
+        place.executor.discard(run_id, succeeded=True)
+        commit = saved(place, repo, f"refs/tsched/salvage/{number}/1")
+        assert commit[:12] in line
+        assert git("show", f"{commit}:gate", at=repo) == str(number)
+
+
+def test_the_agent_can_push_from_its_worktree_and_nothing_is_salvaged_then(place: Place, repo: Path) -> None:
+    script = f"echo mended > gate; {COMMIT} mend && git push -q origin HEAD:refs/heads/mend"
+    run_id = place.launch(launch_of(shell(script), workspace=tree_of(repo)))
+    assert place.ended(run_id).exit_code == 0, place.log(run_id)
+    assert git("show", "mend:gate", at=repo) == "mended"
+    assert git("branch", "--format=%(refname:short)", at=repo).split() == ["main", "mend"]
+    assert place.executor.salvage(run_id) == ()
+
+
+def test_unsaved_work_of_every_kind_is_kept_and_nothing_else(place: Place, repo: Path) -> None:
+    script = f"echo one > gate; {COMMIT} one; echo two > gate; echo new > new; git add new; echo x > y; echo o > z.o"
+    run_id = place.launch(launch_of(shell(script), workspace=tree_of(repo), attempt=2))
+    place.ended(run_id)
+    lines = place.executor.salvage(run_id)
+    assert place.executor.salvage(run_id) == lines
+    place.executor.discard(run_id, succeeded=True)
+    commit = saved(place, repo, "refs/tsched/salvage/7/2")
+    assert git("ls-tree", "--name-only", commit, at=repo).split() == [".gitignore", "gate", "new", "y"]
+    assert git("log", "--format=%s", commit, at=repo).splitlines()[1:] == ["one", "first"]
+    assert git("show", f"{commit}:gate", at=repo) == "two"
+
+
+def test_work_that_was_committed_but_never_pushed_is_kept(place: Place, repo: Path) -> None:
+    run_id = place.launch(launch_of(shell(f"echo one > gate; {COMMIT} one"), workspace=tree_of(repo)))
+    place.ended(run_id)
+    assert len(place.executor.salvage(run_id)) == 1
+    commit = saved(place, repo, "refs/tsched/salvage/7/1")
+    assert git("log", "-1", "--format=%s", commit, at=repo) == "one"
+
+
+def test_an_attempt_that_was_not_charged_does_not_overwrite_the_work_of_the_one_before(
+    place: Place, repo: Path
+) -> None:
+    for name in ("a", "b"):
+        run_id = place.launch(launch_of(shell(f"echo {name} > gate"), run_id=f"{R1}-{name}", workspace=tree_of(repo)))
+        place.ended(run_id)
+        place.executor.salvage(run_id)
+        place.executor.discard(run_id, succeeded=False)
+    for name, ref in (("a", "7/1"), ("b", f"7/1-{R1}-b")):
+        assert git("show", f"{saved(place, repo, f'refs/tsched/salvage/{ref}')}:gate", at=repo) == name
+
+
+def test_work_that_git_can_not_take_stays_where_it_is(place: Place, repo: Path) -> None:
+    run_id = place.launch(launch_of(shell("echo mended > gate"), workspace=tree_of(repo, keep="never")))
+    place.ended(run_id)
+    objects = workspace.cache_of(place.workspaces, str(repo)) / "worktrees" / run_id / "index"
+    objects.write_bytes(b"no index at all")
+    (line,) = place.executor.salvage(run_id)
+    folder = place.workspaces / run_id
+    assert f"it stays in {folder}" in line
+    place.executor.discard(run_id, succeeded=False)
+    assert (folder / "gate").read_text() == "mended\n"
+
+
+def test_an_agent_that_replaced_git_in_its_worktree_loses_nothing(place: Place, repo: Path) -> None:
+    run_id = place.launch(launch_of(shell("rm .git; git init -q; echo mended > gate"), workspace=tree_of(repo)))
+    place.ended(run_id)
+    place.executor.salvage(run_id)
+    place.executor.discard(run_id, succeeded=True)
+    assert git("show", f"{saved(place, repo, 'refs/tsched/salvage/7/1')}:gate", at=repo) == "mended"
+    assert [path.name for path in place.workspaces.iterdir()] == [".repos"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "succeeded", "stays"),
+    [
+        ("never", False, False), ("never", True, False), ("on-failure", False, True),
+        ("on-failure", True, False), ("always", True, True),
+    ],
+)  # fmt: skip
+def test_what_is_kept(place: Place, repo: Path, keep: str, succeeded: bool, stays: bool) -> None:
+    run_id = place.launch(launch_of(shell("true"), workspace=tree_of(repo, keep=keep)))
+    place.ended(run_id)
+    place.executor.salvage(run_id)
+    for _ in range(2):
+        place.executor.discard(run_id, succeeded=succeeded)
+    assert (place.workspaces / run_id).exists() == stays
+    cache = workspace.cache_of(place.workspaces, str(repo))
+    assert (cache / "worktrees" / run_id).exists() == stays
+    assert place.executor.poll() == {}
+
+
+@pytest.mark.parametrize(("fields", "words"), [({"ref": "nope"}, "nope"), ({"repo": "/nowhere"}, "/nowhere")])
+def test_a_worktree_that_can_not_be_made_says_why_and_is_not_charged(
+    place: Place, repo: Path, fields: dict[str, str], words: str
+) -> None:
+    wanted = Workspace(repo=fields.get("repo", str(repo)), ref=fields.get("ref", "main"))
+    run_id = place.launch(launch_of(shell("echo started"), workspace=wanted))
+    end = place.ended(run_id)
+    assert (end.reason, end.started) == (ExitReason.START_FAILED, False)
+    assert words in end.detail
+    assert "started" not in place.log(run_id)
+    assert place.executor.salvage(run_id) == ()
+    place.executor.discard(run_id, succeeded=False)
+
+
+def test_a_stop_while_the_worktree_is_made_is_heard(place: Place, repo: Path) -> None:
+    """Another run holds the repository's lock."""
+    import fcntl
+
+    place.prepare(launch_of(shell("echo started"), workspace=tree_of(repo)))
+    lock = Path(f"{workspace.cache_of(place.workspaces, str(repo))}.lock")
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        place.executor.start(R1)
+        wait_for(lambda: (place.runs / R1 / "started").exists())
+        end = place.finish(R1)
+    assert (end.reason, end.started) == (ExitReason.STOPPED, False)
+    assert not (place.logs / f"{R1}.log").exists()
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Workspace(repo="--upload-pack=touch owned"),
+        Workspace(repo="ext::sh -c touch% owned"),
+        Workspace(repo="/r", ref="--output=x"),
+        Workspace(repo="/r", ref="main:refs/heads/owned"),
+        Workspace(repo="/r", ref="+main"),
+        Workspace(repo=""),
+    ],
+)
+def test_an_address_or_ref_that_git_could_take_for_something_else_is_refused(place: Place, wanted: Workspace) -> None:
+    with pytest.raises(ConfigurationError, match=r"workspace\.(repo|ref)"):
+        place.executor.prepare(launch_of(shell("true"), workspace=wanted))
+    assert place.executor.poll() == {}
+
+
+def test_no_hook_of_the_repository_runs(place: Place, repo: Path, tmp_path: Path) -> None:
+    place.launch(launch_of(shell("true"), workspace=tree_of(repo)))
+    place.ended(R1)
+    hooks = workspace.cache_of(place.workspaces, str(repo)) / "hooks"
+    hooks.mkdir(exist_ok=True)
+    for name in ("post-checkout", "reference-transaction"):
+        (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/owned\n")
+        os.chmod(hooks / name, 0o755)
+    place.launch(launch_of(shell("echo x > gate"), run_id=f"{R1}-2", workspace=tree_of(repo)))
+    place.ended(f"{R1}-2")
+    assert place.executor.salvage(f"{R1}-2")
+    place.executor.discard(f"{R1}-2", succeeded=True)
+    assert not (tmp_path / "owned").exists()
