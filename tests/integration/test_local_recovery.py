@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.local_runs import R1, Place, launch_of, shell, wait_for
-from tsched.executors import processes
+from tsched.executors import processes, recovery
 from tsched.executors.executor import Liveness
 from tsched.executors.local import SHIM
 from tsched.model.run import ExitReason, RunExit
@@ -42,6 +42,12 @@ def noted(path: Path) -> int:
     return wait_for(lambda: int(text) if path.exists() and (text := path.read_text().strip()) else None)
 
 
+def late_shim(place: Place, run_id: str) -> "subprocess.Popen[bytes]":
+    """A shim that the executor knows nothing of."""
+    command = [sys.executable, "-I", "-S", str(SHIM), str(place.runs / run_id)]
+    return subprocess.Popen(command, start_new_session=True)
+
+
 # -- the fence -------------------------------------------------------------------------------------------------------
 
 
@@ -50,8 +56,8 @@ def test_a_run_that_never_started_is_fenced_and_a_late_shim_goes_home(place: Pla
     place.executor = place.another()
     end = recovered(place)
     assert (end.reason, end.started) == (ExitReason.NOT_STARTED, False)
-    late = subprocess.run([sys.executable, "-I", "-S", str(SHIM), str(place.runs / R1)], start_new_session=True)
-    assert late.returncode == 3
+    late = late_shim(place, R1)
+    assert late.wait(30) == 3
     assert not (place.logs / f"{R1}.log").exists()
     assert place.executor.poll() == {R1: Liveness.ENDED}
     assert place.executor.exit(R1) == end
@@ -62,11 +68,9 @@ def test_however_a_late_shim_and_recovery_meet_one_of_them_wins(place: Place) ->
     for number in range(12):
         run_id, task = f"{R1}-{number}", Task(id=str(number), title="t", queue="dev")
         place.prepare(launch_of(shell("echo started"), run_id=run_id, task=task))
-        late = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(SHIM), str(place.runs / run_id)], start_new_session=True
-        )
+        late = late_shim(place, run_id)
         if number % 3:
-            wait_for(lambda shim=late: shim.poll() is not None or (place.runs / run_id / "started").exists() or None)  # noqa: B023
+            wait_for((place.runs / run_id / "started").exists)
         end = place.executor.recover(run_id)
         late.wait(30)
         log = place.logs / f"{run_id}.log"
@@ -235,11 +239,13 @@ def test_a_full_disk_decides_nothing(place: Place) -> None:
 
 
 def test_many_lost_runs_are_cleared_in_one_look(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tsched.executors import local
-
     looks = []
-    whole = local.census
-    monkeypatch.setattr(local, "census", lambda: looks.append(1) or whole())
+
+    def look() -> recovery.Census:
+        looks.append(1)
+        return recovery.census()
+
+    monkeypatch.setattr("tsched.executors.local.census", look)
     for number in range(20):
         run_id, task = f"{R1}-{number}", Task(id=str(number), title="t", queue="dev")
         place.prepare(launch_of(shell("true"), run_id=run_id, task=task))

@@ -1,5 +1,6 @@
 """Workspaces: fresh worktrees of a real repository, side by side, and work that is never lost."""
 
+import fcntl
 import os
 import subprocess
 from pathlib import Path
@@ -79,7 +80,8 @@ def test_a_run_works_in_a_fresh_worktree_of_the_ref(place: Place, repo: Path) ->
 def test_two_runs_of_a_repo_at_once_do_not_see_each_other(place: Place, repo: Path, tmp_path: Path) -> None:
     ids = [f"{R1}-a", f"{R1}-b"]
     for number, run_id in enumerate(ids):
-        script = f"echo {number} > gate; touch {tmp_path}/{run_id}; until test -e {tmp_path}/go; do sleep 0.05; done; cat gate"
+        wait = f"touch {tmp_path}/{run_id}; until test -e {tmp_path}/go; do sleep 0.05; done"
+        script = f"echo {number} > gate; {wait}; cat gate"
         task = Task(id=str(number), title="t", queue="dev")
         place.launch(launch_of(shell(script), run_id=run_id, task=task, workspace=tree_of(repo)))
     wait_for(lambda: all((tmp_path / run_id).exists() for run_id in ids))
@@ -192,14 +194,12 @@ def test_a_worktree_that_can_not_be_made_says_why_and_is_not_charged(
 
 def test_a_stop_while_the_worktree_is_made_is_heard(place: Place, repo: Path) -> None:
     """Another run holds the repository's lock."""
-    import fcntl
-
     place.prepare(launch_of(shell("echo started"), workspace=tree_of(repo)))
     lock = Path(f"{workspace.cache_of(place.workspaces, str(repo))}.lock")
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         place.executor.start(R1)
-        wait_for(lambda: (place.runs / R1 / "started").exists())
+        wait_for((place.runs / R1 / "started").exists)
         end = place.finish(R1)
     assert (end.reason, end.started) == (ExitReason.STOPPED, False)
     assert not (place.logs / f"{R1}.log").exists()

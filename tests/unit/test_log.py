@@ -163,7 +163,11 @@ def test_a_line_cut_short_does_not_swallow_the_next(tmp_path: Path, monkeypatch:
         patch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:9]))
         log.info("cut")
     log.info("whole")
-    assert today(tmp_path)[-1].endswith("|INFO - whole")
+    assert today(tmp_path) == [
+        "2026-01-2",
+        f"2026-01-20T12:00:00.123Z|WARNING - {messages.lines_lost(1)}",
+        "2026-01-20T12:00:00.123Z|INFO - whole",
+    ]
 
 
 def test_a_closed_echo_stops_nobody(tmp_path: Path) -> None:

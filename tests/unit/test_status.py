@@ -122,6 +122,8 @@ def test_a_removed_pool_stays_listed_until_it_is_empty() -> None:
     left = row("sage", "product", AgentState.DRAINED, was="old-name")
     assert pool_of(made((), (left,)), "product")["name"] == "old-name"
     assert pool_of(made((), (left,)), "product")["max_running"] is None
+    busy = made((), (left,), (lease("7", "sage", "product"),))
+    assert (pool_of(busy, "product")["running"], agent_of(busy, "product", "sage")["running"]) == (1, 1)
     assert made((), ())["pools"] == []
 
 

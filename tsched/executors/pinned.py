@@ -159,7 +159,7 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
     if not Path(argv[0]).is_relative_to(paths.workspace):  # what the worktree brings can't be looked for yet
         argv[0] = program(argv[0], env["PATH"])
     tree = host.worktree(run)
-    setup: list[list[str]] = []
+    setup: list[tuple[str, list[str]]] = []
     if tree is not None and launch.workspace is not None:
         setup = workspace.setup_commands(tree, repo=run.workspace_repo, ref=launch.workspace.ref)
         program("git", host.environ.get("PATH", ""))
@@ -175,7 +175,7 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         "heartbeat": launch.heartbeat,
         "max_runtime": launch.max_runtime,
         "stop_grace": launch.stop_grace,
-        "setup": setup,
+        "setup": [{"what": what, "argv": command} for what, command in setup],
         "setup_lock": f"{tree.cache}.lock" if tree is not None else "",
         "setup_env": workspace.git_environment(host.environ, run.run_id),
     }

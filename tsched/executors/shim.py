@@ -275,26 +275,27 @@ class Shim:
             while not self.reason and not try_lock(lock):
                 self.look()
                 self.listen(0.1)
-            for argv in self.spec["setup"]:
+            for step in self.spec["setup"]:
                 if self.reason:
                     return ""
-                problem = self.spawn(argv, self.spec["setup_env"], "/", record=False)
-                code = self.watch() if not problem else 0
-                if problem or code:
-                    return problem or f"`{' '.join(argv[:12])}` ended with exit code {code}: {self.last_line()}"
+                problem = self.spawn(step["argv"], self.spec["setup_env"], "/", record=False)
+                if not problem and self.watch() != 0:
+                    problem = self.complaint()
+                if problem:
+                    return f"{step['what']} failed: {problem}"
             return ""
         finally:
             os.close(lock)
 
-    def last_line(self) -> str:
-        """The last thing that was written to the run's log, for the one line that a person reads first."""
+    def complaint(self) -> str:
+        """What the log's end says of a failure: the line that a person should read first."""
         try:
             with open(self.spec["log"], "rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - 2048))
-                lines = log.read().decode("utf-8", "replace").strip().splitlines()
-        except OSError:
-            return ""
-        return lines[-1][:500] if lines else "it said nothing"
+                log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+                lines = log.read().decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+        except OSError as error:
+            return f"{error}"
+        return next((line for line in lines if line.startswith("fatal: ")), lines[-1])[:500]
 
     def spawn(self, argv: "list[str]", env: "dict[str, str]", cwd: str, *, record: bool) -> str:
         """Start a child in a session of its own. Returns why it could not be started, "" where it was.

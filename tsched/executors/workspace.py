@@ -66,27 +66,44 @@ def address(workspace: Workspace) -> str:
     return repo if remote else str(Path(repo).expanduser().absolute())
 
 
-def setup_commands(tree: Worktree, *, repo: str, ref: str) -> list[list[str]]:
-    """What makes the worktree, to be run in this order, one run at a time for each cache."""
+def setup_commands(tree: Worktree, *, repo: str, ref: str) -> list[tuple[str, list[str]]]:
+    """What makes the worktree: words for people and argv, in this order, one run at a time for each cache."""
     git = [*GIT, f"--git-dir={tree.cache}"]
     heads = "+refs/heads/*:refs/remotes/origin/*"
+    fetch = [
+        "fetch",
+        "--quiet",
+        "--force",
+        "--prune",
+        "--no-write-fetch-head",
+        "--",
+        repo,
+        heads,
+        f"+{ref}:{tree.base}",
+    ]
+    making = f"making {tree.cache}"
     return [
-        [*GIT, "init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--", str(tree.cache)],
-        [*git, "config", "remote.origin.url", repo],  # so that an agent can push from the worktree
-        [*git, "config", "remote.origin.fetch", heads],
-        [
-            *git,
-            "fetch",
-            "--quiet",
-            "--force",
-            "--prune",
-            "--no-write-fetch-head",
-            "--",
-            repo,
-            heads,
-            f"+{ref}:{tree.base}",
-        ],
-        [*git, "worktree", "add", "--quiet", "--detach", "--", str(tree.folder), tree.base],
+        (
+            making,
+            [
+                *GIT,
+                "-c",
+                "init.defaultBranch=main",
+                "init",
+                "--quiet",
+                "--bare",
+                "--template=",
+                "--",
+                str(tree.cache),
+            ],
+        ),
+        (making, [*git, "config", "remote.origin.url", repo]),  # so that an agent can push from the worktree
+        (making, [*git, "config", "remote.origin.fetch", heads]),
+        (f"fetching {ref} of {repo}", [*git, *fetch]),
+        (
+            f"making the worktree {tree.folder}",
+            [*git, "worktree", "add", "--quiet", "--detach", "--", str(tree.folder), tree.base],
+        ),
     ]
 
 

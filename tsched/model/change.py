@@ -206,7 +206,7 @@ def _agents(old: Fleet, new: Fleet, became: Mapping[str, Pool | None]) -> Iterab
             new_pool=pool_b.name if pool_b else None,
             old_queue=pool_a.queue if pool_a else None,
             new_queue=pool_b.queue if pool_b else None,
-            moved=home is not None and pool_b is not None and home.name != pool_b.name,
+            moved=pool_a is not None and pool_b is not None and (home is None or home.name != pool_b.name),
         )
 
 

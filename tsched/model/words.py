@@ -39,7 +39,12 @@ def describe(change: Change) -> str:
 
 def _agent(change: AgentChange) -> Iterator[str]:
     if change.moved:
-        yield f"pool {change.old_pool} → {change.new_pool}"
+        same = change.old_pool == change.new_pool
+        yield (
+            f"queue {change.old_queue} → {change.new_queue}"
+            if same
+            else f"pool {change.old_pool} → {change.new_pool}"
+        )
     if change.old is not None and change.new is not None:
         yield from _fields(change.old, change.new)
 

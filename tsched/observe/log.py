@@ -139,11 +139,9 @@ class OperatorLog:
         """The file is opened for each line: a log rotated away, removed or new today needs no care then."""
         day = moment if self._pass is None else self._pass.began  # a pass stays together over midnight
         path = folder / f"scheduler_{datetime.fromtimestamp(day, UTC).astimezone():%Y%m%d}.log"
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
+        if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(descriptor).st_size == 0 and self._level <= Level.INFO:
                 self._put(descriptor, "".join(format_line(moment, Level.INFO, text) for text in self._registry))
