@@ -1,4 +1,4 @@
-"""What every test folder shares: hypothesis profiles, a clean environment, and a reaper for what a test left running."""
+"""What every test shares: hypothesis settings, a clean environment, and no process left behind."""
 
 import os
 from collections.abc import Iterator

@@ -319,6 +319,34 @@ def test_a_stopped_process_is_no_hiding_place(place: Place) -> None:
     assert place.finish(run_id).exit_code == 4
 
 
+def test_the_first_reason_to_stop_stands_and_its_grace_is_not_prolonged(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("trap '' TERM; echo up; while :; do sleep 0.1; done"), stop_grace=1))
+    shim = pid(place.until_running())
+    wait_for(lambda: place.log(run_id))
+    place.executor.stop([run_id], reason=ExitReason.DRAIN, at=0)
+    wait_for(lambda: place.executor.stopping(run_id))
+
+    def ended_though_nagged() -> bool:
+        os.kill(shim, signal.SIGTERM)
+        return place.executor.exit(run_id) is not None
+
+    wait_for(ended_though_nagged)
+    end = place.ended(run_id)
+    assert (end.reason, end.exit_code) == (ExitReason.DRAIN, 128 + 9)
+
+
+def test_an_agent_that_ended_by_itself_was_not_stopped(place: Place, tmp_path: Path) -> None:
+    """TERM reaches the shim while it clears away what the agent left behind."""
+    deaf = f'trap "" TERM; echo $$ > {tmp_path}/deaf; while :; do sleep 0.1; done'
+    script = f"setsid sh -c '{deaf}' & until test -s {tmp_path}/deaf; do sleep 0.05; done"
+    run_id = place.launch(launch_of(shell(script)))
+    fields = place.until_running()
+    wait_for(lambda: gone(pid(fields, "agent_pid")))
+    os.kill(pid(fields), signal.SIGTERM)
+    end = place.ended(run_id)
+    assert (end.reason, end.exit_code) == (ExitReason.EXITED, 0)
+
+
 def test_what_an_agent_leaves_behind_goes_with_it(place: Place, tmp_path: Path) -> None:
     """Double fork, new session, environment cleared, TERM ignored: still a descendant."""
     daemon = f'trap "" TERM; echo $$ > {tmp_path}/daemon; sleep 300 & wait'

@@ -326,13 +326,7 @@ def test_an_unchanged_file_is_not_read_again() -> None:
 
 def test_text_shows_the_line_and_a_caret() -> None:
     files = fleet(POOL + "agents:\n  - {name: ada, limt: 2}\n")
-    text = render_text(load(files).diagnostics, files)
-    assert (
-        "    - {name: ada, limt: 2}\n                      ^\n".replace("  ", "", 0)
-        in text.replace("      - ", "    - ")
-        or "^" in text
-    )
-    head, line, caret = text.splitlines()
+    head, line, caret = render_text(load(files).diagnostics, files).splitlines()
     assert head.startswith("pools/dev.yaml:5:17: TS201 error:")
     assert line[caret.index("^") :].startswith("limt")
 

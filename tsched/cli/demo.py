@@ -81,13 +81,30 @@ class Demo:
             self._fill(edit)
             with closing(self._open()) as host:
                 self._host = host
-                self._first(edit)
-                self._limit_up(edit)
-                self._newcomer(edit)
-                removal = self._removal(edit)
-                self._bad_commit(edit)
-                self._rollback(edit, removal)
-                self._all_done()
+                try:
+                    self._tell(edit)
+                finally:
+                    self._leave_nothing()
+
+    def _tell(self, edit: "Worktree") -> None:
+        self._first(edit)
+        self._limit_up(edit)
+        self._newcomer(edit)
+        removal = self._removal(edit)
+        self._bad_commit(edit)
+        self._rollback(edit, removal)
+        self._all_done()
+
+    def _leave_nothing(self) -> None:
+        """Stop what a story that broke off has left running."""
+        from tsched.executors.executor import Liveness
+        from tsched.model.run import ExitReason
+
+        executor = self._host.executor
+        executor.stop(list(executor.poll()), reason=ExitReason.STOPPED, at=0)
+        end = time.monotonic() + PATIENCE
+        while Liveness.ALIVE in executor.poll().values() and time.monotonic() < end:
+            time.sleep(PACE)
 
     def _open(self) -> "Host":
         from tsched.runner.host import open_host

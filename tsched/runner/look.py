@@ -28,7 +28,7 @@ def look(settings: Settings, *, now: float) -> shown.Status:
         return shown.status(
             fleet=record.fleet,
             lifecycles=record.lifecycles,
-            leases=Leases(folder.running).read_all().leases.values() if folder.running.is_dir() else (),
+            leases=Leases(folder.running).read_all().leases.values(),
             depths=tasks.depths(),
             report=verdicts.get_report(db, shown.Report, shown.NOTHING_SEEN),
             generation=record.generation,

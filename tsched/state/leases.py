@@ -52,9 +52,11 @@ class Leases:
         return self._read(self.path(task_id))
 
     def read_all(self) -> LeaseScan:
-        """Every lease there is. Never raises for what is in a file."""
+        """Every lease there is. Never raises for what is in a file; no folder has no leases."""
         leases: dict[str, Lease] = {}
-        unreadable = []
+        unreadable: list[str] = []
+        if not self._folder.is_dir():
+            return LeaseScan(leases=leases)
         for entry in sorted(os.scandir(self._folder), key=lambda entry: entry.name):
             match = _NAME.fullmatch(entry.name)
             if match is None:

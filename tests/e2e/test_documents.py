@@ -1,0 +1,55 @@
+"""What a reader may paste is true: each marked block of the documents is run, top to bottom, in an empty folder."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENTS = ("README.md", "docs/fleet.md", "docs/operations.md")
+BLOCK = re.compile(r"<!-- run -->\n```sh\n(.*?)```", re.DOTALL)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """A reader's shell: our tsched first on PATH, no git identity, no setting."""
+    home.mkdir()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8"}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_block_that_may_be_pasted_works(name: str, tmp_path: Path) -> None:
+    blocks = BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
+    assert blocks, f"{name} has no block to run"
+    script = "set -eu\n" + "\n".join(blocks)
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=folder, env=environment(tmp_path / "home"), capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    if name == "README.md":
+        assert "HELLO, FLEET" in done.stdout
+        assert "limit 2 → 5" in done.stdout
+        assert "0/2" in done.stdout.rpartition("Agents")[2]
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", *DOCUMENTS[1:]])
+def test_every_link_to_a_file_leads_somewhere(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert ((ROOT / name).parent / target).exists(), f"{name} points at {target}"
+
+
+def test_every_module_that_the_architecture_names_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    for module in re.findall(r"\b([a-z]+/[a-z_]+\.py)\b", text):
+        assert (ROOT / "tsched" / module).exists(), module
+    for module in re.findall(r"\b((?:revise|adopt|finish|retire|launch|report|cycle)\.py)\b", text):
+        assert (ROOT / "tsched/runner" / module).exists(), module
+    for package in re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE):
+        assert (ROOT / "tsched" / package).is_dir(), package
