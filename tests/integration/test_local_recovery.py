@@ -158,11 +158,17 @@ def test_strangers_are_left_alone(place: Place) -> None:
         assert reused.poll() is None
 
 
-def test_a_pid_that_was_given_again_is_not_signalled() -> None:
+def test_a_pid_that_was_given_again_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
     with sleeper() as process:
         seen = wait_for(lambda: processes.look(process.pid))
-        processes.kill(processes.Process(pid=seen.pid, start=seen.start - 1, session=seen.session))
-        assert processes.alive(seen)
+        with monkeypatch.context() as patch:
+            patch.setattr(signal, "pidfd_send_signal", lambda handle, number: sent.append(number))
+            patch.setattr(os, "kill", lambda pid, number: sent.append(number))
+            processes.kill(processes.Process(pid=seen.pid, start=seen.start - 1, session=seen.session))
+            assert sent == []
+            processes.kill(seen)
+            assert sent == [signal.SIGKILL]
         processes.kill(seen)
         assert process.wait(30) == -signal.SIGKILL
 

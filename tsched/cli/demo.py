@@ -337,11 +337,14 @@ def demo() -> None:
     out = console()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tsched-demo-") as folder:
+        tempfile.tempdir = folder  # whatever any part of us makes goes with it, also when interrupted
         try:
             Demo(Path(folder), out).run()
         except NotObservedError as error:
             complain(str(error))
             raise typer.Exit(1) from None
+        finally:
+            tempfile.tempdir = None
     out.print(
         f"\n[bold green]All of it was observed[/], in {time.monotonic() - began:.0f} s. Nothing is left behind."
     )
