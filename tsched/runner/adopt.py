@@ -29,20 +29,20 @@ def adopt(p: Pass) -> None:
             p.error(f"Fetch failed, the applied revision keeps running: {problem}")
         case Unchanged() | None:
             pass
-    show(p)
+    registry(p)
+    if p.applied.fleet is not None:
+        view.write(p.host.folder, p.applied.fleet)
 
 
-def show(p: Pass) -> None:
-    """The applied fleet where the guide looks for it: the log's registry lines and the control file."""
+def registry(p: Pass) -> None:
+    """The applied fleet where the guide looks for it in the log."""
     fleet = p.applied.fleet
-    if fleet is None:
-        return
-    p.host.log.registry(
-        source=f"{p.host.shown_repo} at {fleet.revision[:12]}",
-        agents=[agent.name for _, agent in fleet.agents()],
-        queues=list(dict.fromkeys(pool.queue for pool in fleet.pools)),
-    )
-    view.write(p.host.folder, fleet)
+    if fleet is not None:
+        p.host.log.registry(
+            source=f"{p.host.shown_repo} at {fleet.revision[:12]}",
+            agents=[agent.name for _, agent in fleet.agents()],
+            queues=list(dict.fromkeys(pool.queue for pool in fleet.pools)),
+        )
 
 
 def _apply(p: Pass, ready: Ready) -> None:

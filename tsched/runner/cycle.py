@@ -36,10 +36,8 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
     lock.refresh()
     with host.log.reconciliation_pass() as log:
         p = begin(host, log)
-        tip = fetch(host.mirror)
-        p.verdict = consider(
-            host.mirror, tip, p.applied, rules_of(p), cache=host.cache, runs=list(p.runs.values()), now=p.now
-        )
+        take_requests(p)
+        examine(p)
         adopt(p)
         reap(p)
         recover(p)
@@ -52,7 +50,7 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
 
 
 def begin(host: Host, log: PassLog) -> Pass:
-    """What is, before anything is done: the applied record, operators' requests, every run."""
+    """What is, before anything is done: the applied record and every run."""
     p = Pass(
         host=host,
         log=log,
@@ -60,9 +58,16 @@ def begin(host: Host, log: PassLog) -> Pass:
         applied=applied.load(host.db),
         last=verdicts.get_report(host.db, LastReport, NOTHING_SEEN),
     )
-    take_requests(p)
     survey(p)
     return p
+
+
+def examine(p: Pass) -> None:
+    """fetch → verify → load → check → diff → guard: a verdict about the remote's tip, and nothing changed."""
+    mirror = p.host.mirror
+    p.verdict = consider(
+        mirror, fetch(mirror), p.applied, rules_of(p), cache=p.host.cache, runs=list(p.runs.values()), now=p.now
+    )
 
 
 def take_requests(p: Pass) -> None:

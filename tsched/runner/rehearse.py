@@ -11,17 +11,14 @@ from tsched.gitops.mirror import Mirror
 from tsched.model.units import count
 from tsched.observe import messages
 from tsched.observe.log import OperatorLog
-from tsched.observe.status import NOTHING_SEEN
-from tsched.observe.status import Report as LastReport
-from tsched.runner.cycle import rules_of
-from tsched.runner.finish import survey
+from tsched.runner.adopt import registry
+from tsched.runner.cycle import begin, examine
 from tsched.runner.host import Host, executor_of, folder_of, repo_of
 from tsched.runner.launch import find_work
 from tsched.runner.record import Pass
-from tsched.runner.revise import Held, Ready, Rejected, Unchanged, consider, fetch, select
+from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select
 from tsched.schedule.drain import adopt as rows_after
 from tsched.settings import Settings
-from tsched.state import applied, verdicts
 from tsched.state.database import Database
 from tsched.state.leases import Leases
 from tsched.tasks.embedded import EmbeddedTasks
@@ -51,20 +48,10 @@ def borrowed_host(settings: Settings, *, echo: TextIO | None) -> Iterator[Host]:
 def rehearse(host: Host) -> int:
     """Say what a pass would do. Returns the number of errors it would log."""
     with host.log.reconciliation_pass() as log:
-        p = Pass(
-            host=host,
-            log=log,
-            now=host.clock(),
-            applied=applied.load(host.db),
-            last=verdicts.get_report(host.db, LastReport, NOTHING_SEEN),
-        )
-        survey(p)
-        tip = fetch(host.mirror)
-        p.verdict = consider(
-            host.mirror, tip, p.applied, rules_of(p), cache=host.cache, runs=list(p.runs.values()), now=p.now
-        )
+        p = begin(host, log)
+        examine(p)
         _would_adopt(p)
-        _registry(p)
+        registry(p)
         with p.guarded("task server"):
             for one in find_work(p):
                 p.log.info(messages.would_assign(one.task.id, one.queue, one.agent))
@@ -91,13 +78,3 @@ def _would_adopt(p: Pass) -> None:
             p.error(f"Fetch failed, the applied revision keeps running: {problem}")
         case Unchanged() | None:
             p.log.info("[DRY RUN] No new revision")
-
-
-def _registry(p: Pass) -> None:
-    fleet = p.applied.fleet
-    if fleet is not None:
-        p.host.log.registry(
-            source=f"{p.host.shown_repo} at {fleet.revision[:12]}",
-            agents=[agent.name for _, agent in fleet.agents()],
-            queues=list(dict.fromkeys(pool.queue for pool in fleet.pools)),
-        )
