@@ -210,6 +210,13 @@ def test_a_run_with_its_end_on_record_is_not_ended_while_its_shim_still_lets_go_
     assert place.executor.poll() == {R1: Liveness.ENDED}
 
 
+def test_two_who_look_at_once_do_not_take_each_other_for_a_shim(place: Place) -> None:
+    place.prepare(launch_of(shell("true")))
+    with (place.runs / R1 / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert place.executor.poll() == {R1: Liveness.LOST}
+
+
 def test_looking_never_creates_anything(tmp_path: Path) -> None:
     place = Place(tmp_path / "state")
     assert place.executor.poll() == {}
@@ -300,6 +307,7 @@ def test_a_run_that_has_begun_to_stop_can_not_be_recalled(place: Place) -> None:
     wait_for(lambda: place.executor.stopping(run_id))
     assert not place.executor.recall(run_id)
     place.executor.stop([run_id], reason=ExitReason.CANCELLED, at=0)
+    assert not (place.runs / run_id / "stop").exists()
     end = place.ended(run_id)
     assert (end.reason, end.exit_code) == (ExitReason.DRAIN, 137)
     assert not place.executor.stopping(run_id)

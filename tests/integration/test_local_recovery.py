@@ -244,6 +244,20 @@ def test_a_full_disk_decides_nothing(place: Place) -> None:
     assert recovered(place).reason is ExitReason.NOT_STARTED
 
 
+def test_a_run_lost_since_the_last_look_is_looked_at_anew(place: Place, tmp_path: Path) -> None:
+    place.prepare(launch_of(shell("true")))
+    (place.runs / R1 / "started").touch()
+    assert place.executor.poll() == {R1: Liveness.LOST}
+    assert place.executor.recover(R1) is not None
+    later = f"{R1}-later"
+    script = shell(f"setsid sh -c 'echo $$ > {tmp_path}/daemon; exec sleep 300' & wait")
+    place.launch(launch_of(script, run_id=later, task=Task(id="8", title="t", queue="dev")))
+    daemon = noted(tmp_path / "daemon")
+    kill_shim(place, "8")
+    assert place.executor.recover(later) is not None
+    assert processes.look(daemon) is None
+
+
 def test_many_lost_runs_are_cleared_in_one_look(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
 

@@ -1,0 +1,178 @@
+"""Commits become the running fleet; bad ones do not; a remote in trouble changes nothing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.world import RECIPE, World, pool, until
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_an_added_agent_gets_work(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    world.once()
+    tip = world.push(dev=pool("dev", "ada, limit: 0", "ben"))
+    with world.daemon():
+        done = world.wait_status(world.add("quick"), "complete")
+    assert done["assigned_to"] == "ben"
+    assert done["runs"][0]["revision"] == tip
+
+
+def test_a_raised_limit_takes_effect(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    first, second = world.add("hold 1"), world.add("hold 2")
+    with world.daemon():
+        world.wait_running(first)
+        assert world.running(second) is None
+        world.push(dev=pool("dev", "ada", limit=2))
+        world.wait_running(second)
+        world.open(first, second)
+        world.wait_status(second, "complete")
+
+
+def test_a_lowered_limit_stops_nothing_and_starts_nothing(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada", limit=2))
+    first, second = world.add("hold 1"), world.add("hold 2")
+    with world.daemon():
+        leases = [world.wait_running(task) for task in (first, second)]
+        world.push(dev=pool("dev", "ada", limit=1))
+        until(lambda: world.condition("OverLimit")["status"] == "True", "it is over its limit")
+        third = world.add("quick")
+        assert [world.running(task) for task in (first, second)] == leases
+        world.open(first)
+        world.wait_status(first, "complete")
+        until(lambda: world.condition("OverLimit")["status"] == "False", "it is within its limit")
+        assert world.task(third)["status"] == "idle"
+        world.open(second)
+        world.wait_status(third, "complete")
+
+
+def test_a_recipe_change_reaches_the_next_run_alone(world: World) -> None:
+    old = world.fleet(dev=pool("dev", "ada"))
+    with world.daemon():
+        held = world.add("hold")
+        run = world.wait_running(held)
+        pinned = world.state / "runs" / run["run_id"] / "recipe"
+        world.recipes("ada", text=RECIPE.replace("Do it.", "Do it well."))
+        new = world.push()
+        until(lambda: world.applied() == new, "the new recipe is applied")
+        assert [file.read_text() for file in pinned.rglob("ada.yaml")] == [RECIPE]
+        world.open(held)
+        world.wait_status(held, "complete")
+        following = world.add("quick")
+        world.wait_status(following, "complete")
+    logs = world.state / "logs/runs"
+    assert "Do it." in (logs / f"{run['run_id']}.log").read_text()
+    assert "Do it well." in (logs / f"{world.task(following)['runs'][0]['run_id']}.log").read_text()
+    assert [world.task(task)["runs"][0]["revision"] for task in (held, following)] == [old, new]
+
+
+def test_a_bad_revision_is_rejected_whole_and_remembered_and_a_good_one_follows(world: World) -> None:
+    good = world.fleet(dev=pool("dev", "ada"))
+    world.once()
+    bad = world.push(dev=pool("dev", "ada, limt: 2", "ben"))
+    out = world.once(check=1)
+    assert "ERROR - Revision" in out
+    status = world.status()
+    (found,) = status["revision"]["rejected"]["diagnostics"]
+    assert (found["path"], found["line"], found["code"]) == ("pools/dev.yaml", 7, "TS201")
+    assert (status["revision"]["rejected"]["revision"], status["revision"]["applied"]) == (bad, good)
+    assert status["revision"]["fetched"] == bad
+    assert world.agent("ben") is None
+    task = world.add("quick")
+    with world.daemon():
+        assert world.wait_status(task, "complete")["runs"][0]["revision"] == good
+    assert len(world.events("revision.rejected")) == 1, "it was checked and told again"
+    fixed = world.push(dev=pool("dev", "ada", "ben"))
+    world.once()
+    assert (world.applied(), world.status()["revision"]["rejected"]) == (fixed, None)
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_a_remote_that_is_gone_keeps_the_fleet_and_the_work_going(world: World) -> None:
+    tip = world.fleet(dev=pool("dev", "ada"))
+    world.once()
+    shutil.move(world.remote, world.root / "elsewhere")
+    with world.daemon():
+        world.wait_status(world.add("quick"), "complete")
+        failed = world.condition("FetchFailed")
+        assert (failed["status"], world.applied()) == ("True", tip)
+        assert world.state_of("ada") == "active"
+        shutil.move(world.root / "elsewhere", world.remote)
+        until(lambda: world.condition("Ready")["status"] == "True", "the remote is back")
+
+
+def test_a_deleted_branch_is_named_and_changes_nothing(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    world.once()
+    world.git("push", "-q", "origin", "HEAD:refs/heads/other")
+    world.git("push", "-q", "origin", ":refs/heads/main")
+    assert "has no branch main (it has other)" in world.once(check=1)
+    assert world.state_of("ada") == "active"
+
+
+def test_an_empty_remote_is_named(world: World) -> None:
+    assert "holds no commit" in world.once(check=1)
+    assert world.status()["pools"] == []
+
+
+def test_rewritten_history_is_held_until_accepted(world: World) -> None:
+    first = world.fleet(dev=pool("dev", "ada"))
+    world.push(dev=pool("dev", "ada", "ben"))
+    world.once()
+    world.git("reset", "-q", "--hard", first)
+    tip = world.push("another way", dev=pool("dev", "ada", limit=3))
+    world.once()
+    held = world.status()["revision"]["held"]
+    assert held["revision"] == tip
+    assert "history was rewritten" in held["reason"]
+    assert world.state_of("ben") == "active"
+    world.run("accept", tip, check=0)
+    assert world.applied() == tip
+
+
+def test_going_back_to_an_earlier_commit_by_force_is_a_rewrite_too(world: World) -> None:
+    first = world.fleet(dev=pool("dev", "ada"))
+    second = world.push(dev=pool("dev", "ada", "ben"))
+    world.once()
+    world.git("push", "-q", "--force", "origin", f"{first}:refs/heads/main")
+    world.once()
+    assert world.status()["revision"]["held"]["revision"] == first
+    assert world.applied() == second
+
+
+def test_plan_and_diff_tell_what_a_revision_does(world: World) -> None:
+    first = world.fleet(dev=pool("dev", "ada", "ben"))
+    with world.daemon():
+        held = world.add("hold", "--assign", "ada")
+        world.wait_running(held)
+    world.push(dev=pool("dev", "ben, limit: 4"))
+    plan = world.run("plan", check=0).stdout
+    assert "agent/ada" in plan
+    assert "drains: 1 run goes on for at most 1h, then its task requeued" in plan
+    assert "limit 1 → 4" in plan
+    markdown = world.run("diff", first, "main", "--format", "markdown", check=0).stdout
+    assert markdown.startswith("| change | subject | what | consequence |")
+    assert "| agent.removed | agent/ada |" in markdown
+    assert world.run("plan", first, check=0).stdout.strip() == "no change"
+    assert "names no commit" in world.run("diff", "nope", "main", check=2).stderr
+    world.open(held)
+    until(lambda: not world.leases(), "the run ended")
+
+
+def test_every_name_of_a_pool_can_change_at_once(world: World) -> None:
+    """A rename of a pool is a relabel: nothing drains."""
+    world.fleet(dev=pool("dev", "ada"))
+    with world.daemon():
+        held = world.add("hold")
+        lease = world.wait_running(held)
+        world.push(dev=None, build=pool("build", "ada", extra="queue: dev\n"))
+        until(lambda: [one["name"] for one in world.status()["pools"]] == ["build"], "the pool has its new name")
+        assert (world.state_of("ada"), world.running(held)) == ("active", lease)
+        world.open(held)
+        world.wait_status(held, "complete")
