@@ -1,16 +1,10 @@
 """A removed agent drains, then is deleted; and the way back."""
 
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.world import World, alive, pool, until
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 def test_removed_while_busy_it_drains_and_is_deleted_and_its_waiting_task_goes_back(world: World) -> None:

@@ -1,20 +1,8 @@
 """Who gets which task: caps, suspension, floors and blocking, one pass at a time."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from tests.e2e.world import LIMITS, World, pool, until
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    for gate in range(1, 20):
-        world.open(str(gate))
-    until(lambda: not world.state.exists() or not world.leases(), "all runs ended")
+from tests.e2e.world import LIMITS, World, pool
 
 
 def started(world: World) -> set[str]:

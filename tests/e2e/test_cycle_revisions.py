@@ -1,16 +1,8 @@
 """Commits become the running fleet; bad ones do not; a remote in trouble changes nothing."""
 
 import shutil
-from pathlib import Path
-
-import pytest
 
 from tests.e2e.world import RECIPE, World, pool, until
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 def test_an_added_agent_gets_work(world: World) -> None:
@@ -111,7 +103,7 @@ def test_a_deleted_branch_is_named_and_changes_nothing(world: World) -> None:
     world.fleet(dev=pool("dev", "ada"))
     world.once()
     world.git("push", "-q", "origin", "HEAD:refs/heads/other")
-    world.git("push", "-q", "origin", ":refs/heads/main")
+    world.git(f"--git-dir={world.remote}", "update-ref", "-d", "refs/heads/main")
     assert "has no branch main (it has other)" in world.once(check=1)
     assert world.state_of("ada") == "active"
 

@@ -13,11 +13,6 @@ import pytest
 from tests.e2e.world import LIMITS, World, alive, pool, until
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
 def picture(*roots: Path) -> dict[str, tuple[str, int, int]]:
     """Every file and folder with content, mode and time of change."""
 
@@ -31,7 +26,7 @@ def picture(*roots: Path) -> dict[str, tuple[str, int, int]]:
 
 
 def test_a_dry_run_changes_not_one_byte(world: World) -> None:
-    world.fleet(dev=pool("dev", "ada"))
+    world.fleet(dev=pool("dev", "ada"), qa=pool("qa", "cy"))
     tip = world.push()
     world.once("--dry-run")
     assert not world.state.exists(), "a dry run made the state folder"
@@ -230,7 +225,7 @@ def test_leases_are_counted_by_the_agents_name(world: World) -> None:
         command = (
             "ls state/running | grep -c ada; ls state/running/*ada* | wc -l; jq -r .agent state/running/task_1.json"
         )
-        until(lambda: (world.state / f"running/agent_ada.task_{tasks[-1]}").is_symlink(), "the link is there")
+        until((world.state / f"running/agent_ada.task_{tasks[-1]}").is_symlink, "the link is there")
         out = subprocess.run(
             ["bash", "-c", command], cwd=world.root, check=True, capture_output=True, text=True
         ).stdout
