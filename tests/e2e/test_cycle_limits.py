@@ -1,7 +1,5 @@
 """Who gets which task: caps, suspension, floors and blocking, one pass at a time."""
 
-
-
 from tests.e2e.world import LIMITS, World, pool
 
 
