@@ -10,6 +10,7 @@ from pathlib import Path
 from tsched.model.errors import FatalError, TransientError
 
 BUSY_SECONDS = 30.0
+TRIES = 20  # to copy a file that is being written
 
 
 def open_database(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connection:
@@ -73,47 +74,47 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def open_read_only(path: Path) -> sqlite3.Connection | None:
-    """Read a database without changing or making any file. None where there is none.
+    """Read a database without changing or making any file beside it. None where there is none.
 
-    A cleanly closed file is opened as immutable. One with a write-ahead log beside it (a live or killed writer) is
-    copied with its log to a temporary folder and the copy is read, so that committed content is seen.
+    The file and its write-ahead log, where a live or killed writer left one, are copied, and the copy is read: SQLite
+    itself would write to the log's index, or miss what is in the log.
     """
     if not path.exists():
         return None
     with translated(path):
-        if not _log(path).exists():
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-            connection.execute("PRAGMA schema_version")
-            return connection
-        return _read_copy(path)
+        for _ in range(TRIES):
+            before = _stamp(path)
+            with tempfile.TemporaryDirectory(prefix="tsched-read-") as folder:
+                copy = Path(folder) / "copy.db"
+                for source, target in ((path, copy), (_log(path), _log(copy))):
+                    if source.exists():
+                        shutil.copyfile(source, target)
+                if _stamp(path) == before:
+                    return _in_memory(copy)
+    raise TransientError(f"{path} is being written too busily to be read without touching it: try again")
 
 
 def _log(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def _read_copy(path: Path) -> sqlite3.Connection:
-    """A copy in memory; taken again where a writer's checkpoint tore it."""
-    for _ in range(20):
-        with tempfile.TemporaryDirectory(prefix="tsched-read-") as folder:
-            copy = Path(folder) / "copy.db"
-            before = _stamp(path)
-            shutil.copyfile(path, copy)
-            if _log(path).exists():
-                shutil.copyfile(_log(path), _log(copy))
-            if _stamp(path) != before:
-                continue
-            source = sqlite3.connect(copy)
-            memory = sqlite3.connect(":memory:", isolation_level=None)
-            source.backup(memory)
-            source.close()
-            return memory
-    raise TransientError(f"{path} is being written too busily to be read without touching it: try again")
+def _stamp(path: Path) -> tuple[int, int, bool]:
+    """Changes when the database file itself is rewritten, or its log appears or goes.
+
+    A log that only grew is fine: a frame that was cut short fails its checksum and is left out.
+    """
+    stat = path.stat()
+    return (stat.st_mtime_ns, stat.st_size, _log(path).exists())
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Changes when the database file or its log was rewritten; a log that only grew is fine (frames are checked)."""
-    return (path.stat().st_mtime_ns, path.stat().st_size)
+def _in_memory(copy: Path) -> sqlite3.Connection:
+    source = sqlite3.connect(copy)
+    try:
+        memory = sqlite3.connect(":memory:", isolation_level=None)
+        source.backup(memory)
+    finally:
+        source.close()
+    return memory
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from tsched.model.errors import ConfigurationError, TransientError
 TIMEOUT = 120.0  # seconds
 PROTOCOLS = ("https", "http", "ssh", "file")
 _CREDENTIALS = re.compile(r"(\w+://)[^/@\s]+@")
+_FOLLOWERS = ("fatal: Could not read from remote", "Please make sure you have", "and the repository exists")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -65,10 +66,13 @@ def clean_environment() -> dict[str, str]:
 
 
 def last_line(text: str) -> str:
-    """The line that says why: the last fatal or error line, else the last one; credentials masked."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """The line that says why: the last fatal or error line, else the last one; credentials masked.
+
+    git's `Could not read from remote repository` and the advice after it only follow the line that tells.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_FOLLOWERS)]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:"))]
-    return mask((telling or lines or [""])[-1])
+    return mask((telling or lines or [text.strip()])[-1])
 
 
 def mask(text: str) -> str:

@@ -2,15 +2,13 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import pygit2
 from pygit2.enums import FileMode, SortMode
 
-from tsched.gitops.git import GitFailed, check_address, check_branch, git, mask
+from tsched.gitops.git import TIMEOUT, GitFailed, check_address, check_branch, git, mask
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.files import FileKind, RepoFile, RepoFiles
 
@@ -31,25 +29,13 @@ class EmptyRepository(ConfigurationError):  # noqa: N818
     """The remote holds no commit at all."""
 
 
-class Damaged(Exception):  # noqa: N818  # private: answered by rebuilding
-    """The mirror can't be read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitInfo:
-    """Who made a commit, when (UTC) and its first line."""
-
-    author: str
-    date: datetime
-    subject: str
-
-
 class Mirror:
     """The remote as this machine knows it. A poll of an unchanged remote starts no process where libgit2 speaks its
     transport, one otherwise."""
 
-    def __init__(self, folder: Path, url: str, branch: str) -> None:
+    def __init__(self, folder: Path, url: str, branch: str, *, timeout: float = TIMEOUT) -> None:
         self.folder = folder
+        self._timeout = timeout  # seconds, for each talk with the remote
         self.url = check_address(url)
         self.branch = check_branch(branch)
         self._repository: pygit2.Repository | None = None
@@ -85,7 +71,7 @@ class Mirror:
             except (pygit2.GitError, KeyError, ValueError, OSError):
                 pass  # git itself has the last word, and the better message
         try:
-            text = git("ls-remote", "--heads", "--end-of-options", self.url)
+            text = git("ls-remote", "--heads", "--end-of-options", self.url, timeout=self._timeout)
         except GitFailed as error:
             raise RemoteUnreachable(f"{mask(self.url)}: {error.line}") from None
         pairs = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
@@ -109,34 +95,44 @@ class Mirror:
 
         Raises RemoteUnreachable. A damaged mirror is made anew.
         """
-        if self._has(tip):
+        if self._recorded() == tip and self._readable(tip):
             return
         self._open_or_make()
-        refspec = f"+refs/heads/{self.branch}:{TIP}"
-        arguments = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", self.url, refspec)
-        for last in (False, True):
-            try:
-                git(f"--git-dir={self.folder}", *arguments)
-            except GitFailed as error:
-                if last or not self._damaged():
-                    raise RemoteUnreachable(f"{mask(self.url)}: {error.line}") from None
-            else:
-                self.close()  # a new pack: look again
-                if self._has(tip):
-                    return
-                if last:
-                    raise RemoteUnreachable(f"{mask(self.url)} moved on while {tip[:12]} was fetched")
+        if self._fetch_once(tip):
+            return
+        if self._damaged():
             self.rebuild()
+            if self._fetch_once(tip):
+                return
+        raise RemoteUnreachable(f"{mask(self.url)} moved on while {tip[:12]} was fetched: the next cycle sees it")
 
-    def _has(self, tip: str) -> bool:
-        """Whether the recorded tip is this one and its trees can be read."""
+    def _fetch_once(self, tip: str) -> bool:
+        """One `git fetch`; whether the tip can be read after it. Raises RemoteUnreachable."""
+        refspec = f"+refs/heads/{self.branch}:{TIP}"
+        try:
+            git(
+                f"--git-dir={self.folder}", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
+                "--end-of-options", self.url, refspec, timeout=self._timeout,
+            )  # fmt: skip
+        except GitFailed as error:
+            if not self._damaged():
+                raise RemoteUnreachable(f"{mask(self.url)}: {error.line}") from None
+            return False
+        self.close()  # a new pack: look again
+        return self._readable(tip)
+
+    def _recorded(self) -> str | None:
+        """The tip that the last fetch brought."""
         try:
             repository = self._open()
-            if repository is None or TIP not in repository.references:
-                return False
-            if str(repository.references[TIP].target) != tip:
-                return False
-            return bool(repository[tip].peel(pygit2.Tree).id)
+            return None if repository is None else str(repository.references[TIP].target)
+        except (pygit2.GitError, KeyError, ValueError):
+            return None
+
+    def _readable(self, tip: str) -> bool:
+        try:
+            repository = self._open()
+            return repository is not None and bool(repository[tip].peel(pygit2.Tree).id)
         except (pygit2.GitError, KeyError, ValueError):
             return False
 
@@ -171,7 +167,7 @@ class Mirror:
 
     def borrow(self, folder: Path) -> "Mirror":
         """A mirror of its own in an empty temporary folder, which reads this one's objects and never writes here."""
-        other = Mirror(folder, self.url, self.branch)
+        other = Mirror(folder, self.url, self.branch, timeout=self._timeout)
         other._open_or_make()
         objects = self.folder / "objects"
         if objects.is_dir():
@@ -230,19 +226,6 @@ class Mirror:
 
         return self._read(ask)
 
-    def commit_info(self, revision: str) -> CommitInfo:
-        """Who, when, what."""
-
-        def ask(repository: pygit2.Repository) -> CommitInfo:
-            commit = repository[revision].peel(pygit2.Commit)
-            return CommitInfo(
-                author=commit.author.name,
-                date=datetime.fromtimestamp(commit.commit_time, UTC),
-                subject=commit.message.partition("\n")[0],
-            )
-
-        return self._read(ask)
-
     def _read(self, ask: Callable[[pygit2.Repository], T]) -> T:
         try:
             repository = self._open()
@@ -250,7 +233,7 @@ class Mirror:
                 raise RemoteUnreachable(f"{mask(self.url)} was not fetched yet: `tsched sync` does it")
             return ask(repository)
         except (pygit2.GitError, KeyError) as error:
-            self.close()
+            self.rebuild()
             raise TransientError(
                 f"the mirror of {mask(self.url)} can't be read ({error}): it is fetched anew"
             ) from error

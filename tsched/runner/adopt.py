@@ -30,8 +30,12 @@ def adopt(p: Pass) -> None:
         case Unchanged() | None:
             pass
     registry(p)
-    if p.applied.fleet is not None:
-        view.write(p.host.folder, p.applied.fleet)
+    if (
+        p.applied.fleet is not None
+        and view.write(p.host.folder, p.applied.fleet)
+        and not isinstance(p.verdict, Ready)
+    ):
+        p.log.warning("agent-control.json was edited by hand and is put back: it only shows the applied fleet")
 
 
 def registry(p: Pass) -> None:

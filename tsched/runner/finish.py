@@ -57,11 +57,20 @@ def agree(p: Pass) -> None:
                 continue
             if run_id in p.liveness:
                 _obey(p, task, run_id)
-            elif history.find(p.host.db, run_id) is None:
-                p.host.tasks.settle(task.id, run_id, Settlement(verdict=Verdict.RETRY, charged=False))
-                p.log.warning(f"Requeued task {task.id}")
-                p.event("claim.released", f"task/{task.id}", f"run {run_id} left no trace: its claim is released")
+            else:
+                _release(p, task, run_id)
         _deliver_late(p)
+
+
+def _release(p: Pass, task: Task, run_id: str) -> None:
+    """Let go of a claim whose run is no more: as was decided, or else back to the queue."""
+    stored = history.find(p.host.db, run_id)
+    if stored is None:
+        p.log.warning(f"Requeued task {task.id}")
+        p.event("claim.released", f"task/{task.id}", f"run {run_id} left no trace: its claim is released")
+        p.host.tasks.settle(task.id, run_id, Settlement(verdict=Verdict.RETRY, charged=False))
+    elif stored.acknowledged:
+        p.host.tasks.settle(task.id, run_id, stored.settlement)
 
 
 def _obey(p: Pass, task: Task, run_id: str) -> None:

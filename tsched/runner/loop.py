@@ -22,6 +22,7 @@ class Wishes:
     """What signals have asked for since they were last looked at."""
 
     stop: bool = False
+    interrupted: bool = False  # the stop was Ctrl-C
     cycle: bool = False
 
     def any(self) -> bool:
@@ -30,14 +31,20 @@ class Wishes:
 
 
 def once(host: Host) -> Report:
-    """One pass under the lock."""
-    with RunnerLock(host.folder) as lock:
-        return cycle(host, lock)
+    """One pass under the lock; another where SIGHUP asked for one meanwhile. Ctrl-C waits for the pass's end."""
+    with signals() as (wishes, _), RunnerLock(host.folder) as lock:
+        report = cycle(host, lock)
+        while wishes.cycle and not wishes.stop:
+            wishes.cycle = False
+            report = cycle(host, lock)
+    if wishes.interrupted:
+        raise KeyboardInterrupt
+    return report
 
 
 def daemon(host: Host) -> None:
     """Cycle until SIGTERM or SIGINT: the step under way is finished, runs are left alone. SIGHUP cycles at once."""
-    with RunnerLock(host.folder) as lock, signals() as (wishes, wake):
+    with signals() as (wishes, wake), RunnerLock(host.folder) as lock:
         host.log.info(f"Scheduler daemon started: pid {os.getpid()}")
         while not wishes.stop:
             wishes.cycle = False
@@ -64,6 +71,7 @@ def signals() -> Iterator[tuple[Wishes, socket.socket]]:
 
     def stop(signum: int, frame: FrameType | None) -> None:
         wishes.stop = True
+        wishes.interrupted = signum == signal.SIGINT
 
     def again(signum: int, frame: FrameType | None) -> None:
         wishes.cycle = True

@@ -1,0 +1,331 @@
+"""The mirror against real remotes: every way in which they can be in trouble has a name and changes nothing."""
+
+import hashlib
+import http.server
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.world import World
+from tsched.gitops.mirror import BranchMissing, EmptyRepository, Mirror, RemoteUnreachable
+from tsched.gitops.verify import verify_signature
+from tsched.gitops.worktree import Worktree, make_bare
+from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.files import FileKind
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def mirror(world: World, tmp_path: Path) -> Iterator[Mirror]:
+    with closing(Mirror(tmp_path / "mirror.git", str(world.remote), "main")) as one:
+        yield one
+
+
+def newest(mirror: Mirror) -> str:
+    tip = mirror.poll()
+    mirror.fetch(tip)
+    return tip
+
+
+def test_the_tips_files_are_read_without_a_work_tree(world: World, mirror: Mirror) -> None:
+    world.recipes("sub/deep")
+    tip = world.push(dev="x: 1\n")
+    assert newest(mirror) == tip
+    files = mirror.files(tip)
+    assert sorted(files.entries) == ["pools/dev.yaml", "recipes/sub/deep.yaml"]
+    entry = files.entries["pools/dev.yaml"]
+    assert (entry.kind, entry.size, files.read(entry)) == (FileKind.FILE, 5, b"x: 1\n")
+    assert entry.blob == world.git("hash-object", "pools/dev.yaml")
+
+
+def test_a_new_commit_is_seen_and_the_old_one_still_read(world: World, mirror: Mirror) -> None:
+    first = world.push(dev="x: 1\n")
+    newest(mirror)
+    for number in range(5):
+        tip = world.push(dev=f"x: {number + 2}\n")
+        assert newest(mirror) == tip
+        files = mirror.files(tip)
+        assert files.read(files.entries["pools/dev.yaml"]) == f"x: {number + 2}\n".encode()
+    assert mirror.files(first).entries.keys() == {"pools/dev.yaml"}
+    assert mirror.is_ancestor(first, tip)
+    assert not mirror.is_ancestor(tip, first)
+
+
+def test_content_keys_follow_content_and_nothing_else(world: World, mirror: Mirror) -> None:
+    first = world.push(dev="x: 1\n")
+    other = world.push(dev="x: 2\n")
+    world.file("README.md", "words")
+    back = world.push(dev="x: 1\n")
+    newest(mirror)
+    keys = [mirror.files(one).content_key for one in (first, other, back)]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_an_empty_remote(mirror: Mirror) -> None:
+    with pytest.raises(EmptyRepository, match="holds no commit: push a fleet to its branch main"):
+        mirror.poll()
+
+
+def test_a_branch_that_is_not_there(world: World, tmp_path: Path) -> None:
+    world.push(dev="x: 1\n")
+    other = Mirror(tmp_path / "m", str(world.remote), "prod")
+    with closing(other), pytest.raises(BranchMissing, match=r"no branch prod \(it has main\)"):
+        other.poll()
+
+
+def test_a_tag_of_the_branchs_name_is_not_the_branch(world: World, mirror: Mirror) -> None:
+    first = world.push(dev="x: 1\n")
+    world.git("tag", "main", first)
+    world.git("push", "-q", "origin", "refs/tags/main")
+    tip = world.push(dev="x: 2\n")
+    assert newest(mirror) == tip
+
+
+def test_a_remote_that_is_gone_and_back(world: World, mirror: Mirror, tmp_path: Path) -> None:
+    tip = world.push(dev="x: 1\n")
+    newest(mirror)
+    shutil.move(world.remote, tmp_path / "away")
+    with pytest.raises(RemoteUnreachable, match="does not appear to be a git repository|does not exist"):
+        mirror.poll()
+    assert mirror.files(tip).entries
+    shutil.move(tmp_path / "away", world.remote)
+    assert newest(mirror) == tip
+
+
+def test_links_and_submodules_are_named_and_a_large_files_size_is_known(world: World, mirror: Mirror) -> None:
+    world.file("pools/large.yaml", "x" * (50 << 20))
+    (world.clone / "recipes").mkdir()
+    (world.clone / "recipes/link.yaml").symlink_to("/etc/passwd")
+    world.git("add", "-A")
+    world.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},recipes/module.yaml")
+    world.git("commit", "-q", "-m", "odd")
+    world.git("push", "-q", "origin", "HEAD:refs/heads/main")
+    files = mirror.files(newest(mirror))
+    kinds = {path: (file.kind, file.size) for path, file in files.entries.items()}
+    assert kinds["recipes/link.yaml"][0] is FileKind.SYMLINK
+    assert kinds["recipes/module.yaml"][0] is FileKind.SUBMODULE
+    assert kinds["pools/large.yaml"] == (FileKind.FILE, 50 << 20)
+
+
+def test_a_name_that_is_not_text_does_not_stop_the_reading(world: World, mirror: Mirror) -> None:
+    (world.clone / "pools").mkdir()
+    with open(os.fsencode(world.clone) + b"/pools/caf\xe9.yaml", "w") as file:
+        file.write("x: 1\n")
+    tip = world.push(dev="x: 1\n")
+    newest(mirror)
+    assert len(mirror.files(tip).entries) == 2
+
+
+@pytest.mark.parametrize("harm", ["packs", "objects", "head", "everything"])
+def test_a_damaged_mirror_is_made_anew(world: World, mirror: Mirror, harm: str) -> None:
+    world.push(dev="x: 1\n")
+    tip = world.push(dev="x: 2\n")
+    newest(mirror)
+    mirror.close()
+    for path in list(mirror.folder.rglob("*")):
+        if harm in ("packs", "everything") and path.is_file() and "objects" in path.parts:
+            path.chmod(0o600)
+            path.write_bytes(b"garbage")
+        if harm == "everything" and path.is_file():
+            path.write_bytes(b"\0")
+    if harm == "objects":
+        shutil.rmtree(mirror.folder / "objects")
+    if harm == "head":
+        (mirror.folder / "HEAD").write_text("nonsense")
+    with closing(Mirror(mirror.folder, mirror.url, "main")) as again:
+        for _ in range(3):  # the damage may be found only when a file is read; the next cycle then mends it
+            try:
+                files = again.files(newest(again))
+                break
+            except TransientError:
+                continue
+        assert files.read(files.entries["pools/dev.yaml"]) == b"x: 2\n"
+        assert again.poll() == tip
+
+
+@pytest.mark.parametrize(
+    "address", ["--upload-pack=touch x", "ext::sh -c 'touch x'", "-x", "", "ftp://host/x", "fd::17", "a\nb"]
+)
+def test_an_address_that_smuggles_something_is_refused(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is no address of a fleet repo"):
+        Mirror(tmp_path / "m", address, "main")
+
+
+@pytest.mark.parametrize("branch", ["--all", "a..b", "x y", "", "a:b", "refs/../x", "@{1}", "x.lock"])
+def test_a_branch_name_that_is_none_is_refused(branch: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is no branch name"):
+        Mirror(tmp_path / "m", "/x", branch)
+
+
+def test_credentials_are_in_no_message(tmp_path: Path) -> None:
+    one = Mirror(tmp_path / "m", "http://user:hunter2@127.0.0.1:1/x.git", "main", timeout=10)
+    with closing(one), pytest.raises(RemoteUnreachable) as caught:
+        one.poll()
+    assert "hunter2" not in str(caught.value)
+    assert "127.0.0.1" in str(caught.value)
+
+
+def test_a_hooks_environment_does_not_lead_astray(
+    world: World, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tip = world.push(dev="x: 1\n")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "objects"))
+    assert newest(mirror) == tip
+    assert not (tmp_path / "index").exists()
+
+
+def picture(folder: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_borrowed_mirror_writes_nothing_to_its_lender(world: World, mirror: Mirror, tmp_path: Path) -> None:
+    first = world.push(dev="x: 1\n")
+    newest(mirror)
+    before = picture(mirror.folder)
+    tip = world.push(dev="x: 2\n")
+    with closing(mirror.borrow(tmp_path / "borrowed")) as other:
+        assert newest(other) == tip
+        assert other.is_ancestor(first, tip)
+        assert other.files(tip).entries
+    assert picture(mirror.folder) == before
+
+
+def test_borrowing_works_before_there_is_a_mirror(world: World, mirror: Mirror, tmp_path: Path) -> None:
+    tip = world.push(dev="x: 1\n")
+    with closing(mirror.borrow(tmp_path / "borrowed")) as other:
+        assert newest(other) == tip
+    assert not mirror.folder.exists()
+
+
+def test_trailers_count_on_commits_with_the_tips_pools_alone(world: World, mirror: Mirror) -> None:
+    base = world.push(dev="x: 1\n")
+    world.push("old\n\nAllow: early", dev="x: 2\n")
+    world.push("wanted\n\nAllow: yes", dev="x: 3\n")
+    world.file("README.md", "words")
+    tip = world.push("nothing to see")
+    newest(mirror)
+    assert mirror.trailers(base, tip, "allow") == ("yes",)
+    assert mirror.trailers(tip, tip, "allow") == ()
+
+
+def test_what_people_call_a_revision(world: World, mirror: Mirror) -> None:
+    first = world.push(dev="x: 1\n")
+    tip = world.push(dev="x: 2\n")
+    newest(mirror)
+    for text, commit in ((tip[:8], tip), ("HEAD", tip), ("main", tip), ("HEAD~1", first), ("main~1", first)):
+        assert mirror.resolve(text) == commit
+    for text in ("nope", "", "--all", "HEAD~9", "0" * 40):
+        with pytest.raises(ConfigurationError, match="names no commit"):
+            mirror.resolve(text)
+
+
+class Backend(http.server.BaseHTTPRequestHandler):
+    """git's own smart HTTP server, by CGI."""
+
+    root = ""
+
+    def answer(self) -> None:
+        path, _, query = self.path.partition("?")
+        length = int(self.headers.get("Content-Length") or 0)
+        environ = {
+            "PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": self.root, "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,
+            "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_LENGTH": str(length),
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+        }  # fmt: skip
+        body = self.rfile.read(length)
+        out = subprocess.run(["git", "http-backend"], env=environ, input=body, capture_output=True, check=True).stdout
+        head, _, content = out.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        self.send_response(int(headers.pop("Status", "200").split()[0]))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = answer  # noqa: N815  # names that http.server looks for
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def served(root: Path) -> Iterator[str]:
+    handler = type("Here", (Backend,), {"root": str(root)})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_remote_by_http(world: World, tmp_path: Path) -> None:
+    tip = world.push(dev="x: 1\n")
+    with served(tmp_path) as address, closing(Mirror(tmp_path / "m", f"{address}/remote.git", "main")) as mirror:
+        assert newest(mirror) == tip
+        assert mirror.files(tip).entries
+        with closing(Mirror(tmp_path / "n", f"{address}/none.git", "main")) as none, pytest.raises(RemoteUnreachable):
+            none.poll()
+
+
+def test_a_remote_that_hangs_is_given_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/x.git"
+        mirror = Mirror(tmp_path / "m", address, "main", timeout=0.5)
+        with closing(mirror), pytest.raises(TransientError, match="did not end within"):
+            mirror.poll()
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen (openssh-client) is not installed")
+def test_signed_commits(world: World, mirror: Mirror, tmp_path: Path) -> None:
+    for name in ("ours", "theirs"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    allowed = tmp_path / "allowed"
+    allowed.write_text(f"op@example.org {(tmp_path / 'ours.pub').read_text()}")
+    world.git("config", "gpg.format", "ssh")
+    unsigned = world.push(dev="x: 1\n")
+    signed: dict[str, str] = {}
+    for name in ("ours", "theirs"):
+        world.git("config", "user.signingkey", str(tmp_path / name))
+        world.git("config", "commit.gpgsign", "true")
+        signed[name] = world.push(dev=f"x: {name}\n")
+    newest(mirror)
+    verify_signature(mirror, signed["ours"], allowed)
+    for bad in (unsigned, signed["theirs"]):
+        with pytest.raises(ConfigurationError, match="is not signed by anyone"):
+            verify_signature(mirror, bad, allowed)
+    with pytest.raises(ConfigurationError, match="is no file"):
+        verify_signature(mirror, signed["ours"], tmp_path / "absent")
+
+
+def test_a_worktree_commits_and_reverts_without_any_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "empty"))
+    make_bare(tmp_path / "remote.git")
+    with Worktree.clone(str(tmp_path / "remote.git"), tmp_path / "work") as tree:
+        tree.write({"pools/dev.yaml": b"x: 1\n"})
+        tree.commit("one")
+        tree.write({"pools/dev.yaml": b"x: 2\n"})
+        second = tree.commit("two")
+        with pytest.raises(ConfigurationError):
+            tree.commit("nothing changed")
+        back = tree.revert(second)
+        tree.push()
+    with closing(Mirror(tmp_path / "m", str(tmp_path / "remote.git"), "main")) as mirror:
+        assert newest(mirror) == back
+        files = mirror.files(back)
+        assert files.read(files.entries["pools/dev.yaml"]) == b"x: 1\n"
