@@ -96,7 +96,7 @@ def test_a_remote_that_is_gone_and_back(world: World, mirror: Mirror, tmp_path: 
     tip = world.push(dev="x: 1\n")
     newest(mirror)
     shutil.move(world.remote, tmp_path / "away")
-    with pytest.raises(RemoteUnreachable, match="does not appear to be a git repository|does not exist"):
+    with pytest.raises(RemoteUnreachable, match=r"does not appear to be a git repository|does not exist"):
         mirror.poll()
     assert mirror.files(tip).entries
     shutil.move(tmp_path / "away", world.remote)

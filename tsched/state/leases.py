@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tsched.model.units import iso
 from tsched.state.folder import sync_folder, write_durably
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_HALF_WRITTEN = re.compile(r"\.task_[A-Za-z0-9_-]{1,64}\.json\.tmp")  # by a runner: a shim's have other names
 _NAME = re.compile(r"task_([A-Za-z0-9_-]{1,64})\.json")
 
 
@@ -93,12 +95,24 @@ class Leases:
             sync_folder(self._folder)
 
     def mend_links(self, leases: Mapping[str, Lease]) -> None:
-        """One link for each lease, none besides."""
+        """One link for each lease, none besides; and what a killed runner left half written is cleared away."""
         wanted = {self.link(lease).name: f"task_{task_id}.json" for task_id, lease in leases.items()}
         for entry in list(os.scandir(self._folder)):
-            if entry.is_symlink() and entry.name.startswith("agent_") and wanted.pop(entry.name, None) is None:
-                Path(entry.path).unlink(missing_ok=True)
+            path = Path(entry.path)
+            if _HALF_WRITTEN.fullmatch(entry.name):
+                path.unlink(missing_ok=True)
+            elif entry.is_symlink() and entry.name.startswith("agent_"):
+                if wanted.get(entry.name) == _target(path):
+                    del wanted[entry.name]
+                else:
+                    path.unlink(missing_ok=True)
         for name, target in wanted.items():
-            link = self._folder / name
-            link.unlink(missing_ok=True)
-            link.symlink_to(target)
+            with suppress(FileExistsError):  # its shim was faster
+                (self._folder / name).symlink_to(target)
+
+
+def _target(link: Path) -> str | None:
+    try:
+        return os.readlink(link)
+    except OSError:  # its shim has just removed it
+        return None
