@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench docs clean
 
 run: $(VENV)/.run ## the whole story in a minute, on this repository's own fleet
 	@$(BIN)/tsched demo
@@ -17,6 +17,9 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/tsched validate .
+
+docs: $(VENV)/.dev ## the reference pages that are made from the program
+	$(BIN)/python -m tests.e2e.reference
 
 bench: $(VENV)/.dev ## ratios measured within one run; not part of make test
 	$(BIN)/python -m pytest -s tests/bench

@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tsched.model.errors import FatalError, TransientError
@@ -67,14 +67,15 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        with suppress(sqlite3.OperationalError):  # at some errors SQLite has undone it itself
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def open_read_only(path: Path) -> sqlite3.Connection | None:
-    """Read a database without changing or making any file beside it. None where there is none.
+    """Read a database without changing or making any file beside it. None where there is none, or none yet in it.
 
     The file and its write-ahead log, where a live or killed writer left one, are copied, and the copy is read: SQLite
     itself would write to the log's index, or miss what is in the log.
@@ -90,7 +91,11 @@ def open_read_only(path: Path) -> sqlite3.Connection | None:
                     if source.exists():
                         shutil.copyfile(source, target)
                 if _stamp(path) == before:
-                    return _in_memory(copy)
+                    memory = _in_memory(copy)
+                    if _version(memory):
+                        return memory
+                    memory.close()  # its maker has the file, but has not committed its tables yet
+                    return None
     raise TransientError(f"{path} is being written too busily to be read without touching it: try again")
 
 

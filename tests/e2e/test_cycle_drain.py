@@ -25,7 +25,8 @@ def test_removed_while_busy_it_drains_and_is_deleted_and_its_waiting_task_goes_b
         world.open(held)
         until(lambda: world.agent("ada") is None, "ada is deleted")
         assert world.task(held)["status"] == "complete"
-        assert world.wait_status(waiting, "complete")["assigned_to"] == "ben"
+        done = world.wait_status(waiting, "complete")
+        assert [run["agent"] for run in done["runs"]] == ["ben"], "ada took it while she drained"
         world.settled()
     kinds = [event["kind"] for event in world.events("agent.") if event["subject"] == "agent/ada"]
     assert kinds == ["agent.cordoned", "agent.draining", "agent.drained", "agent.deleted"]
@@ -61,7 +62,8 @@ def test_the_deadline_stops_its_run(world: World, policy: str, status: str, outc
         until(lambda: world.agent("ada") is None, "ada is deleted")
         assert not alive(pid)
         if policy == "requeue":  # it goes back, and the next agent does it
-            world.wait_running(held)
+            again = world.wait_running(held)
+            assert (again["agent"], again["attempt"]) == ("cy", 1), "the drain was charged to the task"
             world.open(held)
         world.wait_status(held, status)
         assert world.outcomes(held)[0] == outcome
@@ -219,3 +221,68 @@ def test_sigterm_of_the_runner_leaves_the_drain_to_the_next_one(world: World) ->
     world.once()
     assert world.agent("ada") is None
     assert world.task(held)["status"] == "complete"
+
+
+def test_narrowing_the_runners_pools_drains_and_hands_nothing_back(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"), qa=pool("qa", "ben"), docs=pool("docs", "cy"))
+    held = world.add("hold")
+    world.once()
+    waiting = world.add("quick", "--assign", "ada")
+    world.environ["TSCHED_POOLS"] = "qa,docs"
+    world.once()
+    assert world.state_of("ada") == "draining"
+    generation = world.status()["generation"]
+    world.open(held)
+    until(lambda: not world.leases(), "the run ended")
+    world.once()
+    assert world.agent("ada") is None
+    assert world.task(held)["status"] == "complete"
+    shown = world.task(waiting)
+    assert (shown["status"], shown["assigned_to"]) == ("idle", "ada"), "ada is in the fleet: another runner serves it"
+    assert world.status()["generation"] == generation, "nothing new was adopted"
+    del world.environ["TSCHED_POOLS"]
+    world.once()
+    assert world.state_of("ada") == "active"
+
+
+def test_narrowing_to_less_than_half_is_held_by_the_guard(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada", "ben"), qa=pool("qa", "cy"))
+    world.once()
+    world.environ["TSCHED_POOLS"] = "qa"
+    world.once()
+    assert world.status()["revision"]["held"] is not None
+    assert world.state_of("ada") == "active"
+
+
+def test_a_held_revision_that_is_taken_back_leaves_no_trace(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada", "ben", "cy"))
+    with world.daemon():
+        held = world.add("hold")
+        lease = world.wait_running(held)
+        removal = world.push(dev=None)
+        until(lambda: world.status()["revision"]["held"], "the removal of all is held")
+        assert world.condition("Held")["status"] == "True"
+        assert (world.running(held), world.events("agent.")) == (lease, [])
+        back = world.revert(removal)
+        until(lambda: world.applied() == back, "the revert is applied")
+        assert world.status()["revision"]["held"] is None
+        assert world.condition("Held")["status"] == "False"
+        assert (world.running(held), world.events("agent.")) == (lease, [])
+        world.open(held)
+        world.wait_status(held, "complete")
+    assert len(world.events("revision.held")) == 1, "told once, not each pass"
+
+
+def test_accept_speaks_of_one_revision_alone(world: World) -> None:
+    """What comes after the accepted revision is held again."""
+    first = world.fleet(dev=pool("dev", "ada", "ben", "cy"))
+    world.once()
+    world.push(dev=pool("dev", "ada"))
+    world.once()
+    seen = world.status()["revision"]["held"]["revision"]
+    worse = world.push(dev=pool("dev"))
+    world.run("accept", seen)
+    status = world.status()["revision"]
+    assert (status["applied"], status["held"]["revision"]) == (first, worse)
+    assert world.state_of("ada") == "active"
+    assert world.run("accept", seen, check=2).stderr.strip().endswith(f"which is {worse[:12]}")

@@ -1,6 +1,8 @@
 """Who gets which task: caps, suspension, floors and blocking, one pass at a time."""
 
-from tests.e2e.world import LIMITS, World, pool
+from datetime import UTC, datetime, timedelta
+
+from tests.e2e.world import LIMITS, World, pool, until
 
 
 def started(world: World) -> set[str]:
@@ -30,6 +32,16 @@ def test_the_fleets_cap_over_two_pools(world: World) -> None:
     world.push(limits=LIMITS + "max_running: 0\n")
     world.once()
     assert len(started(world)) == 3, "a cap of 0 stops starts, not runs"
+
+
+def test_a_fleets_cap_of_nought_starts_nothing_until_it_is_raised(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada", limit=3), limits=LIMITS + "max_running: 0\n")
+    hold(world, 2)
+    world.once()
+    assert started(world) == set()
+    world.push(limits=LIMITS + "max_running: 1\n")
+    world.once()
+    assert started(world) == {"1"}
 
 
 def test_starts_a_cycle(world: World) -> None:
@@ -111,3 +123,47 @@ def test_most_free_slots_win_then_the_first_name(world: World) -> None:
     world.once()
     owners = {run["task_id"]: run["agent"] for run in world.status()["runs"]}
     assert owners == {"1": "cy", "2": "ada", "3": "ben", "4": "cy"}
+
+
+def test_a_suspension_ends_by_itself_when_its_time_comes(world: World) -> None:
+    ends = datetime.now(UTC) + timedelta(seconds=6)
+    suspend = f"suspend: {{until: '{ends:%Y-%m-%dT%H:%M:%SZ}', reason: release}}\n"
+    world.fleet(dev=pool("dev", "ada", extra=suspend))
+    task = world.add("quick")
+    with world.daemon():
+        until(lambda: world.state_of("ada") == "suspended", "ada is suspended")
+        assert world.task(task)["runs"] == []
+        world.wait_status(task, "complete")
+    started_at = datetime.fromisoformat(world.events("run.started")[0]["time"])
+    assert started_at >= ends.replace(microsecond=0), "it started within the suspension"
+    assert world.condition("Suspended")["status"] == "False"
+
+
+def test_a_drain_goes_on_in_a_suspended_pool(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada", "ben"))
+    held = world.add("hold", "--assign", "ada")
+    world.once()
+    world.push(dev=pool("dev", "ben", extra="suspend: true\n"))
+    world.once()
+    assert world.state_of("ada") == "draining"
+    world.open(held)
+    until(lambda: not world.leases(), "the run ended")
+    world.once()
+    assert world.agent("ada") is None
+    assert world.task(held)["status"] == "complete"
+
+
+def test_what_was_blocked_goes_once_its_blocker_is_done(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    blocker = world.add("hold, a blocker")
+    blocked = world.add("hold, blocked", "--blocked-by", blocker, "--priority", "9")
+    plain = world.add("hold, plain", "--priority", "5")
+    world.once()
+    assert started(world) == {blocker}, "its blocking counts for more than the others' priority"
+    assert world.task(blocked)["is_currently_blocked"] is True
+    world.open(blocker)
+    until(lambda: not world.leases(), "the blocker is done")
+    world.once()
+    assert started(world) == {blocked}
+    assert world.task(blocked)["is_currently_blocked"] is False
+    assert world.task(plain)["runs"] == []

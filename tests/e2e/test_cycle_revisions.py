@@ -1,6 +1,9 @@
 """Commits become the running fleet; bad ones do not; a remote in trouble changes nothing."""
 
+import json
 import shutil
+
+import pytest
 
 from tests.e2e.world import RECIPE, World, pool, until
 
@@ -152,6 +155,9 @@ def test_plan_and_diff_tell_what_a_revision_does(world: World) -> None:
     assert markdown.startswith("| change | subject | what | consequence |")
     assert "| agent.removed | agent/ada |" in markdown
     assert world.run("plan", first, check=0).stdout.strip() == "no change"
+    as_json = json.loads(world.run("diff", first, "main", "--json", check=0).stdout)
+    assert [one["kind"] for one in as_json["changes"]] == ["agent.removed", "agent.changed", "recipe.removed"]
+    assert (as_json["removed_agents"], as_json["held"]) == (["ada"], None)
     assert "names no commit" in world.run("diff", "nope", "main", check=2).stderr
     world.open(held)
     until(lambda: not world.leases(), "the run ended")
@@ -168,3 +174,67 @@ def test_every_name_of_a_pool_can_change_at_once(world: World) -> None:
         assert (world.state_of("ada"), world.running(held)) == ("active", lease)
         world.open(held)
         world.wait_status(held, "complete")
+
+
+def test_a_bad_revision_is_rolled_back_by_git_revert(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    with world.daemon():
+        held = world.add("hold")
+        lease = world.wait_running(held)
+        bad = world.push(dev="agents: [\n")
+        until(lambda: world.status()["revision"]["rejected"], "the rejection")
+        assert world.condition("Valid")["status"] == "False"
+        back = world.revert(bad)
+        until(lambda: world.applied() == back, "the revert is applied")
+        assert world.status()["revision"]["rejected"] is None
+        assert world.condition("Valid")["status"] == "True"
+        assert world.running(held) == lease
+        world.open(held)
+        world.wait_status(held, "complete")
+
+
+def test_a_branch_that_comes_back_is_followed_again(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    with world.daemon():
+        held = world.add("hold")
+        lease = world.wait_running(held)
+        world.git(f"--git-dir={world.remote}", "update-ref", "-d", "refs/heads/main")
+        until(lambda: world.condition("FetchFailed")["status"] == "True", "the branch is missed")
+        world.wait_status(world.add("quick", "--assign", "ben"), "idle")
+        assert (world.state_of("ada"), world.running(held)) == ("active", lease)
+        tip = world.push(dev=pool("dev", "ada", "ben"))
+        until(lambda: world.applied() == tip, "the branch is followed again")
+        until(lambda: world.condition("FetchFailed")["status"] == "False", "all is well")
+        world.open(held)
+        world.wait_status(held, "complete")
+
+
+@pytest.mark.parametrize("trouble", ["emptied", "corrupt", "another"])
+def test_a_remote_replaced_under_a_busy_fleet_drains_nobody(world: World, trouble: str) -> None:
+    tip = world.fleet(dev=pool("dev", "ada"))
+    held = world.add("hold")
+    world.once()
+    lease = world.wait_running(held)
+    match trouble:
+        case "emptied":
+            shutil.rmtree(world.remote)
+            world.git("init", "-q", "--bare", "-b", "main", str(world.remote))
+            world.once(check=1)
+            assert "holds no commit" in world.condition("FetchFailed")["message"]
+        case "corrupt":
+            world.push(dev=pool("dev", "ben"))
+            shutil.rmtree(world.remote / "objects")
+            (world.remote / "objects").mkdir()
+            world.once(check=1)
+            assert world.condition("FetchFailed")["status"] == "True"
+        case "another":
+            world.git("checkout", "-q", "--orphan", "unrelated")
+            other = world.push("another repo", dev=pool("dev", "ben"))
+            world.once()
+            assert world.status()["revision"]["held"]["revision"] == other
+    assert (world.applied(), world.state_of("ada"), world.events("agent.")) == (tip, "active", [])
+    assert world.running(held) == lease
+    world.open(held)
+    until(lambda: not world.leases(), "the run ended")
+    world.once(check=0 if trouble == "another" else 1)
+    assert world.task(held)["status"] == "complete"

@@ -1,6 +1,7 @@
 """The runner itself: dry runs, locks, signals, kills; and what people do to leases and tasks by hand."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import LIMITS, World, alive, pool, until
+from tests.e2e.world import LIMITS, PATIENCE, World, alive, pool, until
 
 
 def picture(*roots: Path) -> dict[str, tuple[str, int, int]]:
@@ -134,6 +135,7 @@ def test_a_lease_removed_by_hand_stops_the_run_and_returns_the_task(world: World
         second = until(lambda: world.running(held), "the task runs again")
         assert second is not None
         assert second["run_id"] != first["run_id"]
+        assert second["attempt"] == 1, "an operator's stop was charged"
         world.open(held)
         world.wait_status(held, "complete")
         assert world.outcomes(held) == ["interrupted", "complete"]
@@ -182,7 +184,8 @@ def test_a_failing_task_is_retried_then_parked_and_can_be_reopened(world: World)
         assert "cannot do it" in text
         world.run("task", "reopen", task, check=0)
         until(lambda: len(world.outcomes(task)) == 4, "two more attempts")
-        world.wait_status(task, "parked")
+        shown = world.wait_status(task, "parked")
+        assert [run["attempt"] for run in shown["runs"]] == [1, 2, 1, 2]
 
 
 def test_a_missing_program_is_a_clear_error_on_the_run_and_others_go_on(world: World) -> None:
@@ -283,3 +286,117 @@ def test_a_daemon_with_nothing_to_do_is_quiet_but_awake(world: World) -> None:
         until(lambda: world.status()["runner"]["last_cycle"] != first, "another pass")
         log = world.state / "logs" / f"scheduler_{time.strftime('%Y%m%d')}.log"
         assert log.read_text().count("Starting reconciliation pass") > 1
+
+
+def test_each_run_has_a_fresh_worktree_where_the_pool_names_a_repo(world: World) -> None:
+    world.file("src/app.txt", "one\n")
+    workspace = f"workspace: {{repo: {world.remote}, ref: main, keep: on-failure}}\n"
+    runtime = (
+        '  edit: {argv: [sh, -euc, "cat src/app.txt; echo two > src/app.txt; touch new; exit $TSCHED_TASK_TITLE"]}\n'
+    )
+    edit = LIMITS + runtime.replace("]}", "], evidence: exit}")
+    world.fleet(dev=pool("dev", "ada, runtime: edit", extra=workspace), limits=edit)
+    good, bad = world.add("0"), world.add("1")
+    with world.daemon():
+        world.wait_status(good, "complete")
+        world.wait_status(bad, "parked")
+        world.settled()
+    (run,) = world.task(good)["runs"]
+    assert (world.state / f"logs/runs/{run['run_id']}.log").read_text().strip().endswith("one")
+    kept = sorted(path.name for path in (world.state / "workspaces").iterdir() if not path.name.startswith("."))
+    assert kept == sorted(run["run_id"] for run in world.task(bad)["runs"]), "failed runs keep their worktree"
+    text = world.run("task", "show", bad, check=0).stdout
+    assert f"refs/tsched/salvage/{bad}/1" in text
+    (cache,) = (world.state / "workspaces/.repos").glob("*.git")
+    saved = world.git(f"--git-dir={cache}", "show", f"refs/tsched/salvage/{bad}/1:src/app.txt")
+    assert saved == "two"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("agents: [\n", 1, "Would reject revision"),
+        (pool("dev"), 0, "Would hold revision"),
+        (None, 1, "Fetch failed"),
+    ],
+    ids=["rejected", "held", "remote gone"],
+)
+def test_a_dry_run_after_a_kill_reads_all_and_touches_nothing(
+    world: World, text: str | None, code: int, said: str
+) -> None:
+    """A killed daemon leaves -wal files whose content counts; reading them may not fold them in."""
+    world.fleet(dev=pool("dev", "ada, limit: 0"))
+    temporary = world.root / "tmp"
+    temporary.mkdir()
+    with world.daemon() as process:
+        until(world.applied, "the first pass")
+        process.kill()
+        process.wait()
+    assert (world.state / "tinyscheduler.lock").exists(), "killed, it had no time to tidy up"
+    waiting = world.add("quick", "--assign", "ada")
+    if text is None:
+        world.remote.rename(world.root / "elsewhere")
+    else:
+        world.push(dev=text)
+    roots = (world.state, world.remote, temporary)
+    before = picture(*roots)
+    out = world.run("run", "--dry-run", check=code, TMPDIR=str(temporary)).stdout
+    after = picture(*roots)
+    before.pop(str(temporary)), after.pop(str(temporary))  # its own time of change is all that may differ
+    assert after == before
+    assert said in out
+    assert "Registered agents: ada" in out, "what the killed daemon applied was not seen"
+    assert world.task(waiting)["status"] == "idle"
+
+
+def test_looking_makes_no_state_folder(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    for command in ("status", "plan", "task list", "events", "config --show"):
+        world.run(*command.split())
+        assert not world.state.exists(), f"`tsched {command}` made the state folder"
+
+
+def test_a_lease_removed_with_no_runner_there(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    held = world.add("hold")
+    world.once()
+    lease = world.wait_running(held)
+    (world.state / f"running/task_{held}.json").unlink()
+    until(lambda: not alive(lease["agent_pid"]) and not alive(lease["pid"]), "the shim stopped its run")
+    assert world.running(held) is None, "the shim wrote the lease again"
+    world.once()
+    assert world.outcomes(held)[0] == "interrupted"
+    again = world.wait_running(held)
+    assert (again["attempt"], again["run_id"] != lease["run_id"]) == (1, True)
+
+
+def test_a_daemon_killed_again_and_again_loses_and_doubles_nothing(world: World) -> None:
+    """Each run writes that it came and went: every task was done, and no two runs of one overlapped."""
+    diary = world.gates / "diary"
+    script = f'echo "+ $TSCHED_TASK_ID" >> {diary}; sleep 0.2; echo "- $TSCHED_TASK_ID" >> {diary}'
+    runtime = f"  diarist: {{argv: [sh, -euc, {json.dumps(script)}], evidence: exit}}\n"
+    world.fleet(dev=pool("dev", "ada, runtime: diarist", "ben, runtime: diarist", limit=2), limits=LIMITS + runtime)
+    tasks = [world.add(f"task {number}") for number in range(8)]
+
+    def lines() -> int:
+        return len(diary.read_text().splitlines()) if diary.exists() else 0
+
+    for _ in range(6):
+        before = lines()
+        with world.daemon() as process:  # killed the moment that anything has happened
+            end = time.monotonic() + PATIENCE
+            while lines() == before and any(world.task(task)["status"] != "complete" for task in tasks):
+                assert time.monotonic() < end, "no run comes or goes"
+            process.kill()
+            process.wait()
+    with world.daemon():
+        for task in tasks:
+            world.wait_status(task, "complete")
+        world.settled()
+    inside: set[str] = set()
+    for line in diary.read_text().splitlines():
+        sign, task = line.split()
+        assert (sign == "+") != (task in inside), f"two runs of task {task} at once"
+        inside ^= {task}
+    assert inside == set()
+    assert [world.outcomes(task) for task in tasks] == [["complete"]] * len(tasks)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tsched.cli import demo
+from tsched.cli.main import main
+
 STEPS = (
     "six agents active",
     "the blocked task started after its blocker", "vaela's limit 4", "nova running her first task",
@@ -52,3 +55,13 @@ def test_interrupted_it_leaves_nothing_either(tmp_path: Path) -> None:
     while list(tmp_path.glob("tsched-*")) and time.monotonic() < end:
         time.sleep(0.1)
     assert list(tmp_path.glob("tsched-*")) == []
+
+
+def test_a_step_that_shows_nothing_fails_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(demo, "PATIENCE", 0.0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["demo"]) == 1
+    assert "demo step 1: was not observed within 0 s: six agents active" in capsys.readouterr().err

@@ -1,12 +1,16 @@
 """What a reader may paste is true: each marked block of the documents is run, top to bottom, in an empty folder."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.e2e import reference
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = ("README.md", "docs/fleet.md", "docs/operations.md")
@@ -36,6 +40,28 @@ def test_every_block_that_may_be_pasted_works(name: str, tmp_path: Path) -> None
         assert "HELLO, FLEET" in done.stdout
         assert "limit 2 → 5" in done.stdout
         assert "0/2" in done.stdout.rpartition("Agents")[2]
+
+
+def test_the_reference_of_commands_and_settings_is_what_the_program_has() -> None:
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "stale: run `make docs`"
+
+
+def keys(schema: object) -> Iterator[str]:
+    """Every key that a schema names."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        for inner in schema.values():
+            yield from keys(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            yield from keys(inner)
+
+
+@pytest.mark.parametrize("name", ["pool", "limits"])
+def test_every_key_of_the_format_is_in_its_reference(name: str) -> None:
+    text = (ROOT / "docs/fleet.md").read_text(encoding="utf-8")
+    schema = json.loads((ROOT / f"schemas/{name}.schema.json").read_text(encoding="utf-8"))
+    assert {key for key in keys(schema) if not re.search(rf"\b{key}\b", text)} == set()
 
 
 @pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", *DOCUMENTS[1:]])

@@ -3,12 +3,15 @@
 `source` gives the client; `queue` gives the same store as an operator uses it (add, cancel, reopen, …).
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tsched.model.task import Settlement, Task, TaskStatus, Verdict
 from tsched.tasks.embedded import EmbeddedTasks
 from tsched.tasks.source import TaskSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 def claim(source: TaskSource, task: Task, run: str = "r1", agent: str = "ada") -> Task | None:

@@ -1,6 +1,7 @@
 """The embedded queue: the contract, its own operations, many processes at once, and a model to compare with."""
 
 import multiprocessing
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -116,13 +117,15 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue = EmbeddedTasks(Path(":memory:"))
+        self.folder = tempfile.TemporaryDirectory()
+        self.queue = EmbeddedTasks(Path(self.folder.name) / "tasks.db")
         self.claims: dict[str, str] = {}
         self.status: dict[str, str] = {}
         self.runs = 0
 
     def teardown(self) -> None:
         self.queue.close()
+        self.folder.cleanup()
 
     @rule(target=tasks, assign=st.none() | st.sampled_from(("ada", "ben")))
     def add(self, assign: str | None) -> str:

@@ -212,7 +212,7 @@ from pathlib import Path
 from tsched.state.folder import StateFolder
 from tsched.state.lock import RunnerLock
 with RunnerLock(StateFolder(Path(sys.argv[1]))):
-    sleeper = subprocess.Popen(["sleep", "60"], close_fds=False)
+    sleeper = subprocess.Popen(["sleep", "60"], close_fds=False, stdout=subprocess.DEVNULL)
     print("ready", flush=True)
     print(sleeper.pid, flush=True)
     sys.stdin.read()

@@ -1,12 +1,12 @@
 """The applied fleet, its generation, each agent's lifecycle and operators' approvals: one durable record."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from tsched.model.errors import FatalError
-from tsched.model.fleet import Fleet, Recipe, RecipeFile
+from tsched.model.fleet import Fleet, Recipe
 from tsched.model.lifecycle import Lifecycle
 from tsched.state.database import Database
 
@@ -24,33 +24,39 @@ class Applied:
 
 
 def load(db: Database) -> Applied:
-    """The record as it stands. Raises FatalError where it can't be read back."""
-    try:
+    """The record as it stands. Raises FatalError where it can't be read back whole.
+
+    A fleet that this Database has read before is not decoded again: generations never repeat.
+    """
+    outer = db.in_transaction  # what stands there now may still be undone, so it is not kept
+    with db.transaction():  # one moment's picture of several tables
         stored = db.rows("SELECT generation, fleet FROM applied")
-        lifecycles = [
-            msgspec.json.decode(str(body), type=Lifecycle)
-            for (body,) in db.rows("SELECT row FROM lifecycles ORDER BY agent, queue")
-        ]
+        rows = db.rows("SELECT row FROM lifecycles ORDER BY agent, queue")
         accepted = frozenset(str(revision) for (revision,) in db.rows("SELECT revision FROM accepted"))
-        generation, body = (int(str(stored[0][0])), str(stored[0][1])) if stored else (0, "")
-        fleet = _with_texts(db, msgspec.json.decode(body, type=Fleet)) if body else None
-    except (msgspec.DecodeError, KeyError) as error:
-        raise FatalError(f"the applied record can't be read ({error}): was it written by another version?") from error
+        generation = db.decode(stored[0][0], int, "the generation") if stored else 0
+        kept = db.fleet if not outer else None
+        if stored and (kept is None or kept[0] != generation):
+            kept = (generation, _fleet(db, stored[0][1]))
+    if not outer:
+        db.fleet = kept
+    lifecycles = db.decode(f"[{','.join(str(row) for (row,) in rows)}]", tuple[Lifecycle, ...], "agents' lifecycles")
     return Applied(
-        fleet=fleet, generation=generation, lifecycles={row.key: row for row in lifecycles}, accepted=accepted
+        fleet=kept[1] if stored and kept is not None else None,
+        generation=generation,
+        lifecycles={row.key: row for row in lifecycles},
+        accepted=accepted,
     )
 
 
 def adopt(db: Database, before: Applied, *, fleet: Fleet, lifecycles: Mapping[Key, Lifecycle]) -> Applied:
-    """Make a fleet the applied one, in the caller's transaction. Approvals are used up."""
+    """Make a fleet the applied one, in the caller's transaction. Approvals are used up.
+
+    `before` is the record as loaded; what is equal in both fleets is not written again.
+    """
     with db.transaction():
-        texts = {file.blob: file.text for recipe in fleet.recipes.values() for file in recipe.files}
-        known = {str(blob) for (blob,) in db.rows("SELECT blob FROM blobs")}
-        for blob in texts.keys() - known:
-            db.execute("INSERT INTO blobs VALUES (?, ?)", (blob, texts[blob]))
-        for blob in known - texts.keys():
-            db.execute("DELETE FROM blobs WHERE blob = ?", (blob,))
-        body = msgspec.json.encode(_without_texts(fleet)).decode()
+        _put_texts(db, fleet)
+        _put_recipes(db, before.fleet, fleet)
+        body = msgspec.json.encode(replace(fleet, recipes={})).decode()
         db.execute("INSERT OR REPLACE INTO applied VALUES (1, ?, ?)", (before.generation + 1, body))
         db.execute("DELETE FROM accepted")
         put_lifecycles(db, before, lifecycles)
@@ -76,18 +82,40 @@ def accept(db: Database, before: Applied, revision: str) -> Applied:
     return replace(before, accepted=before.accepted | {revision})
 
 
-def _without_texts(fleet: Fleet) -> Fleet:
-    """The texts are kept once each, by blob, so that an adoption writes only what is new."""
-    return replace(fleet, recipes={path: _texts(recipe, {}) for path, recipe in fleet.recipes.items()})
+def _put_texts(db: Database, fleet: Fleet) -> None:
+    """Each text once, by its blob; those that no recipe holds any more go."""
+    texts = {file.blob: file.text for recipe in fleet.recipes.values() for file in recipe.files}
+    known = {str(blob) for (blob,) in db.rows("SELECT blob FROM blobs")}
+    for blob in texts.keys() - known:
+        db.execute("INSERT INTO blobs VALUES (?, ?)", (blob, texts[blob]))
+    for blob in known - texts.keys():
+        db.execute("DELETE FROM blobs WHERE blob = ?", (blob,))
 
 
-def _with_texts(db: Database, fleet: Fleet) -> Fleet:
+def _put_recipes(db: Database, before: Fleet | None, fleet: Fleet) -> None:
+    """A row a recipe, less the texts of its files."""
+    old: Mapping[str, Recipe] = before.recipes if before is not None else {}
+    known = {str(path) for (path,) in db.rows("SELECT path FROM recipes")}
+    for path in known - fleet.recipes.keys():
+        db.execute("DELETE FROM recipes WHERE path = ?", (path,))
+    for path, recipe in fleet.recipes.items():
+        if path not in known or old.get(path) != recipe:
+            body = msgspec.json.encode(_retold(recipe, lambda blob: "")).decode()
+            db.execute("INSERT OR REPLACE INTO recipes VALUES (?, ?)", (path, body))
+
+
+def _fleet(db: Database, body: object) -> Fleet:
+    fleet = db.decode(body, Fleet, "the applied fleet")
     texts = {str(blob): str(text) for blob, text in db.rows("SELECT blob, text FROM blobs")}
-    return replace(fleet, recipes={path: _texts(recipe, texts) for path, recipe in fleet.recipes.items()})
+    stored = db.rows("SELECT path, body FROM recipes ORDER BY path")
+    bare = {str(path): db.decode(recipe, Recipe, f"the applied {path}") for path, recipe in stored}
+    try:
+        recipes = {path: _retold(recipe, texts.__getitem__) for path, recipe in bare.items()}
+    except KeyError as error:
+        raise FatalError(f"the applied record can't be read: it lacks {error.args[0]}; restore tsched.db") from None
+    return replace(fleet, recipes=recipes)
 
 
-def _texts(recipe: Recipe, texts: Mapping[str, str]) -> Recipe:
-    files = tuple(
-        RecipeFile(path=file.path, blob=file.blob, text=texts[file.blob] if texts else "") for file in recipe.files
-    )
-    return replace(recipe, files=files)
+def _retold(recipe: Recipe, text_of: Callable[[str], str]) -> Recipe:
+    """The recipe with each file's text as `text_of` its blob."""
+    return replace(recipe, files=tuple(replace(file, text=text_of(file.blob)) for file in recipe.files))

@@ -4,13 +4,21 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from tsched.sqlite import open_database, open_in_memory, open_read_only, transaction
+import msgspec
+
+from tsched.model.errors import FatalError
+from tsched.sqlite import open_database, open_in_memory, open_read_only, transaction, translated
+
+if TYPE_CHECKING:
+    from tsched.model.fleet import Fleet
 
 MIGRATIONS = (
     """
 CREATE TABLE applied (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL, fleet BLOB);
 CREATE TABLE blobs (blob TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE recipes (path TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE lifecycles (agent TEXT, queue TEXT, row BLOB NOT NULL, PRIMARY KEY (agent, queue)) WITHOUT ROWID;
 CREATE TABLE accepted (revision TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE rejected (content_key TEXT PRIMARY KEY, time REAL NOT NULL, diagnostics BLOB NOT NULL);
@@ -25,41 +33,71 @@ CREATE INDEX runs_by_task ON runs (task_id, ended_at);
 CREATE INDEX runs_waiting ON runs (acknowledged) WHERE acknowledged = 0
 """,
 )
+T = TypeVar("T")
 
 
 class Database:
-    """The runner's own database. Used from one thread."""
+    """The runner's own database. Used from one thread.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    Every call raises TransientError where the disk refuses (a full one leaves what was there), FatalError where the
+    file is damaged.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
+        self._path = path
+        self.fleet: tuple[int, Fleet] | None = None  # kept by state.applied: a generation and its fleet
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._connection.in_transaction
 
     @classmethod
     def open(cls, path: Path) -> "Database":
         """Open for writing, made if missing. Raises FatalError, TransientError as sqlite.open_database does."""
-        return cls(open_database(path, migrations=MIGRATIONS))
+        return cls(open_database(path, migrations=MIGRATIONS), path)
 
     @classmethod
     def read_only(cls, path: Path) -> "Database | None":
         """Open for reading alone, touching nothing. None where there is no file yet."""
         connection = open_read_only(path)
-        return None if connection is None else cls(connection)
+        return None if connection is None else cls(connection, path)
 
     @classmethod
     def empty(cls) -> "Database":
         """What a reader sees before the first pass: a database that is nowhere on disk."""
-        return cls(open_in_memory(migrations=MIGRATIONS))
+        return cls(open_in_memory(migrations=MIGRATIONS), Path(":memory:"))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing; a transaction inside another is part of it."""
-        with transaction(self._connection):
-            yield
+        try:
+            with transaction(self._connection):
+                yield
+        except sqlite3.Error:  # from its begin or commit: those of the statements are translated already
+            with translated(self._path):
+                raise
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        return self._connection.execute(statement, values)
+        """One statement; its errors in our words."""
+        with translated(self._path):
+            return self._connection.execute(statement, values)
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
-        return self._connection.execute(statement, values).fetchall()
+        """All rows of one query."""
+        with translated(self._path):
+            return self._connection.execute(statement, values).fetchall()
+
+    def decode(self, body: object, kind: type[T], what: str) -> T:
+        """A JSON column's value. `what` names it for a person. Raises FatalError where it is none of that kind."""
+        try:
+            return msgspec.json.decode(str(body), type=kind)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise FatalError(
+                f"{what} in {self._path} can't be read ({error}): use the tsched that wrote it, or restore the file"
+            ) from error
 
     def close(self) -> None:
+        """Give the file back. Calling it twice is fine."""
         self._connection.close()

@@ -27,10 +27,10 @@ def append(db: Database, events: Sequence[Event]) -> None:
 def read(db: Database, *, after: int = 0, limit: int = 1000) -> tuple[tuple[int, Event], ...]:
     """Events with their numbers, oldest first, those after a number alone."""
     rows = db.rows("SELECT id, body FROM events WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
-    return tuple((int(str(number)), msgspec.json.decode(str(body), type=Event)) for number, body in rows)
+    return tuple((int(str(number)), db.decode(body, Event, "an event")) for number, body in rows)
 
 
 def newest(db: Database, limit: int) -> tuple[tuple[int, Event], ...]:
     """The last events, oldest of them first."""
     rows = db.rows("SELECT id, body FROM events ORDER BY id DESC LIMIT ?", (limit,))
-    return tuple((int(str(number)), msgspec.json.decode(str(body), type=Event)) for number, body in reversed(rows))
+    return tuple((int(str(number)), db.decode(body, Event, "an event")) for number, body in reversed(rows))

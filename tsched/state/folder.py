@@ -1,11 +1,14 @@
 """The layout of the state folder, and the one way to make it."""
 
 import os
+import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsched.model.errors import ConfigurationError
+from tsched.model.errors import ConfigurationError, FatalError
+
+_RUNNER_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +74,40 @@ class StateFolder:
             )
 
     def runner_id(self) -> str:
-        """This runner's identity on task servers: made once, kept for ever (32 hex digits)."""
+        """This runner's identity on task servers: made once, kept for ever (32 hex digits).
+
+        Raises FatalError where the file holds something else: under a new identity no claim would be ours any more.
+        """
         path = self.root / "runner_id"
         try:
-            known = path.read_text(encoding="ascii").strip()
+            known = path.read_text(encoding="ascii", errors="replace").strip()
         except FileNotFoundError:
-            known = ""
-        if not known:
             known = uuid.uuid4().hex
             write_durably(path, known + "\n")
+        if not _RUNNER_ID.fullmatch(known):
+            raise FatalError(
+                f"{path} holds no runner id (32 hex digits): restore it (a new id would own no old claim)"
+            )
         return known
 
 
 def write_durably(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Replace a file so that a crash leaves the old or the new content: temp file, fsync, rename, folder fsync."""
+    """Replace a file so that a crash leaves the old or the new content: temp file, fsync, rename, folder fsync.
+
+    Raises OSError, and then the old content stands and no temp file is left.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.rename(path)
+    temporary.unlink(missing_ok=True)  # a crash's left-over may be read-only, as `mode` says
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

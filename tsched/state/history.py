@@ -9,7 +9,10 @@ from tsched.state.database import Database
 
 
 def record(db: Database, result: RunResult) -> RunResult:
-    """Store a decided result unless one is stored; returns the one that stands."""
+    """Store a decided result unless one is stored; returns the one that stands.
+
+    Raises FatalError where the stored one can't be read back (so do all that read results).
+    """
     with db.transaction():
         db.execute(
             "INSERT OR IGNORE INTO runs (run_id, task_id, ended_at, body) VALUES (?, ?, ?, ?)",
@@ -47,5 +50,5 @@ def recent(db: Database, limit: int) -> tuple[RunResult, ...]:
 def _results(db: Database, where: str, *values: object) -> tuple[RunResult, ...]:
     rows = db.rows(f"SELECT body, acknowledged FROM runs {where}", values)
     return tuple(
-        replace(msgspec.json.decode(str(body), type=RunResult), acknowledged=bool(taken)) for body, taken in rows
+        replace(db.decode(body, RunResult, "a finished run"), acknowledged=bool(taken)) for body, taken in rows
     )

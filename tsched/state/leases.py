@@ -10,13 +10,19 @@ from pathlib import Path
 import msgspec
 
 from tsched.model.errors import ConfigurationError
-from tsched.model.run import Lease
+from tsched.model.run import Lease, LeaseState
 from tsched.model.units import iso
 from tsched.state.folder import sync_folder, write_durably
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_HALF_WRITTEN = re.compile(r"\.task_[A-Za-z0-9_-]{1,64}\.json\.tmp")  # by a runner: a shim's have other names
+_AGENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_HALF_WRITTEN = re.compile(r"\.task_([A-Za-z0-9_-]{1,64})(\.json|\.shim)\.tmp")  # by a runner, by a shim
 _NAME = re.compile(r"task_([A-Za-z0-9_-]{1,64})\.json")
+_MOST_BYTES = 1 << 20
+# What TinyScheduler's leases lack. Without a run id a lease belongs to no run of ours.
+_ABSENT: Mapping[str, object] = {
+    "state": LeaseState.RUNNING, "run_id": "", "attempt": 1, "revision": "", "pool": "", "queue": "", "executor": "",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +38,7 @@ class Leases:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._decoder = msgspec.json.Decoder(Lease)
+        self._decoder = msgspec.json.Decoder(dict[str, object])
 
     def path(self, task_id: str) -> Path:
         """Where a task's lease is. Raises ConfigurationError for an id that can't be part of a file name."""
@@ -45,13 +51,18 @@ class Leases:
         return self._folder / f"agent_{lease.agent}.task_{lease.task_id}"
 
     def write(self, lease: Lease) -> None:
-        """Write a lease durably: temp file, fsync, rename, folder fsync."""
+        """Write a lease durably: temp file, fsync, rename, folder fsync.
+
+        Raises ConfigurationError for a task id or agent that can't be part of a file name, OSError from the disk.
+        """
+        if not _AGENT.fullmatch(lease.agent):
+            raise ConfigurationError(f"agent {lease.agent!r} can't be used: only letters, digits, ., _ and -")
         text = msgspec.json.format(msgspec.json.encode(lease), indent=2).decode()
         write_durably(self.path(lease.task_id), text + "\n")
 
     def read(self, task_id: str) -> Lease | None:
         """One lease; None where there is none or it can't be read."""
-        return self._read(self.path(task_id))
+        return self._read(self.path(task_id), task_id)
 
     def read_all(self) -> LeaseScan:
         """Every lease there is. Never raises for what is in a file; no folder has no leases."""
@@ -59,48 +70,67 @@ class Leases:
         unreadable: list[str] = []
         if not self._folder.is_dir():
             return LeaseScan(leases=leases)
-        for entry in sorted(os.scandir(self._folder), key=lambda entry: entry.name):
-            match = _NAME.fullmatch(entry.name)
+        for name in sorted(os.listdir(self._folder)):
+            match = _NAME.fullmatch(name)
             if match is None:
                 continue
-            lease = self._read(Path(entry.path))
-            if lease is not None and lease.task_id == match[1]:
-                leases[match[1]] = lease
-            elif os.path.lexists(entry.path):
-                unreadable.append(entry.name)
+            path = self._folder / name
+            lease = self._read(path, match[1])
+            if lease is not None:
+                leases[lease.task_id] = lease
+            elif os.path.lexists(path):
+                unreadable.append(name)
         return LeaseScan(leases=leases, unreadable=tuple(unreadable))
 
-    def _read(self, path: Path) -> Lease | None:
+    def _read(self, path: Path, task_id: str) -> Lease | None:
+        """None also for what is no regular file, or names another task, or an agent that is no file name."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            # Without O_NONBLOCK a named pipe in the place of a lease would stop the runner for ever.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
-        with os.fdopen(descriptor, "rb") as file:
-            try:
-                lease = self._decoder.decode(file.read(1 << 20))
-            except (msgspec.DecodeError, UnicodeDecodeError, OSError):
-                return None
-            return replace(lease, heartbeat=iso(os.fstat(descriptor).st_mtime))
+        try:
+            stat = os.fstat(descriptor)
+            fields = self._decoder.decode(os.read(descriptor, min(stat.st_size, _MOST_BYTES)))
+            lease = msgspec.convert({**_ABSENT, **fields}, Lease)
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError):
+            return None
+        finally:
+            os.close(descriptor)
+        if lease.task_id != task_id or not _AGENT.fullmatch(lease.agent):
+            return None
+        with suppress(ValueError, OverflowError):  # a file time past the year 9999: the written one must do
+            lease = replace(lease, heartbeat=iso(stat.st_mtime))
+        return lease
 
     def remove(self, task_id: str, run_id: str | None) -> None:
-        """Remove a run's lease, its link first. None: whatever is there. Another run's lease is left alone."""
+        """Remove a run's lease, its link first. None: whatever is there. Another run's lease is left alone.
+
+        One that can't be read goes too: no task is matched while such a file names it, so it is no other run's.
+        """
         path = self.path(task_id)
-        lease = self._read(path)
+        lease = self._read(path, task_id)
         if run_id is not None and lease is not None and lease.run_id != run_id:
             return
         for link in self._folder.glob(f"agent_*.task_{task_id}"):
             link.unlink(missing_ok=True)
-        if path.exists():
+        if not os.path.lexists(path):
+            return
+        try:
             path.unlink(missing_ok=True)
-            sync_folder(self._folder)
+        except IsADirectoryError:  # nobody's lease: it goes where it is empty, and else holds up its task alone
+            with suppress(OSError):
+                path.rmdir()
+        sync_folder(self._folder)
 
     def mend_links(self, leases: Mapping[str, Lease]) -> None:
         """One link for each lease, none besides; and what a killed runner left half written is cleared away."""
         wanted = {self.link(lease).name: f"task_{task_id}.json" for task_id, lease in leases.items()}
         for entry in list(os.scandir(self._folder)):
             path = Path(entry.path)
-            if _HALF_WRITTEN.fullmatch(entry.name):
-                path.unlink(missing_ok=True)
+            if half := _HALF_WRITTEN.fullmatch(entry.name):
+                if half[2] == ".json" or half[1] not in leases:  # a live run's shim may be writing just now
+                    path.unlink(missing_ok=True)
             elif entry.is_symlink() and entry.name.startswith("agent_"):
                 if wanted.get(entry.name) == _target(path):
                     del wanted[entry.name]

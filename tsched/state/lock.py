@@ -2,11 +2,16 @@
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 
 from tsched.model.errors import FatalError
+from tsched.model.units import iso
 from tsched.state.folder import StateFolder
+
+# How often the lock is asked for, and seconds between: `holder` in another process has it for an instant.
+TRIES, PAUSE = 20, 0.01
 
 
 class LockHeld(FatalError):  # noqa: N818  # it is a state of the world, not a fault
@@ -21,22 +26,26 @@ class RunnerLock:
         self._descriptor = -1
 
     def __enter__(self) -> "RunnerLock":
-        descriptor = os.open(self._folder.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Take the lock. Raises LockHeld, naming the holder, where another process has it."""
+        descriptor = _open(self._folder)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if not _taken(descriptor):
+                raise LockHeld(_held_by(self._folder))
+            self.refresh()
+        except BaseException:
             os.close(descriptor)
-            raise LockHeld(_held_by(self._folder)) from None
+            raise
         self._descriptor = descriptor
-        self.refresh()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._folder.lock_file.unlink(missing_ok=True)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        try:
+            self._folder.lock_file.unlink(missing_ok=True)
+        finally:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def refresh(self) -> None:
         """Write the pid file anew where it does not show this process (an operator may have removed it)."""
@@ -54,7 +63,7 @@ class RunnerLock:
 def holder(folder: StateFolder) -> int | None:
     """The pid of the live runner that holds the folder, None where none does (or it is just starting)."""
     try:
-        descriptor = os.open(folder.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = _open(folder)
     except OSError:
         return None
     try:
@@ -67,6 +76,23 @@ def holder(folder: StateFolder) -> int | None:
         os.close(descriptor)
 
 
+def _open(folder: StateFolder) -> int:
+    """Close-on-exec: a shim that outlives its runner must not keep the lock."""
+    return os.open(folder.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _taken(descriptor: int) -> bool:
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(PAUSE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return True
+    return False
+
+
 def _shown(folder: StateFolder) -> int | None:
     try:
         return int(folder.lock_file.read_text(encoding="ascii", errors="replace"))
@@ -76,12 +102,18 @@ def _shown(folder: StateFolder) -> int | None:
 
 def _held_by(folder: StateFolder) -> str:
     pid = _shown(folder)
-    if pid is None:
-        return f"another runner holds {folder.root}: stop it first"
+    who = "another runner" if pid is None else f"the runner with pid {pid} ({_known_of(pid)})"
+    return f"{who} holds {folder.root}: stop it, or set TSCHED_STATE to another folder"
+
+
+def _known_of(pid: int) -> str:
+    """A process's command line and start as /proc knows them, on one line."""
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        command = "unknown command"
-    return (
-        f"the runner with pid {pid} ({command}) holds {folder.root}: stop it, or set TSCHED_STATE to another folder"
-    )
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+        since = iso(int(booted.split()[1]) + ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return "unknown command"
+    command = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words).strip())
+    return f"{command[:200]}, since {since}"

@@ -1,10 +1,12 @@
 """Rejections remembered by content, and what the last pass saw."""
 
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 
 from tsched.model.diagnostic import Diagnostic
+from tsched.model.errors import FatalError
 from tsched.state.database import Database
 
 KEPT = 100  # rejections
@@ -12,11 +14,12 @@ T = TypeVar("T")
 
 
 def remembered(db: Database) -> dict[str, tuple[Diagnostic, ...]]:
-    """Diagnostics of rejected contents, by content key."""
-    return {
-        str(key): msgspec.json.decode(str(body), type=tuple[Diagnostic, ...])
-        for key, body in db.rows("SELECT content_key, diagnostics FROM rejected")
-    }
+    """Diagnostics of rejected contents, by content key. One that can't be read is forgotten: it is checked again."""
+    found: dict[str, tuple[Diagnostic, ...]] = {}
+    for key, body in db.rows("SELECT content_key, diagnostics FROM rejected"):
+        with suppress(FatalError):
+            found[str(key)] = db.decode(body, tuple[Diagnostic, ...], "a rejection")
+    return found
 
 
 def remember(db: Database, content_key: str, diagnostics: tuple[Diagnostic, ...], *, time: float) -> None:
@@ -24,7 +27,7 @@ def remember(db: Database, content_key: str, diagnostics: tuple[Diagnostic, ...]
     with db.transaction():
         body = msgspec.json.encode(diagnostics).decode()
         db.execute("INSERT OR REPLACE INTO rejected VALUES (?, ?, ?)", (content_key, time, body))
-        newest = "SELECT content_key FROM rejected ORDER BY time DESC LIMIT ?"
+        newest = "SELECT content_key FROM rejected ORDER BY rowid DESC LIMIT ?"  # clocks jump, row numbers don't
         db.execute(f"DELETE FROM rejected WHERE content_key NOT IN ({newest})", (KEPT,))
 
 
@@ -35,6 +38,9 @@ def put_report(db: Database, report: object) -> None:
 
 
 def get_report(db: Database, kind: type[T], default: T) -> T:
-    """What the last pass saw; the default where there was none."""
+    """What the last pass saw; the default where there was none, or what another version wrote."""
     rows = db.rows("SELECT body FROM report")
-    return msgspec.json.decode(str(rows[0][0]), type=kind) if rows else default
+    try:
+        return db.decode(rows[0][0], kind, "the last report") if rows else default
+    except FatalError:
+        return default
