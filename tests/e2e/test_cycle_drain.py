@@ -252,6 +252,18 @@ def test_narrowing_to_less_than_half_is_held_by_the_guard(world: World) -> None:
     world.once()
     assert world.status()["revision"]["held"] is not None
     assert world.state_of("ada") == "active"
+    served = world.add("quick")
+    world.once()
+    until(lambda: not world.leases(), "its run ended")
+    world.once()
+    assert world.task(served)["status"] == "complete", "what is held changes nothing"
+
+
+def test_a_misspelt_pool_of_the_runners_is_named(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    world.environ["TSCHED_POOLS"] = "dve"
+    log = world.once()
+    assert "WARNING - TSCHED_POOLS names 'dve', but the applied fleet's pools are dev" in log
 
 
 def test_a_held_revision_that_is_taken_back_leaves_no_trace(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 
 import pytest
 
@@ -238,3 +239,29 @@ def test_a_remote_replaced_under_a_busy_fleet_drains_nobody(world: World, troubl
     until(lambda: not world.leases(), "the run ended")
     world.once(check=0 if trouble == "another" else 1)
     assert world.task(held)["status"] == "complete"
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen (openssh-client) is not installed")
+def test_an_unsigned_revision_is_held_and_nothing_but_a_signature_mends_it(world: World) -> None:
+    key = world.root / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    signers = world.root / "signers"
+    signers.write_text(f"op@example.org {key.with_suffix('.pub').read_text()}")
+    world.environ["TSCHED_ALLOWED_SIGNERS"] = str(signers)
+    for setting in ("gpg.format=ssh", f"user.signingkey={key}"):
+        world.git("config", *setting.split("=", 1))
+    unsigned = world.fleet(dev=pool("dev", "ada"))
+    world.once()
+    held = world.status()["revision"]["held"]
+    assert held["revision"] == unsigned
+    assert "is not signed by anyone in" in held["reason"]
+    assert world.condition("Verified")["status"] == "False"
+    refused = world.run("accept", unsigned, check=2).stderr
+    assert "it is its signature that holds it" in refused
+    world.once()
+    assert world.applied() is None
+    world.git("config", "commit.gpgsign", "true")
+    signed = world.push("signed")
+    world.once()
+    assert world.applied() == signed
+    assert world.condition("Verified")["status"] == "True"

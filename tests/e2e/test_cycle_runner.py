@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.world import LIMITS, PATIENCE, World, alive, pool, until
+
+needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="the guide's own lines need jq: apt-get install jq")
 
 
 def picture(*roots: Path) -> dict[str, tuple[str, int, int]]:
@@ -45,11 +48,17 @@ def test_a_dry_run_changes_not_one_byte(world: World) -> None:
         os.kill(world.wait_running(held)["pid"], signal.SIGCONT)
     assert "[DRY RUN] Would apply revision" in out
     assert "drains: 1 run goes on" in out
+    assert "[DRY RUN] Agent 'ada' in queue 'dev': cordoned -> draining, 1 runs" in out
+    assert "[DRY RUN] Agent 'ben'" not in out
     assert "[DRY RUN] Would assign task 2 to queue dev agent ben" in out
     assert "Agent 'ben' has 1 available slots" in out
     assert world.applied() == tip
     world.open(held)
     until(lambda: not world.leases(), "the run ended")
+    out = world.once("--dry-run")
+    assert f"[DRY RUN] Would settle task {held}: its run by agent ada has ended" in out
+    assert "[DRY RUN] Agent 'ada' in queue 'dev': cordoned -> deleted, 0 runs" in out
+    assert world.task(held)["status"] == "working", "it was only said"
 
 
 def test_a_dry_run_works_beside_a_daemon(world: World) -> None:
@@ -142,6 +151,7 @@ def test_a_lease_removed_by_hand_stops_the_run_and_returns_the_task(world: World
         world.settled()
 
 
+@needs_jq
 def test_the_guides_kill_stops_the_run_uncharged(world: World) -> None:
     world.fleet(dev=pool("dev", "ada"))
     with world.daemon():
@@ -168,6 +178,15 @@ def test_a_task_cancelled_under_its_run_stays_cancelled(world: World) -> None:
         until(lambda: world.outcomes(held) == ["cancelled"], "its outcome")
         assert world.task(held)["status"] == "cancelled"
         world.settled()
+
+
+def test_cancelling_wakes_a_daemon_that_sleeps(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"), limits=LIMITS.replace("100ms", "1h"))
+    held = world.add("hold")
+    with world.daemon():
+        lease = world.wait_running(held)
+        world.run("task", "cancel", held, check=0)
+        until(lambda: not alive(lease["agent_pid"]), "the run is stopped")
 
 
 def test_a_failing_task_is_retried_then_parked_and_can_be_reopened(world: World) -> None:
@@ -219,6 +238,7 @@ def test_an_agent_killed_with_its_shim_is_recovered(world: World) -> None:
         world.settled()
 
 
+@needs_jq
 def test_leases_are_counted_by_the_agents_name(world: World) -> None:
     world.fleet(dev=pool("dev", "ada", limit=3))
     with world.daemon():

@@ -1,5 +1,7 @@
 """What every command gets from its call: the settings of this host and the packages they point at."""
 
+import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -46,6 +48,19 @@ def state_folder(settings: "Settings") -> "StateFolder":
     from tsched.state.folder import StateFolder
 
     return StateFolder(settings.state, running_dir=settings.running_dir, logs_dir=settings.log_dir)
+
+
+def wake_daemon(settings: "Settings") -> int | None:
+    """Have the daemon of this state folder cycle at once. Its pid; None where there is none."""
+    from tsched.state.lock import holder
+
+    pid = holder(state_folder(settings))
+    try:
+        if pid is not None:
+            os.kill(pid, signal.SIGHUP)
+    except ProcessLookupError:  # it has just ended
+        return None
+    return pid
 
 
 @contextmanager

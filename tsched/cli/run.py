@@ -1,7 +1,6 @@
 """`tsched run`, `sync` and `accept`: the commands that make the runner act."""
 
 import os
-import signal
 import sys
 import time
 from contextlib import closing
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsched.cli.call import settings_of
+from tsched.cli.call import settings_of, wake_daemon
 from tsched.model.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -100,13 +99,16 @@ def accept(
     folder = folder_of(settings)
     folder.create()
     with closing(Database.open(folder.db)) as db:
-        held = verdicts.get_report(db, Report, NOTHING_SEEN)["held"]
+        report = verdicts.get_report(db, Report, NOTHING_SEEN)
+        held = report["held"]
         if held is None:
             raise ConfigurationError(
                 "no revision is held: there is nothing to accept (`tsched status` shows what is)"
             )
         if len(revision) < 4 or not held["revision"].startswith(revision):
             raise ConfigurationError(f"{revision} is not the held revision, which is {held['revision'][:12]}")
+        if any(one["type"] == "Verified" and one["status"] == "False" for one in report["conditions"]):
+            raise ConfigurationError(f"it is its signature that holds it, which nothing replaces: {held['reason']}")
         author = os.environ.get("USER") or f"uid {os.getuid()}"
         requests.insert(db, time=time.time(), kind="accept", argument=held["revision"], author=author)
     print(f"accepted {held['revision']}")
@@ -115,12 +117,8 @@ def accept(
 
 def _wake(settings: "Settings") -> None:
     """Have a cycle run now."""
-    from tsched.runner.host import folder_of
-    from tsched.state.lock import holder
-
-    pid = holder(folder_of(settings))
+    pid = wake_daemon(settings)
     if pid is not None:
-        os.kill(pid, signal.SIGHUP)
         print(f"the runner with pid {pid} cycles now")
     else:
         _once(settings)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsched.cli.call import applied_fleet, open_tasks, read_state, read_tasks, settings_of, state_folder
+from tsched.cli.call import (
+    applied_fleet,
+    open_tasks,
+    read_state,
+    read_tasks,
+    settings_of,
+    state_folder,
+    wake_daemon,
+)
 from tsched.cli.output import JSON, print_json, warn
 
 if TYPE_CHECKING:
@@ -109,10 +117,13 @@ def show(ctx: typer.Context, task_id: Id, as_json: Annotated[bool, JSON] = False
 def cancel(ctx: typer.Context, task_id: Id) -> None:
     """Cancel a task.
 
-    A run that works on it is stopped by the runner's next pass.
+    A run that works on it is stopped: at once by a daemon, else by the runner's next pass.
     """
-    with open_tasks(settings_of(ctx)) as tasks:
-        tasks.cancel(task_id)
+    settings = settings_of(ctx)
+    with open_tasks(settings) as tasks:
+        running = tasks.cancel(task_id).claim_run is not None
+    if running:
+        wake_daemon(settings)
 
 
 @app.command("reopen")

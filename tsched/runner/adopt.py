@@ -30,6 +30,7 @@ def adopt(p: Pass) -> None:
         case Unchanged() | None:
             pass
     registry(p)
+    _selector(p)
     if (
         p.applied.fleet is not None
         and view.write(p.host.folder, p.applied.fleet)
@@ -47,6 +48,16 @@ def registry(p: Pass) -> None:
             agents=[agent.name for _, agent in fleet.agents()],
             queues=list(dict.fromkeys(pool.queue for pool in fleet.pools)),
         )
+
+
+def _selector(p: Pass) -> None:
+    """A pool that TSCHED_POOLS names and the fleet lacks: most likely misspelt, and then nothing is served."""
+    fleet = p.applied.fleet
+    if fleet is None:
+        return
+    names = [pool.name for pool in fleet.pools]
+    for unknown in sorted(set(p.host.settings.pools) - set(names)):
+        p.log.warning(f"TSCHED_POOLS names {unknown!r}, but the applied fleet's pools are {', '.join(names)}")
 
 
 def _apply(p: Pass, ready: Ready) -> None:

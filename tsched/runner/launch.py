@@ -8,6 +8,7 @@ from dataclasses import replace
 from tsched.executors.executor import Launch, Liveness
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Runtime
+from tsched.model.lifecycle import AgentState
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
 from tsched.model.runtimes import BUILT_IN, runtime_of
 from tsched.model.task import Task
@@ -22,9 +23,15 @@ from tsched.state import history
 
 
 def serving(p: Pass) -> Fleet | None:
-    """The applied fleet as this runner serves it: its pools alone, host overrides in place."""
-    fleet = p.applied.fleet
-    return None if fleet is None else overridden(select(fleet, p.host.settings.pools), p)
+    """The applied fleet as this runner serves it: its pools alone, host overrides in place.
+
+    Where the guard holds a narrower TSCHED_POOLS back, those that it leaves out still have active agents: they stay.
+    """
+    if p.applied.fleet is None:
+        return None
+    active = {row.queue for row in p.applied.lifecycles.values() if row.state is AgentState.ACTIVE}
+    wanted = select(p.applied.fleet, p.host.settings.pools, besides=active)
+    return overridden(wanted, p)
 
 
 def overridden(fleet: Fleet, p: Pass) -> Fleet:

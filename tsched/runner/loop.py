@@ -66,7 +66,7 @@ def _pass(host: Host, lock: RunnerLock) -> float:
 
 @contextmanager
 def signals() -> Iterator[tuple[Wishes, socket.socket]]:
-    """SIGTERM, SIGINT and SIGHUP recorded, and a socket that becomes readable when one of them (or SIGCHLD) came."""
+    """SIGTERM, SIGINT and SIGHUP recorded, and a socket that becomes readable when one of them came."""
     wishes = Wishes()
 
     def stop(signum: int, frame: FrameType | None) -> None:

@@ -61,5 +61,5 @@ class Pass:
         """A part that may fail by itself: the failure is logged, counted, and the rest of the pass goes on."""
         try:
             yield
-        except (TransientError, ConfigurationError) as error:
+        except (TransientError, ConfigurationError, OSError) as error:
             self.error(f"{what}: {error}")

@@ -1,4 +1,5 @@
-"""A dry run: steps 1 to 5 and 8 of the cycle, touching nothing: no lock, no lease, no server write, no log file."""
+"""A dry run: steps 1 to 5 and 8 of the cycle, and words for the rest, touching nothing: no lock, no lease, no server
+write, no log file."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -7,7 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
 
+from tsched.executors.executor import Liveness
 from tsched.gitops.mirror import Mirror
+from tsched.model.lifecycle import Lifecycle
 from tsched.model.units import count
 from tsched.observe import messages
 from tsched.observe.log import OperatorLog
@@ -18,6 +21,7 @@ from tsched.runner.launch import find_work
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select
 from tsched.schedule.drain import adopt as rows_after
+from tsched.schedule.drain import progress
 from tsched.settings import Settings
 from tsched.state.database import Database
 from tsched.state.leases import Leases
@@ -52,6 +56,8 @@ def rehearse(host: Host) -> int:
         examine(p)
         _would_adopt(p)
         registry(p)
+        _would_settle(p)
+        _would_drain(p)
         with p.guarded("task server"):
             for one in find_work(p):
                 p.log.info(messages.would_assign(one.task.id, one.queue, one.agent))
@@ -78,3 +84,32 @@ def _would_adopt(p: Pass) -> None:
             p.error(f"Fetch failed, the applied revision keeps running: {problem}")
         case Unchanged() | None:
             p.log.info("[DRY RUN] No new revision")
+
+
+def _would_settle(p: Pass) -> None:
+    """Name the runs that reaping and recovery would end, and look at the rest as if they had."""
+    for run_id, run in p.runs.items():
+        match p.liveness[run_id]:
+            case Liveness.ENDED:
+                p.log.info(f"[DRY RUN] Would settle task {run.task_id}: its run by agent {run.agent} has ended")
+            case Liveness.LOST:
+                p.log.info(f"[DRY RUN] Would recover task {run.task_id}: its run by agent {run.agent} is lost")
+            case Liveness.ALIVE:
+                pass
+    p.runs = {run_id: run for run_id, run in p.runs.items() if p.liveness[run_id] is Liveness.ALIVE}
+
+
+def _would_drain(p: Pass) -> None:
+    """Say how far removed agents would get."""
+    for row in p.applied.lifecycles.values():
+        live = sum((run.agent, run.queue) == row.key for run in p.runs.values())
+        current: Lifecycle | None = row
+        while current is not None and current != (following := _next(current, live, p.now)):
+            current = following
+        if current != row:
+            state = "deleted" if current is None else str(current.state)
+            p.log.info(f"[DRY RUN] Agent '{row.agent}' in queue '{row.queue}': {row.state} -> {state}, {live} runs")
+
+
+def _next(row: Lifecycle, live: int, now: float) -> Lifecycle | None:
+    return progress(row, live=live, unacknowledged=0, stopping=False, handed_back=True, now=now)

@@ -1,6 +1,6 @@
 """Steps 1 to 5 of a cycle: from the remote's tip to a verdict about it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -154,11 +154,14 @@ def approved(mirror: Mirror, tip: str, applied: Applied, rules: Rules) -> bool:
     return any(value.strip().lower() == "yes" for value in mirror.trailers(before, tip, ALLOW_REMOVAL))
 
 
-def select(fleet: Fleet, pools: Sequence[str]) -> Fleet:
-    """The part of a fleet that this runner serves (TSCHED_POOLS); all of it where no selector is set."""
+def select(fleet: Fleet, pools: Sequence[str], *, besides: Collection[str] = ()) -> Fleet:
+    """The part of a fleet that this runner serves (TSCHED_POOLS); all of it where no selector is set.
+
+    `besides`: queues whose pools are kept in any case.
+    """
     if not pools:
         return fleet
-    return replace(fleet, pools=tuple(pool for pool in fleet.pools if pool.name in pools))
+    return replace(fleet, pools=tuple(pool for pool in fleet.pools if pool.name in pools or pool.queue in besides))
 
 
 def reselected(applied: Applied, rules: Rules, now: float) -> bool:
