@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -420,3 +421,19 @@ def test_a_daemon_killed_again_and_again_loses_and_doubles_nothing(world: World)
         inside ^= {task}
     assert inside == set()
     assert [world.outcomes(task) for task in tasks] == [["complete"]] * len(tasks)
+
+
+def test_events_can_be_followed(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "tsched", "events", "--follow", "--json", "--limit", "0"], env=world.environ,
+        cwd=world.root, stdout=subprocess.PIPE, text=True,
+    ) as following:  # fmt: skip
+        assert following.stdout is not None
+        tip = world.push()
+        world.once()
+        first = json.loads(following.stdout.readline())
+        following.send_signal(signal.SIGINT)
+        following.stdout.read()
+        assert following.wait(timeout=PATIENCE) == 130
+    assert (first["kind"], first["revision"]) == ("change.pool.added", tip)
