@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.integration.cli_call import Call, caller
 from tsched.cli.needs import needs
 from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, Runtime
+from tsched.validate.codes import CODES
 
 POOL = """\
 apiVersion: tsched/v1
@@ -121,7 +123,7 @@ def test_the_tip_and_any_revision_of_the_fleet_repo(
         (("validate",), "TSCHED_REPO"),
         (("validate", "nowhere"), "nowhere"),
         (("validate", ".", "--revision", "main"), "give one"),
-        (("validate", ".", "--format", "xml"), "text or json"),
+        (("validate", ".", "--format", "xml"), "write one of text, json, github, sarif, junit"),
     ],
 )
 def test_nothing_sensible_to_check_is_usage(call: Call, arguments: tuple[str, ...], words: str) -> None:
@@ -184,3 +186,47 @@ def test_validate_config_says_it_in_the_old_words(call: Call, tmp_path: Path) ->
     said = call("validate-config")
     assert said.code == 1
     assert said.out.endswith("❌ Validation FAILED\n")
+
+
+def test_choosing_among_findings(call: Call, tmp_path: Path) -> None:
+    fleet(tmp_path / "f", pool=POOL + "limti: 3\n")
+    (tmp_path / "f/recipes/old.yaml").write_text(RECIPE)
+
+    def codes(*arguments: str) -> tuple[int, list[str]]:
+        said = call("validate", "f", "--json", *arguments)
+        return said.code, [one["code"] for one in json.loads(said.out)]
+
+    assert codes() == (1, ["TS201"])
+    assert codes("--ignore", "ts2") == (0, [])
+    (tmp_path / "f/pools/dev.yaml").write_text(POOL)
+    assert codes() == (0, ["TS310"])
+    assert codes("--strict") == (1, ["TS310"])
+    assert codes("--strict", "--ignore", "TS1,TS310") == (0, [])
+    assert codes("--strict", "--select", "TS304", "--select", "TS1") == (0, [])
+    assert codes("--select", "TS31") == (0, ["TS310"])
+    refused = call("validate", "f", "--select", "TS9")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--select 'TS9' fits no rule" in refused.err
+
+
+def test_formats_for_other_programs(call: Call, tmp_path: Path) -> None:
+    fleet(tmp_path / "f", pool=POOL + "limti: 3\n")
+    assert call("validate", "f", "--format", "github").out.startswith("::error file=pools/dev.yaml,line=8,col=1,")
+    (result,) = json.loads(call("validate", "f", "--format", "sarif").out)["runs"][0]["results"]
+    assert result["ruleId"] == "TS201"
+    suite = ET.fromstring(call("validate", "f", "--format", "junit").out)
+    assert (suite.get("tests"), suite.get("failures")) == ("3", "1")
+
+
+def test_rules_and_their_explanation(call: Call) -> None:
+    listed = call("rules").out
+    assert all(code in listed for code in CODES)
+    assert {one["code"] for one in json.loads(call("rules", "--json").out)} == set(CODES)
+    for code in CODES:
+        said = call("explain", code.lower())
+        assert said.code == 0
+        assert said.out.startswith(f"{code} (")
+    assert "recipe: adda.yaml" in call("explain", "TS304").out
+    refused = call("explain", "TS3044")
+    assert refused.code == 2
+    assert "did you mean TS304?" in refused.err

@@ -145,9 +145,12 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
     ),
     "same queue": (
         {**fleet(), "pools/qa.yaml": POOL.replace("dev", "qa") + "queue: dev\n"},
-        ["pools/qa.yaml:4:8 TS302"],
+        ["pools/qa.yaml:3:7 TS316", "pools/qa.yaml:4:8 TS302"],
     ),
-    "same pool": ({**fleet(), "pools/qa.yaml": POOL + "queue: other\n"}, ["pools/qa.yaml:3:7 TS303"]),
+    "same pool": (
+        {**fleet(), "pools/qa.yaml": POOL + "queue: other\n"},
+        ["pools/qa.yaml:3:7 TS303", "pools/qa.yaml:3:7 TS316"],
+    ),
     "no recipe": (
         fleet(POOL + "agents:\n  - name: adda\n"),
         ["pools/dev.yaml:5:11 TS304", "recipes/ada.yaml:1:1 TS310"],
@@ -168,7 +171,7 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
     "nothing": ({}, ["pools:1:1 TS308"]),
     "case": (
         {**fleet(), "pools/Dev.yaml": POOL.replace("dev", "qa")},
-        ["pools/Dev.yaml:1:1 TS309"],
+        ["pools/Dev.yaml:1:1 TS309", "pools/Dev.yaml:3:7 TS316"],
     ),
     "limits elsewhere": ({**fleet(), "pools/x.yaml": LIMITS}, ["pools/x.yaml:2:7 TS312"]),
     "pool in limits": (fleet(limits=POOL), ["pools/limits.yaml:2:7 TS312"]),
@@ -244,7 +247,7 @@ def test_each_mistake_has_its_code_and_place(name: str) -> None:
 
 def test_every_code_of_a_repo_has_a_bad_example_here() -> None:
     seen = {entry.rpartition(" ")[2] for _, expected in BAD.values() for entry in expected}
-    warnings = {"TS311", "TS315"}
+    warnings = {"TS311", "TS315", "TS316"}
     assert seen | warnings >= {code for code in CODES if not code.startswith("TS5")}
 
 
@@ -269,10 +272,34 @@ def test_all_mistakes_are_found_in_one_pass() -> None:
 
 
 def test_warnings_do_not_reject() -> None:
-    pool = POOL + "max_running: 1\ndrain: {deadline: 1h, on_deadline: wait}\nagents:\n  - {name: ada, limit: 2}\n"
-    loaded = load(fleet(pool, b=RECIPE))
+    pool = POOL + "max_running: 1\ndrain: {deadline: 1m, on_deadline: wait}\nagents:\n  - {name: ada, limit: 2}\n"
+    loaded = load({**fleet(pool, b=RECIPE), "pools/qa.yaml": POOL.replace("dev", "qa")})
     assert loaded.fleet is not None
-    assert [one.code for one in loaded.diagnostics] == ["TS315", "TS311", "TS310"]
+    assert [one.code for one in loaded.diagnostics] == ["TS315", "TS311", "TS316", "TS310"]
+
+
+@pytest.mark.parametrize(
+    ("pool", "limits", "place"),
+    [
+        (POOL + "max_running: 0\n" + ADA, None, "4:14"),
+        (POOL + ADA, "max_running: 0\n", "3:7"),
+        (POOL, None, "3:7"),
+        (POOL + "defaults: {limit: 0}\n" + ADA, None, "3:7"),
+    ],
+)
+def test_a_pool_that_can_never_run_anything(pool: str, limits: str | None, place: str) -> None:
+    loaded = load({**fleet(pool, limits and LIMITS + limits)})
+    assert [(one.code, f"{one.line}:{one.column}") for one in loaded.diagnostics if one.code == "TS316"] == [
+        ("TS316", place)
+    ]
+    suspended = load({**fleet(pool + "suspend: true\n", limits and LIMITS + limits)})
+    assert "TS316" not in [one.code for one in suspended.diagnostics]
+
+
+def test_waiting_longer_than_a_run_may_take_is_no_finding() -> None:
+    waiting = POOL + "defaults: {max_runtime: 2h}\ndrain: {deadline: %s, on_deadline: wait}\n" + ADA
+    assert [one.code for one in load(fleet(waiting % "119m")).diagnostics] == ["TS315"]
+    assert load(fleet(waiting % "2h")).diagnostics == ()
 
 
 def test_an_emptied_pools_folder_is_a_fleet_without_agents() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from tsched import __version__
-from tsched.cli import config, demo, events, fleet, task, validate
+from tsched.cli import config, demo, events, fleet, rules, task, validate
 from tsched.cli import run as running
 from tsched.cli.output import complain
 from tsched.model.errors import TschedError
@@ -29,6 +29,8 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "accept": running.accept,
     "validate": validate.validate,
     "validate-config": validate.validate_config,
+    "rules": rules.rules,
+    "explain": rules.explain,
     "events": events.events,
     "config": config.config,
 }

@@ -1,8 +1,9 @@
 """`tsched validate`: check a fleet, from a folder, a revision or the tip of the fleet repo."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,13 +17,31 @@ from tsched.model.units import count
 from tsched.observe.text import block, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from tsched.model.diagnostic import Diagnostic
     from tsched.model.files import RepoFiles
+    from tsched.model.fleet import Fleet
     from tsched.settings import Settings
 
 LARGEST_SHOWN = 1 << 20  # bytes of a file whose lines are quoted
+
+
+FORMAT = typer.Option("--format", help="text, json, github, sarif or junit.")
+SELECT = typer.Option("--select", metavar="CODE", help="Only these findings, such as TS304 or TS3.")
+IGNORE = typer.Option("--ignore", metavar="CODE", help="Without these findings.")
+STRICT = typer.Option("--strict", help="Warnings fail too.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a call wants of the findings."""
+
+    form: str = "text"
+    select: Sequence[str] = ()
+    ignore: Sequence[str] = ()
+    strict: bool = False
+    host: bool = False
 
 
 def validate(
@@ -35,7 +54,10 @@ def validate(
     host: Annotated[
         bool, typer.Option("--host", help="Check also that this machine has what the agents need.")
     ] = False,
-    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    select: Annotated[list[str] | None, SELECT] = None,
+    ignore: Annotated[list[str] | None, IGNORE] = None,
+    strict: Annotated[bool, STRICT] = False,
+    form: Annotated[str, FORMAT] = "text",
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Check a fleet.
@@ -43,12 +65,17 @@ def validate(
     Every problem at once, each with its place and its mend. Exit code 1 where there are errors. Without PATH: ./
     where it holds pools/, else the tip of the fleet repo.
     """
-    if form not in ("text", "json"):
-        raise ConfigurationError(f"--format is {form!r}: write text or json")
+    from tsched.validate.formats import FORMATS
+
+    if form not in FORMATS:
+        raise ConfigurationError(f"--format is {form!r}: write one of {', '.join(FORMATS)}")
     if path is not None and revision is not None:
         raise ConfigurationError("PATH and --revision are two different things to check: give one")
-    settings = settings_of(ctx)
-    if not _check(settings, path, revision, host=host, as_json=as_json or form == "json"):
+    wanted = Wanted(
+        form="json" if as_json else form, select=_codes("--select", select), ignore=_codes("--ignore", ignore),
+        strict=strict, host=host,
+    )  # fmt: skip
+    if not check(settings_of(ctx), path, revision, wanted):
         raise typer.Exit(1)
 
 
@@ -64,34 +91,61 @@ def validate_config(
     settings = settings_of(ctx)
     if fix:
         state_folder(settings).create()
-    sound = _check(settings, None, None, host=True, as_json=False)
+    sound = check(settings, None, None, Wanted(host=True))
     print("✅ All validations passed" if sound else "❌ Validation FAILED")
     if not sound:
         raise typer.Exit(1)
 
 
-def _check(settings: "Settings", path: str | None, revision: str | None, *, host: bool, as_json: bool) -> bool:
-    """Load and report; whether there is no error."""
+def _codes(flag: str, given: "Sequence[str] | None") -> "Sequence[str]":
+    """Codes or beginnings of codes, several to a flag by commas. Raises ConfigurationError for one that fits none."""
+    from tsched.validate.codes import CODES
+
+    wanted = [code.strip().upper() for one in given or () for code in one.split(",")]
+    for code in wanted:
+        if not code.startswith("TS") or not any(known.startswith(code) for known in CODES):
+            raise ConfigurationError(f"{flag} {code!r} fits no rule: `tsched rules` lists them")
+    return wanted
+
+
+def check(settings: "Settings", path: str | None, revision: str | None, wanted: Wanted) -> bool:
+    """Load and report on standard output; whether nothing fails."""
     from tsched.cli.needs import needs
-    from tsched.model.diagnostic import Severity
     from tsched.validate.fleet import load_fleet
-    from tsched.validate.report import render_json, render_text
+    from tsched.validate.formats import FORMATS, Checked, fails
 
     with _files(settings, path, revision) as files:
         loaded = load_fleet(files)
         found = list(loaded.diagnostics)
-        if host and loaded.fleet is not None:
+        if wanted.host and loaded.fleet is not None:
             found += needs(loaded.fleet, settings.environ, settings.pass_env)
-        if as_json:
-            print(render_json(found))
-        else:
-            shown = [replace(one, message=one_line(one.message), path=one_line(one.path)) for one in found]
-            print(render_text(shown, _sources(files, found), color=sys.stdout.isatty()), end="")
+        found = [one for one in found if _chosen(one, wanted)]
+        shown = [replace(one, message=one_line(one.message), path=one_line(one.path)) for one in found]
+        checked = Checked(
+            found=shown if wanted.form == "text" else found,
+            files=sorted(files.entries),
+            sources=_sources(files, found),
+            strict=wanted.strict,
+            color=sys.stdout.isatty(),
+        )
+        print(FORMATS[wanted.form](checked), end="")
+    if wanted.form == "text":
+        print(_summary(found, loaded.fleet))
+    return not any(fails(one, strict=wanted.strict) for one in found)
+
+
+def _chosen(one: "Diagnostic", wanted: Wanted) -> bool:
+    """Whether --select and --ignore leave a finding in."""
+    selected = not wanted.select or one.code.startswith(tuple(wanted.select))
+    return selected and not one.code.startswith(tuple(wanted.ignore))
+
+
+def _summary(found: "Sequence[Diagnostic]", fleet: "Fleet | None") -> str:
+    from tsched.model.diagnostic import Severity
+
     errors = sum(diagnostic.severity is Severity.ERROR for diagnostic in found)
-    if not as_json:
-        agents = "" if loaded.fleet is None else f"{count(sum(1 for _ in loaded.fleet.agents()), 'agent')}, "
-        print(f"{agents}{count(errors, 'error')}, {count(len(found) - errors, 'warning')}")
-    return errors == 0
+    agents = "" if fleet is None else f"{count(sum(1 for _ in fleet.agents()), 'agent')}, "
+    return f"{agents}{count(errors, 'error')}, {count(len(found) - errors, 'warning')}"
 
 
 def _sources(files: "RepoFiles", found: "Sequence[Diagnostic]") -> dict[str, str]:

@@ -155,6 +155,11 @@ def plan_table(rows: Iterable[Sequence[str]], *, title: str = "") -> Table:
     )
 
 
+def rules_table(rows: Iterable[Sequence[str]]) -> Table:
+    """Rules: code, severity, title."""
+    return Table(columns=("CODE", "SEVERITY", "WHAT"), rows=[tuple(row) for row in rows])
+
+
 def task_table(tasks: Iterable[Task]) -> Table:
     return Table(
         columns=("ID", "STATUS", "QUEUE", "PRIORITY", "AGENT", "BLOCKED BY", "TITLE"),

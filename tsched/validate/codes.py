@@ -1,4 +1,4 @@
-"""Every finding's stable code and title."""
+"""Every finding's stable code and title, and which are only warnings. The rulebook has the reasons and examples."""
 
 from collections.abc import Mapping
 
@@ -30,7 +30,8 @@ CODES: Mapping[str, str] = {
     "TS312": "kind Limits outside pools/limits.yaml, or another kind in it",
     "TS313": "a path that leaves recipes/",
     "TS314": "a literal that looks like a credential",
-    "TS315": "a drain deadline that `wait` never uses",
+    "TS315": "a drain deadline shorter than a run may take, under wait",
+    "TS316": "a pool that can never run anything",
     "TS401": "an undeclared template variable",
     "TS402": "a parameter that nothing uses",
     "TS403": "a required parameter that is never supplied",
@@ -42,3 +43,6 @@ CODES: Mapping[str, str] = {
     "TS501": "a program that is not on this machine",
     "TS502": "a variable that agents would not get",
 }
+
+# These do not reject a revision; `validate --strict` fails on them.
+WARNINGS = frozenset({"TS310", "TS311", "TS315", "TS316"})

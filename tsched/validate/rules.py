@@ -8,9 +8,10 @@ from functools import cached_property
 
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.files import RepoFile
-from tsched.model.fleet import Limits
+from tsched.model.fleet import Limits, OnDeadline
 from tsched.model.runtimes import BUILT_IN
-from tsched.validate.pools import LIMITS_FILE, Mapped, items, mapping, whole
+from tsched.model.units import format_duration
+from tsched.validate.pools import LIMITS_FILE, Mapped, drain_of, items, mapping, seconds, whole
 from tsched.validate.recipe import ParsedRecipe
 from tsched.validate.source import Path, Source
 
@@ -39,6 +40,16 @@ class Written:
         return str((self.value or {}).get("queue", self.name))
 
     @cached_property
+    def cap(self) -> int | None:
+        """The pool's own max_running."""
+        value = self.value or {}
+        return whole(value["max_running"], 0) if "max_running" in value else None
+
+    def limit(self, agent: Mapped) -> int:
+        """An agent's slots, the pool's defaults applied."""
+        return whole(agent.get("limit", mapping((self.value or {}).get("defaults")).get("limit")), 1)
+
+    @cached_property
     def agents(self) -> Sequence[Mapped]:
         return [mapping(one) for one in items((self.value or {}).get("agents"))]
 
@@ -52,11 +63,12 @@ def check(
     yield from agent_names(pools)
     yield from pool_names(pools)
     yield from queues(pools)
-    yield from letter_case(pools)
+    yield from letter_case(entries)
     yield from recipe_paths(pools, entries)
     yield from runtimes(pools, limits)
     yield from caps(pools, limits)
-    yield from drains(pools)
+    yield from idle(pools, limits)
+    yield from drains(pools, limits)
     yield from sub_recipes(recipes, entries)
     yield from recipe_files(entries)
     if complete:
@@ -101,15 +113,16 @@ def queues(pools: Sequence[Written]) -> Iterator[Diagnostic]:
         seen.setdefault(pool.queue, pool.source.name)
 
 
-def letter_case(pools: Sequence[Written]) -> Iterator[Diagnostic]:
+def letter_case(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
     """TS309: on some file systems these are one file."""
     seen: dict[str, str] = {}
-    for pool in pools:
-        folded = pool.source.name.casefold()
-        if folded in seen:
-            message = f"This file's name differs from {seen[folded]} only by case."
-            yield pool.at("TS309", [], message, "Rename one of them.")
-        seen.setdefault(folded, pool.source.name)
+    for path in sorted(entries, key=lambda path: (path.casefold(), path.swapcase())):  # lower case first
+        other = seen.setdefault(path.casefold(), path)
+        if other != path:
+            yield Diagnostic(
+                path=path, line=1, column=1, code="TS309",
+                message=f"This file's name differs from {other} only by case.", mend="Rename one of them.",
+            )  # fmt: skip
 
 
 def recipe_paths(pools: Sequence[Written], entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
@@ -150,29 +163,55 @@ def runtimes(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
 
 
 def caps(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
-    """TS311"""
+    """TS311. A cap of 0 is another matter: see `idle`."""
     for pool in pools:
-        value = pool.value or {}
-        own = None if "max_running" not in value else whole(value["max_running"], 0)
-        default = mapping(value.get("defaults")).get("limit")
         for index, agent in enumerate(pool.agents):
-            limit = whole(agent.get("limit", default), 1)
-            for cap, whose in ((own, "the pool's"), (limits.max_running, "the fleet's")):
-                if cap is not None and limit > cap:
+            limit = pool.limit(agent)
+            for cap, whose in ((pool.cap, "the pool's"), (limits.max_running, "the fleet's")):
+                if cap and limit > cap:
                     path: Path = ["agents", index, "limit" if "limit" in agent else "name"]
                     message = f"The limit {limit} is above {whose} max_running of {cap}."
                     mend = "Lower the limit, or raise max_running."
                     yield pool.at("TS311", path, message, mend, severity=Severity.WARNING)
 
 
-def drains(pools: Sequence[Written]) -> Iterator[Diagnostic]:
+def idle(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
+    """TS316"""
+    for pool in pools:
+        path: Path = ["name"]
+        if (pool.value or {}).get("suspend", False) is not False:
+            continue
+        if pool.cap == 0:
+            path, why = ["max_running"], "its max_running is 0"
+        elif limits.max_running == 0:
+            why = f"max_running is 0 in {LIMITS_FILE}"
+        elif not pool.agents:
+            why = "it has no agents"
+        elif not any(pool.limit(agent) for agent in pool.agents):
+            why = "every agent's limit is 0"
+        else:
+            continue
+        message = f"The pool {pool.name} can never run anything: {why}."
+        yield pool.at("TS316", path, message, "Give it room, or say `suspend: true`.", severity=Severity.WARNING)
+
+
+def drains(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
     """TS315"""
     for pool in pools:
-        drain = mapping((pool.value or {}).get("drain"))
-        if drain.get("on_deadline") == "wait" and "deadline" in drain:
-            message = "A deadline has no effect where on_deadline is wait."
-            mend = "Take the deadline out, or choose requeue or fail."
-            yield pool.at("TS315", ["drain", "deadline"], message, mend, severity=Severity.WARNING)
+        value = pool.value or {}
+        policy = drain_of(mapping(value.get("drain")))
+        if policy.on_deadline is not OnDeadline.WAIT:
+            continue
+        default = mapping(value.get("defaults")).get("max_runtime")
+        longest = max((seconds(a.get("max_runtime", default), limits.max_runtime) for a in pool.agents), default=0.0)
+        if policy.deadline < longest:
+            path: Path = ["drain", "deadline" if "deadline" in mapping(value.get("drain")) else "on_deadline"]
+            message = (
+                f"Under wait, a run may take {format_duration(longest)}, "
+                f"but the drain's deadline is {format_duration(policy.deadline)}."
+            )
+            mend = f"Set the deadline to {format_duration(longest)} or more, or choose requeue or fail."
+            yield pool.at("TS315", path, message, mend, severity=Severity.WARNING)
 
 
 def sub_path(recipe: str, written: str) -> str:
