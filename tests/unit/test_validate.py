@@ -120,7 +120,7 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
         {**fleet(), "pools/x.yaml": RepoFile(path="pools/x.yaml", blob="h", size=50 << 20)},
         ["pools/x.yaml:1:1 TS105", "recipes/ada.yaml:1:1 TS310"][:1],
     ),
-    "deep": (fleet("a: " + "[" * 60), ["pools/dev.yaml:1:43 TS105"]),
+    "deep": (fleet("a: " + "[" * 60 + "]" * 60), ["pools/dev.yaml:1:43 TS105"]),
     "conflict": (fleet(POOL + "<<<<<<< HEAD\n"), ["pools/dev.yaml:4:1 TS107"]),
     "documents": (fleet(POOL + "---\nx: 1\n"), ["pools/dev.yaml:4:1 TS108"]),
     "empty": (fleet("# nothing\n"), ["pools/dev.yaml:1:1 TS109"]),
@@ -356,6 +356,19 @@ def test_text_shows_the_line_and_a_caret() -> None:
     head, line, caret = render_text(load(files).diagnostics, files).splitlines()
     assert head.startswith("pools/dev.yaml:5:17: TS201 error:")
     assert line[caret.index("^") :].startswith("limt")
+
+
+@pytest.mark.parametrize("level", ["[", "- ", "{a: ", "['],', ", "? "])
+def test_no_depth_is_too_deep_to_be_refused(level: str) -> None:
+    """libyaml's own bound stops what would overflow the stack; ours comes first where it can be read at all."""
+    (finding,) = parse("x.yaml", (level * ((1 << 20) // len(level))).encode()).problems
+    assert finding.code in ("TS101", "TS105")
+
+
+@pytest.mark.parametrize(("depth", "codes"), [(40, []), (41, ["TS105"]), (900, ["TS105"])])
+def test_forty_levels_are_the_most(depth: int, codes: list[str]) -> None:
+    for text in ("[" * depth + "]" * depth, "".join("- " for _ in range(depth)) + "x"):
+        assert [one.code for one in parse("x.yaml", text.encode()).problems] == codes
 
 
 @given(st.binary(max_size=300))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from tsched.model.diagnostic import Diagnostic
     from tsched.model.files import RepoFiles
-    from tsched.model.fleet import Fleet
     from tsched.settings import Settings
+    from tsched.validate.fleet import Loaded
 
 LARGEST_SHOWN = 1 << 20  # bytes of a file whose lines are quoted
 
@@ -115,7 +115,7 @@ def check(settings: "Settings", path: str | None, revision: str | None, wanted: 
     from tsched.validate.formats import FORMATS, Checked, fails
 
     with _files(settings, path, revision) as files:
-        loaded = load_fleet(files)
+        loaded = load_fleet(files, build=wanted.host)
         found = list(loaded.diagnostics)
         if wanted.host and loaded.fleet is not None:
             found += needs(loaded.fleet, settings.environ, settings.pass_env)
@@ -130,7 +130,7 @@ def check(settings: "Settings", path: str | None, revision: str | None, wanted: 
         )
         print(FORMATS[wanted.form](checked), end="")
     if wanted.form == "text":
-        print(_summary(found, loaded.fleet))
+        print(_summary(found, loaded))
     return not any(fails(one, strict=wanted.strict) for one in found)
 
 
@@ -140,11 +140,12 @@ def _chosen(one: "Diagnostic", wanted: Wanted) -> bool:
     return selected and not one.code.startswith(tuple(wanted.ignore))
 
 
-def _summary(found: "Sequence[Diagnostic]", fleet: "Fleet | None") -> str:
+def _summary(found: "Sequence[Diagnostic]", loaded: "Loaded") -> str:
     from tsched.model.diagnostic import Severity
 
     errors = sum(diagnostic.severity is Severity.ERROR for diagnostic in found)
-    agents = "" if fleet is None else f"{count(sum(1 for _ in fleet.agents()), 'agent')}, "
+    sound = all(one.severity is not Severity.ERROR for one in loaded.diagnostics)
+    agents = f"{count(loaded.agents, 'agent')}, " if sound else ""
     return f"{agents}{count(errors, 'error')}, {count(len(found) - errors, 'warning')}"
 
 

@@ -30,10 +30,11 @@ BESIDE = frozenset({"pools/.gitkeep", "pools/README.md"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """`fleet` is None where any finding is an error."""
+    """`fleet` is None where any finding is an error. `agents`: how many are written down, in sound files."""
 
     fleet: Fleet | None
     diagnostics: tuple[Diagnostic, ...] = ()
+    agents: int = 0
 
 
 @dataclass(slots=True)
@@ -44,13 +45,16 @@ class FleetCache:
     recipes: dict[tuple[str, str], ParsedRecipe] = field(default_factory=dict)
 
 
-def load_fleet(files: RepoFiles, cache: FleetCache | None = None) -> Loaded:
-    """Check a revision's files and build its fleet. Never raises for what is in them."""
+def load_fleet(files: RepoFiles, cache: FleetCache | None = None, *, build: bool = True) -> Loaded:
+    """Check a revision's files and build its fleet. Never raises for what is in them.
+
+    `build=False`: for who only wants the findings; no fleet comes of it, and recipes, most of the memory, are let go.
+    """
     cache = cache if cache is not None else FleetCache()
     found = list(_misplaced(files))
     usable = {path: file for path, file in files.entries.items() if _usable(file)}
     pools = _pool_files(files, usable, cache)
-    recipes = _recipe_files(files, usable, cache)
+    recipes = _recipe_files(files, usable, cache, build=build)
     found += chain.from_iterable(one.diagnostics for one in pools.values())
     found += chain.from_iterable(one.diagnostics for one in recipes.values())
     written = [rules.Written(one.source, one.value) for one in pools.values() if one.value is not None]
@@ -59,8 +63,9 @@ def load_fleet(files: RepoFiles, cache: FleetCache | None = None) -> Loaded:
     whole_files = all(one.value is not None for one in pools.values())
     found += rules.check(written, limits, recipes, files.entries, complete=whole_files)
     diagnostics = tuple(sorted(set(found)))
-    if any(one.severity is Severity.ERROR for one in diagnostics):
-        return Loaded(fleet=None, diagnostics=diagnostics)
+    agents = sum(len(one.agents) for one in written)
+    if not build or any(one.severity is Severity.ERROR for one in diagnostics):
+        return Loaded(fleet=None, diagnostics=diagnostics, agents=agents)
     built = [_pool(one.value, limits) for one in written if one.source.name != LIMITS_FILE]
     used = {agent.recipe for pool in built for agent in pool.agents}
     fleet = Fleet(
@@ -69,7 +74,7 @@ def load_fleet(files: RepoFiles, cache: FleetCache | None = None) -> Loaded:
         limits=limits,
         recipes={path: _recipe(path, recipes, files.entries) for path in sorted(used)},
     )
-    return Loaded(fleet=fleet, diagnostics=diagnostics)
+    return Loaded(fleet=fleet, diagnostics=diagnostics, agents=agents)
 
 
 def _usable(file: RepoFile) -> bool:
@@ -107,12 +112,15 @@ def _pool_files(files: RepoFiles, usable: Mapping[str, RepoFile], cache: FleetCa
     return {path: parsed for (path, _), parsed in cache.pools.items()}
 
 
-def _recipe_files(files: RepoFiles, usable: Mapping[str, RepoFile], cache: FleetCache) -> dict[str, ParsedRecipe]:
+def _recipe_files(
+    files: RepoFiles, usable: Mapping[str, RepoFile], cache: FleetCache, *, build: bool
+) -> dict[str, ParsedRecipe]:
     before, cache.recipes = cache.recipes, {}
     for path, file in usable.items():
         if path.startswith("recipes/") and path.endswith((".yaml", ".json")):
             key = (path, file.blob)
-            cache.recipes[key] = before.get(key) or parse_recipe(path, files.read(file))
+            parsed = before.get(key) or parse_recipe(path, files.read(file))
+            cache.recipes[key] = parsed if build else parsed.findings()
     return {path: parsed for (path, _), parsed in cache.recipes.items()}
 
 

@@ -2,16 +2,20 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
+import jsonschema_rs
 
 from tsched.model.diagnostic import Diagnostic
 from tsched.validate.shipped import shipped
 from tsched.validate.source import Source, Value
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
 
 _TYPES = {
     "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
@@ -26,26 +30,51 @@ _FORMS = {
 
 
 @cache
-def validator(name: str) -> Draft202012Validator:
-    """The validator of a shipped schema: pool, limits, recipe or status."""
-    schema = json.loads((shipped("schemas") / f"{name}.schema.json").read_text(encoding="utf-8"))
+def schema_of(name: str) -> dict[str, Any]:
+    """A shipped schema: pool, limits, recipe or status."""
+    schema: dict[str, Any] = json.loads((shipped("schemas") / f"{name}.schema.json").read_text(encoding="utf-8"))
     if name == "recipe":  # the nested form is unwrapped first, so that errors speak of one form
         schema = {**schema, "$ref": "#/$defs/recipe"}
         del schema["oneOf"]
-    return Draft202012Validator(schema)
+    return schema
+
+
+@cache
+def arbiter(name: str) -> "Validator":
+    """The validator whose word counts. It is imported late: most files never need it."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.validators import extend
+
+    def pattern(validator: object, wanted: str, instance: object, schema: object) -> "Iterator[ValidationError]":
+        """`$` at the very end only, as ECMA-262 has it. Python's also stands before a last line end."""
+        strict = wanted.removesuffix("$") + r"\Z" if wanted.endswith("$") else wanted
+        if isinstance(instance, str) and not re.search(strict, instance):
+            yield ValidationError(f"{instance!r} does not match {wanted!r}")
+
+    found: Validator = extend(Draft202012Validator, {"pattern": pattern})(schema_of(name))  # type: ignore[no-untyped-call]
+    return found
+
+
+@cache
+def first_look(name: str) -> Callable[[Value], bool]:
+    """A fast validator: what it accepts the arbiter accepts too (a test proves it); it gives no reasons."""
+    return jsonschema_rs.validator_for(schema_of(name), validate_formats=False).is_valid
 
 
 def check(schema: str, source: Source, value: Value, *, below: Sequence[str | int] = ()) -> list[Diagnostic]:
     """Every way in which a value breaks a schema. `below`: where in the source the value stands."""
+    if first_look(schema)(value):
+        return []
     return [
         found
-        for error in validator(schema).iter_errors(value)
+        for error in arbiter(schema).iter_errors(value)
         for leaf in _leaves(error)
         for found in _say(leaf, source, below)
     ]
 
 
-def _leaves(error: ValidationError) -> Iterator[ValidationError]:
+def _leaves(error: "ValidationError") -> "Iterator[ValidationError]":
     """An alternative's error, as those of the branch that was most likely meant."""
     if error.validator not in ("oneOf", "anyOf") or not error.context:
         yield error
@@ -61,13 +90,13 @@ def _leaves(error: ValidationError) -> Iterator[ValidationError]:
         yield from _leaves(inner)
 
 
-def _misses(error: ValidationError) -> bool:
+def _misses(error: "ValidationError") -> bool:
     """Whether an error says that another branch was meant: another type, or another constant in `type:`."""
     top = len(error.path) == 0
     return (top and error.validator == "type") or (error.validator == "const" and list(error.path)[-1:] == ["type"])
 
 
-def _say(error: ValidationError, source: Source, below: Sequence[str | int]) -> Iterator[Diagnostic]:
+def _say(error: "ValidationError", source: Source, below: Sequence[str | int]) -> Iterator[Diagnostic]:
     path = [*below, *error.absolute_path]
     name = _name(path)
     schema = _schema(error)
@@ -101,7 +130,7 @@ def _say(error: ValidationError, source: Source, below: Sequence[str | int]) -> 
             yield at("TS204", *_form(error, name or "The file"))
 
 
-def _form(error: ValidationError, name: str) -> tuple[str, str]:
+def _form(error: "ValidationError", name: str) -> tuple[str, str]:
     wanted: Any = error.validator_value
     given = _short(error.instance)
     if error.instance is None:
@@ -134,20 +163,20 @@ def _form(error: ValidationError, name: str) -> tuple[str, str]:
             return f"{name} is {given}: {error.message.splitlines()[0]}.", _described(error)
 
 
-def _described(error: ValidationError) -> str:
+def _described(error: "ValidationError") -> str:
     return str(_schema(error).get("description") or "See the reference of the fleet's format.")
 
 
-def _schema(error: ValidationError) -> Mapping[str, Any]:
+def _schema(error: "ValidationError") -> Mapping[str, Any]:
     return error.schema if isinstance(error.schema, dict) else {}
 
 
-def _wanted(error: ValidationError) -> Sequence[str]:
+def _wanted(error: "ValidationError") -> Sequence[str]:
     value: Any = error.validator_value
     return [str(one) for one in value]
 
 
-def _quote(error: ValidationError) -> str:
+def _quote(error: "ValidationError") -> str:
     if error.validator_value == "string" and isinstance(error.instance, (bool, int, float)):
         return "Put it in quotes."
     return _described(error) if "description" in _schema(error) else "Write it so."
@@ -178,5 +207,5 @@ def _name(path: Sequence[str | int]) -> str:
     return text
 
 
-def _keys(error: ValidationError) -> frozenset[str]:
+def _keys(error: "ValidationError") -> frozenset[str]:
     return frozenset(error.instance) if isinstance(error.instance, dict) else frozenset()

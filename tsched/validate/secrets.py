@@ -15,15 +15,39 @@ _KEYS = re.compile(r"(?:^|[_-])(password|passwd|secret|token|api[_-]?key|authori
 _REFERENCE = re.compile(r"\$\{?\w+\}?|\{\{.*\}\}|<.*>|(Bearer )?\$\{?\w+\}?")
 
 
+# Cheap signs in the file's text, in small letters, without which neither a shape nor a key can be in it.
+_SIGNS = (
+    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "akia", "xox", "aiza", "npm_"),
+    *("private key", "\\"),
+)
+_SK = re.compile(r"\bsk-")
+_NAMES = ("password", "passwd", "secret", "token", "apikey", "api_key", "api-key", "authorization")
+
+
 def literal_credentials(source: Source, value: Value, path: Path = ()) -> Iterator[Diagnostic]:
     """A finding for each text in the value that has a credential's shape or stands under a credential's key."""
+    if _may_hold_one(source.text.lower()):
+        yield from _walk(source, value, path)
+
+
+def _may_hold_one(text: str) -> bool:
+    for sign in _SIGNS:
+        if sign in text:
+            return True
+    for name in _NAMES:
+        if name in text and any(name + end in text for end in ":\"' "):
+            return True
+    return bool("sk-" in text and _SK.search(text)) or ("://" in text and "@" in text)
+
+
+def _walk(source: Source, value: Value, path: Path) -> Iterator[Diagnostic]:
     match value:
         case dict():
             for key, inner in value.items():
-                yield from literal_credentials(source, inner, [*path, key])
+                yield from _walk(source, inner, [*path, key])
         case list():
             for index, inner in enumerate(value):
-                yield from literal_credentials(source, inner, [*path, index])
+                yield from _walk(source, inner, [*path, index])
         case str():
             key = str(path[-1]) if path else ""
             named = _KEYS.search(key) and value.strip() and not _REFERENCE.fullmatch(value.strip())

@@ -5,19 +5,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import yaml
-from yaml.constructor import ConstructorError
+from yaml._yaml import CParser
+from yaml.composer import ComposerError
+from yaml.constructor import BaseConstructor
+from yaml.error import MarkedYAMLError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.resolver import BaseResolver
 
 from tsched.model.diagnostic import Diagnostic
 
 LARGEST = 1 << 20  # bytes
 DEEPEST = 40  # levels
+LONGEST_NUMBER = 40  # characters
+WIDEST = 1000  # columns, or brackets, of a text that is read without a screening
+PLAIN = "plain"  # the tag of what has none
 
 Scalar = str | int | float | bool | None
 Value = Scalar | list["Value"] | dict[str, "Value"]
 Path = Sequence[str | int]
 
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
+_ANCHOR = re.compile(r"(?:^|[\s\[{,:])[&*][^\s\[\]{},]", re.MULTILINE)
 _TAB = re.compile(r"^ *\t[ \t]*\S", re.MULTILINE)
 
 
@@ -37,7 +45,7 @@ class Source:
         The nearest thing that is there, where the path does not exist.
         """
         if self._root is None:
-            self._root = yaml.compose(self.text, Loader=Loader)
+            self._root = _compose(self.text)
         node = found = self._root
         for step in path:
             node, label = _step(node, step)
@@ -57,82 +65,89 @@ def _step(node: Node | None, step: str | int) -> tuple[Node | None, Node | None]
     return None, None
 
 
-class Loader(yaml.CSafeLoader):
-    """YAML 1.2's core scalars; no aliases, tags or merge keys; a key may stand once."""
+class Loader(CParser, BaseConstructor, BaseResolver):
+    """libyaml's nodes with the tags that were written, PLAIN for those without: `build` knows the core schema."""
 
-    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[object, object]:
-        found: dict[object, object] = {}
-        for label, value in node.value:
-            if not isinstance(label, ScalarNode):
-                raise _RefusedError("TS203", "A key is not a plain word.", "Write keys as plain words.", label)
-            key = label.value
-            if key == "<<" and not label.style:
-                raise _RefusedError(
-                    "TS103", "A merge key (<<) is used.", "Write the keys out where they are needed.", label
-                )
-            if key in found:
-                raise _RefusedError("TS102", f"The key {key!r} stands twice.", "Keep one of the two.", label)
-            found[key] = self.construct_object(value, deep=True)
-        return found
+    def __init__(self, text: str) -> None:
+        CParser.__init__(self, text)
+        BaseConstructor.__init__(self)
+        BaseResolver.__init__(self)
+
+    def resolve(self, kind: object, value: object, implicit: object) -> str:
+        return PLAIN
+
+    def ascend_resolver(self) -> None:
+        """No path decides about a tag."""
+
+    def descend_resolver(self, current_node: object, current_index: object) -> None:
+        """No path decides about a tag."""
 
 
-class _RefusedError(ConstructorError):
-    def __init__(self, code: str, message: str, mend: str, node: Node) -> None:
-        super().__init__(None, None, message, node.start_mark)
+class _RefusedError(MarkedYAMLError):
+    def __init__(self, code: str, message: str, mend: str, mark: object) -> None:
+        super().__init__(None, None, message, mark)  # type: ignore[arg-type]  # either parser's mark
         self.code, self.message, self.mend = code, message, mend
 
 
-def _resolvers() -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
-    """YAML 1.2 core schema, section 10.3.2 of the specification."""
-    rules: Sequence[tuple[str, str, str]] = (
-        ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-        ("tag:yaml.org,2002:int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-        (
-            "tag:yaml.org,2002:float",
-            r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-            "-+0123456789.",
-        ),
-    )
-    table: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}
-    for tag, pattern, first in rules:
-        for character in first:
-            table.setdefault(character, []).append((tag, re.compile(f"^(?:{pattern})$")))
-    null = ("tag:yaml.org,2002:null", re.compile(r"^(?:null|Null|NULL|~|)$"))
-    for character in ("n", "N", "~", ""):
-        table.setdefault(character, []).append(null)
-    return table
+def build(node: Node, depth: int = 0) -> Value:
+    """The value of a node: YAML 1.2's core scalars; no tags or merge keys; a key may stand once.
+
+    Raises MarkedYAMLError for what is refused. `depth`: how many levels it is inside of.
+    """
+    if node.tag != PLAIN:
+        raise _RefusedError("TS103", f"The tag {node.tag} is used.", "Take the tag out.", node.start_mark)
+    if isinstance(node, ScalarNode):
+        return node.value if node.style else _scalar(node)
+    if depth == DEEPEST:
+        raise _too_deep(node.start_mark)
+    if isinstance(node, MappingNode):
+        return _mapping(node, depth + 1)
+    return [build(item, depth + 1) for item in node.value]
 
 
-def _integer(loader: Loader, node: ScalarNode) -> int:
-    text = node.value
-    if len(text) > 40:
-        raise _RefusedError("TS204", "The number has too many digits.", "Use a smaller one.", node)
-    return int(text[2:], 8) if text.startswith("0o") else int(text[2:], 16) if text.startswith("0x") else int(text)
+def _mapping(node: MappingNode, depth: int) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for label, value in node.value:
+        if not isinstance(label, ScalarNode):
+            mark = label.start_mark
+            raise _RefusedError("TS203", "A key is not a plain word.", "Write keys as plain words.", mark)
+        key = label.value
+        if key == "<<" and not label.style:
+            mend = "Write the keys out where they are needed."
+            raise _RefusedError("TS103", "A merge key (<<) is used.", mend, label.start_mark)
+        if key in found:
+            raise _RefusedError("TS102", f"The key {key!r} stands twice.", "Keep one of the two.", label.start_mark)
+        if label.tag != PLAIN:
+            build(label)
+        found[key] = build(value, depth)
+    return found
 
 
-def _float(loader: Loader, node: ScalarNode) -> float:
-    return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
-
-
-def _boolean(loader: Loader, node: ScalarNode) -> bool:
-    return bool(node.value.lower() == "true")
-
-
-def _unknown(loader: Loader, node: Node) -> object:
-    raise _RefusedError("TS103", f"The tag {node.tag} is used.", "Take the tag out.", node)
-
-
-Loader.yaml_implicit_resolvers = _resolvers()
-Loader.yaml_constructors = {
-    "tag:yaml.org,2002:bool": _boolean,
-    "tag:yaml.org,2002:int": _integer,
-    "tag:yaml.org,2002:float": _float,
-    "tag:yaml.org,2002:null": yaml.CSafeLoader.construct_yaml_null,
-    "tag:yaml.org,2002:str": yaml.CSafeLoader.construct_yaml_str,
-    "tag:yaml.org,2002:seq": lambda loader, node: [loader.construct_object(item, deep=True) for item in node.value],
-    "tag:yaml.org,2002:map": lambda loader, node: loader.construct_mapping(node),
-    None: _unknown,
+# YAML 1.2 core schema, section 10.3.2 of the specification.
+_SPECIAL = frozenset("-+.0123456789tTfFnN~")  # what a scalar other than text begins with
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_WORDS: dict[str, Value] = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys(("null", "Null", "NULL", "~", ""), None),
 }
+
+
+def _scalar(node: ScalarNode) -> Value:
+    text: str = node.value
+    if text and text[0] not in _SPECIAL:
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        if len(text) > LONGEST_NUMBER:
+            mark = node.start_mark
+            raise _RefusedError("TS204", "The number has too many digits.", "Use a smaller one.", mark)
+        return int(text[2:], 8) if text.startswith("0o") else int(text[2:], 16) if text[1:2] == "x" else int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text
 
 
 def parse(name: str, data: bytes) -> Source:
@@ -159,7 +174,8 @@ def _bad(name: str, code: str, message: str, mend: str, line: int = 1, column: i
 
 def _scan(name: str, text: str) -> Source | None:
     """What is plainest said before the YAML reader stumbles over it."""
-    if (conflict := _CONFLICT.search(text)) is not None:
+    marked = any(sign * 7 in text for sign in "<=>|")
+    if marked and (conflict := _CONFLICT.search(text)) is not None:
         line = text.count("\n", 0, conflict.start()) + 1
         return _bad(name, "TS107", "A merge-conflict marker is left.", "Resolve the conflict.", line, text=text)
     return None
@@ -168,12 +184,17 @@ def _scan(name: str, text: str) -> Source | None:
 def _load(name: str, text: str) -> Source:
     where: Callable[[int], int] = lambda index: text.count("\n", 0, index) + 1  # noqa: E731  # used twice, here
     try:
-        _measure(text)
-        value = yaml.load(text, Loader=Loader)
+        if _suspicious(text):
+            _screen(text)
+        node = _compose(text)
+        value = None if node is None else build(node)
     except _RefusedError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         return _bad(name, error.code, error.message, error.mend, line, column, text)
+    except ComposerError as error:  # the only thing that composing itself refuses, once there is no alias
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
+        return _bad(name, "TS108", "There is a second document.", "Keep one document a file.", line, text=text)
     except yaml.MarkedYAMLError as error:
         return _yaml_error(name, text, error)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -188,27 +209,37 @@ def _load(name: str, text: str) -> Source:
     return Source(name=name, text=text, value=value)
 
 
-def _measure(text: str) -> None:
-    """Refuse, by its events alone, what would be large or strange when built: aliases, depth, several documents."""
-    depth = documents = 0
-    for event in yaml.parse(text, Loader=Loader):
+def _compose(text: str) -> Node | None:
+    loader = Loader(text)
+    try:
+        return loader.get_single_node()
+    finally:
+        loader.dispose()
+
+
+def _suspicious(text: str) -> bool:
+    """Whether a text may hold an anchor, or be deep enough to overflow libyaml's reader, which recurses.
+
+    A level takes a bracket, or at least half a column of its line.
+    """
+    if ("&" in text or "*" in text) and _ANCHOR.search(text):
+        return True
+    return text.count("[") + text.count("{") > WIDEST or max(map(len, text.split("\n"))) > WIDEST
+
+
+def _screen(text: str) -> None:
+    """Refuse by its events, which are read without recursion, what composed nodes don't show or survive."""
+    depth = 0
+    for event in yaml.parse(text, Loader=Loader):  # type: ignore[arg-type]  # it has all that is used
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise _RefusedError("TS103", "An anchor or alias is used.", "Write the value out.", _at(event))
-        if isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents > 1:
-                raise _RefusedError("TS108", "There is a second document.", "Keep one document a file.", _at(event))
-        elif isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > DEEPEST:
-                raise _RefusedError("TS105", f"It is nested over {DEEPEST} levels deep.", "Flatten it.", _at(event))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+            raise _RefusedError("TS103", "An anchor or alias is used.", "Write the value out.", event.start_mark)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise _too_deep(event.start_mark)
 
 
-def _at(event: yaml.Event) -> Node:
-    """A node at an event's place, for an error to point at."""
-    return ScalarNode("", "", start_mark=event.start_mark)  # type: ignore[arg-type]  # either parser's mark
+def _too_deep(mark: object) -> _RefusedError:
+    return _RefusedError("TS105", f"It is nested over {DEEPEST} levels deep.", "Flatten it.", mark)
 
 
 def _yaml_error(name: str, text: str, error: yaml.MarkedYAMLError) -> Source:
