@@ -123,10 +123,14 @@ class World:
 
     # the runner's machine
 
-    def run(self, *arguments: str, check: int | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run the program; `check`: the exit code it must have."""
+    def run(
+        self, *arguments: str, check: int | None = None, cwd: Path | None = None, only: dict[str, str] | None = None,
+        **environ: str,
+    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        """Run the program; `check`: the exit code it must have; `only`: the whole environment instead of ours."""
+        settings = self.environ if only is None else only
         done = subprocess.run(
-            [sys.executable, "-m", "tsched", *arguments], env={**self.environ, **environ}, cwd=self.root,
+            [sys.executable, "-m", "tsched", *arguments], env={**settings, **environ}, cwd=cwd or self.root,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert "Traceback" not in done.stderr, done.stderr

@@ -13,6 +13,7 @@ import typer
 from tsched.model.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from tsched.gitops.commits import Commits
     from tsched.gitops.mirror import Mirror
     from tsched.model.fleet import Fleet
     from tsched.settings import Settings
@@ -121,6 +122,20 @@ def borrowed_mirror(settings: "Settings") -> "Iterator[Mirror]":
         closing(mirror.borrow(Path(folder))) as borrowed,
     ):
         yield borrowed
+
+
+@contextmanager
+def commits_of(settings: "Settings") -> "Iterator[Commits]":
+    """Where revisions are looked up: the fleet repo, newly fetched, or without one the repository around here."""
+    from tsched.gitops.commits import Commits
+
+    if settings.repo is None:
+        with closing(Commits.around(Path())) as commits:
+            yield commits
+    else:
+        with borrowed_mirror(settings) as mirror:
+            mirror.fetch(mirror.poll())
+            yield mirror
 
 
 def _require_embedded(settings: "Settings") -> None:

@@ -293,7 +293,7 @@ class Demo:
         from tsched.runner.look import plan_against_applied
 
         try:
-            _, found = plan_against_applied(self._host, None)
+            _, found, _ = plan_against_applied(self._host, None)
         except TschedError:
             return  # the step that follows shows why
         self._print_plan(found)

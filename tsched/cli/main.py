@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from tsched import __version__
-from tsched.cli import config, demo, events, fleet, rules, task, validate
+from tsched.cli import config, demo, events, fleet, plans, rules, task, validate
 from tsched.cli import run as running
 from tsched.cli.output import complain
 from tsched.model.errors import TschedError
@@ -23,8 +23,8 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "demo": demo.demo,
     "run": running.run,
     "status": fleet.status,
-    "plan": fleet.plan,
-    "diff": fleet.diff,
+    "plan": plans.plan,
+    "diff": plans.diff,
     "sync": running.sync,
     "accept": running.accept,
     "validate": validate.validate,

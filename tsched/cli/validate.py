@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsched.cli.call import borrowed_mirror, settings_of, state_folder
+from tsched.cli.call import commits_of, settings_of, state_folder
 from tsched.cli.output import JSON
 from tsched.model.errors import ConfigurationError
 from tsched.model.files import FileKind
@@ -170,11 +170,9 @@ def _files(settings: "Settings", path: str | None, revision: str | None) -> "Ite
             raise ConfigurationError(f"{folder} is no folder: name one that holds pools/")
         yield read_folder(folder)
         return
-    if settings.repo is None:
+    if settings.repo is None and revision is None:
         raise ConfigurationError(
             "nothing to check: stand in a folder that holds pools/, name one, or set TSCHED_REPO to a fleet repo"
         )
-    with borrowed_mirror(settings) as mirror:
-        tip = mirror.poll()
-        mirror.fetch(tip)
-        yield mirror.files(mirror.resolve(revision) if revision is not None else tip)
+    with commits_of(settings) as commits:
+        yield commits.files(commits.resolve(revision or "HEAD"))

@@ -1,19 +1,17 @@
 """A bare mirror of the fleet repo in the state folder: only a cache, rebuilt when it is damaged."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import pygit2
-from pygit2.enums import FileMode, SortMode
 
+from tsched.gitops.commits import Commits
 from tsched.gitops.git import TIMEOUT, GitFailed, check_address, check_branch, git, mask
 from tsched.model.errors import ConfigurationError, TransientError
-from tsched.model.files import FileKind, RepoFile, RepoFiles
 
 TIP = "refs/tsched/tip"
-FOLDERS = ("pools", "recipes", "schemas")
 T = TypeVar("T")
 
 
@@ -29,22 +27,18 @@ class EmptyRepository(ConfigurationError):  # noqa: N818
     """The remote holds no commit at all."""
 
 
-class Mirror:
+class Mirror(Commits):
     """The remote as this machine knows it. A poll of an unchanged remote starts no process where libgit2 speaks its
     transport, one otherwise."""
 
     def __init__(self, folder: Path, url: str, branch: str, *, timeout: float = TIMEOUT) -> None:
-        self.folder = folder
+        super().__init__(folder, shown=mask(url))
         self._timeout = timeout  # seconds, for each talk with the remote
         self.url = check_address(url)
         self.branch = check_branch(branch)
-        self._repository: pygit2.Repository | None = None
 
-    def close(self) -> None:
-        """Give file handles back."""
-        if self._repository is not None:
-            self._repository.free()
-            self._repository = None
+    def _names(self) -> Mapping[str, str]:
+        return {"HEAD": TIP, self.branch: TIP}
 
     # the remote
 
@@ -177,55 +171,6 @@ class Mirror:
             other.close()
         return other
 
-    # commits and their files
-
-    def files(self, revision: str) -> RepoFiles:
-        """The files of `pools/` and `recipes/` of a commit: names, kinds and sizes; content only when it is read."""
-        return self._read(lambda repository: _files(repository, revision))
-
-    def is_ancestor(self, old: str, new: str) -> bool:
-        """Whether `new` descends from `old` (or is it). False where `old` is not known here."""
-
-        def ask(repository: pygit2.Repository) -> bool:
-            return old == new or (old in repository and repository.descendant_of(new, old))
-
-        return self._read(ask)
-
-    def resolve(self, text: str) -> str:
-        """The full commit id of what a person calls a revision: an id or its beginning, a branch, `HEAD~1`.
-
-        Raises ConfigurationError where it names no commit.
-        """
-        named = {"HEAD": TIP, self.branch: TIP}
-        base = next((name for name in named if text == name or text.startswith((f"{name}~", f"{name}^"))), None)
-        wanted = text if base is None else named[base] + text[len(base) :]
-
-        def ask(repository: pygit2.Repository) -> str | None:
-            try:
-                return str(repository.revparse_single(wanted).peel(pygit2.Commit).id)
-            except (KeyError, ValueError, pygit2.GitError):
-                return None
-
-        found = self._read(ask) if text and not text.startswith("-") else None
-        if found is None:
-            raise ConfigurationError(
-                f"{text!r} names no commit of {mask(self.url)}: give an id, {self.branch}, or HEAD~1"
-            )
-        return found
-
-    def trailers(self, since: str | None, tip: str, key: str) -> tuple[str, ...]:
-        """Values of a trailer on the commits after `since` up to `tip` whose `pools/` is that of the tip."""
-
-        def ask(repository: pygit2.Repository) -> tuple[str, ...]:
-            pools = _tree_id(repository, tip, "pools")
-            found = []
-            for commit in _between(repository, since, tip):
-                if _tree_id(repository, str(commit.id), "pools") == pools:
-                    found += [value for name, value in commit.message_trailers.items() if name.lower() == key.lower()]
-            return tuple(found)
-
-        return self._read(ask)
-
     def _read(self, ask: Callable[[pygit2.Repository], T]) -> T:
         try:
             repository = self._open()
@@ -237,43 +182,3 @@ class Mirror:
             raise TransientError(
                 f"the mirror of {mask(self.url)} can't be read ({error}): it is fetched anew"
             ) from error
-
-
-def _between(repository: pygit2.Repository, since: str | None, tip: str) -> Iterator[pygit2.Commit]:
-    walker = repository.walk(tip, SortMode.TOPOLOGICAL)
-    if since is not None and since in repository:
-        walker.hide(since)
-    for number, commit in enumerate(walker):
-        if number >= 10_000 or (since is None and number):
-            return
-        yield commit
-
-
-def _tree_id(repository: pygit2.Repository, revision: str, name: str) -> str:
-    tree = repository[revision].peel(pygit2.Tree)
-    return str(tree[name].id) if name in tree else ""
-
-
-def _files(repository: pygit2.Repository, revision: str) -> RepoFiles:
-    root = repository[revision].peel(pygit2.Tree)
-    entries: dict[str, RepoFile] = {}
-    for name in FOLDERS[:2]:
-        if name in root:
-            entries.update((file.path, file) for file in _walk(repository, root[name], name))
-    return RepoFiles(
-        revision=revision,
-        entries=entries,
-        read=lambda file: repository[file.blob].peel(pygit2.Blob).data,
-        content_key=" ".join(_tree_id(repository, revision, name) or "-" for name in FOLDERS),
-    )
-
-
-def _walk(repository: pygit2.Repository, entry: pygit2.Object, path: str) -> Iterator[RepoFile]:
-    if entry.filemode == FileMode.COMMIT:
-        yield RepoFile(path=path, blob=str(entry.id), kind=FileKind.SUBMODULE)
-    elif entry.filemode == FileMode.TREE:
-        for child in repository[entry.id].peel(pygit2.Tree):
-            yield from _walk(repository, child, f"{path}/{child.name}")
-    else:
-        kind = FileKind.SYMLINK if entry.filemode == FileMode.LINK else FileKind.FILE
-        yield RepoFile(path=path, blob=str(entry.id), kind=kind, size=repository.odb.read_header(entry.id)[1])

@@ -134,9 +134,20 @@ class RecipeFile:
     text: str = field(repr=False, compare=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Power:
+    """Something that a run may use. `kind`: extension, command, host or variable."""
+
+    kind: str
+    what: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What an agent runs. `files` has the recipe's own file first, then each sub-recipe it reaches."""
+    """What an agent runs. `files` has the recipe's own file first, then each sub-recipe it reaches.
+
+    `powers`: what it and those sub-recipes ask for; a matter of their texts, so not compared again.
+    """
 
     path: str  # in the repo, such as recipes/vaela.yaml
     title: str
@@ -145,6 +156,7 @@ class Recipe:
     parameters: tuple[Parameter, ...] = ()
     env_keys: tuple[str, ...] = ()
     files: tuple[RecipeFile, ...] = ()
+    powers: tuple[Power, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,26 @@
 """What commands that only look ask: the status object, and plans between revisions. Nothing is changed."""
 
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
-from tsched.gitops.mirror import Mirror
+from tsched.gitops.commits import Commits
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Fleet
+from tsched.model.run import Run
 from tsched.observe import status as shown
 from tsched.runner.host import Host, executor_of, folder_of
 from tsched.runner.revise import select
 from tsched.schedule.plan import Plan, plan
+from tsched.schedule.review import Review, review
 from tsched.settings import Settings
 from tsched.state import applied, verdicts
 from tsched.state.database import Database
 from tsched.state.leases import Leases
 from tsched.tasks.embedded import EmbeddedTasks
 from tsched.validate.fleet import load_fleet
+
+REVIEWED = "Tsched-Reviewed"  # the trailer that owns up to a widening
 
 
 def look(settings: Settings, *, now: float) -> shown.Status:
@@ -36,7 +42,29 @@ def look(settings: Settings, *, now: float) -> shown.Status:
         )
 
 
-def plan_against_applied(host: Host, revision: str | None) -> tuple[str, Plan]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What goes on while a plan is looked at: runs, and the queues that hold open tasks."""
+
+    runs: Sequence[Run] = ()
+    waiting: Sequence[str] = ()
+
+
+def live_in(status: shown.Status) -> Live:
+    """What a runner's status says of runs and queues. Only who runs what is known of each run."""
+    queues = {pool["name"]: pool["queue"] for pool in status["pools"]}
+    runs = [
+        Run(
+            run_id=run["run_id"], task_id=run["task_id"], agent=run["agent"], pool=run["pool"],
+            queue=queues.get(run["pool"], run["pool"]), attempt=run["attempt"], revision=run["revision"],
+            executor=run["executor"], recipe="", runtime="", evidence="", created_at=0.0,
+        )
+        for run in status["runs"]
+    ]  # fmt: skip
+    return Live(runs=runs, waiting=[queue["name"] for queue in status["queues"] if queue["idle"]])
+
+
+def plan_against_applied(host: Host, revision: str | None) -> tuple[str, Plan, Review]:
     """The plan from what is applied to a revision (None: the remote's tip), with the revision's full id."""
     tip = host.mirror.poll()
     host.mirror.fetch(tip)
@@ -47,18 +75,26 @@ def plan_against_applied(host: Host, revision: str | None) -> tuple[str, Plan]:
     pools = host.settings.pools
     old = None if record.fleet is None else select(record.fleet, pools)
     new = select(fleet_at(host.mirror, wanted), pools)
-    return wanted, plan(old, new, runs=runs, lifecycles=record.lifecycles)
+    found = plan(old, new, runs=runs, lifecycles=record.lifecycles)
+    return wanted, found, review(old, new, runs=runs, waiting=[one.name for one in host.tasks.depths() if one.idle])
 
 
-def plan_between(mirror: Mirror, old: str, new: str) -> Plan:
-    """The plan from one revision to another, with no live runs in it."""
-    mirror.fetch(mirror.poll())
-    return plan(fleet_at(mirror, mirror.resolve(old)), fleet_at(mirror, mirror.resolve(new)))
+def plan_between(commits: Commits, old: str, new: str, live: Live) -> tuple[Plan, Review]:
+    """The plan from one revision to another. `live`: what goes on somewhere meanwhile."""
+    before, after = (fleet_at(commits, commits.resolve(revision)) for revision in (old, new))
+    return plan(before, after, runs=live.runs), review(before, after, runs=live.runs, waiting=live.waiting)
 
 
-def fleet_at(mirror: Mirror, revision: str) -> Fleet:
+def owns_up(commits: Commits, old: str, new: str, what: str) -> bool:
+    """Whether a commit of the change, with the newer one's very content, says `Tsched-Reviewed: <what>`."""
+    before, after = commits.resolve(old), commits.resolve(new)
+    values = commits.trailers(before, after, REVIEWED, bound=("pools", "recipes"))
+    return any(word.strip().lower() == what for value in values for word in value.split(","))
+
+
+def fleet_at(commits: Commits, revision: str) -> Fleet:
     """The fleet of a revision. Raises ConfigurationError, with its first finding, where it breaks rules."""
-    loaded = load_fleet(mirror.files(revision))
+    loaded = load_fleet(commits.files(revision))
     if loaded.fleet is None:
         raise ConfigurationError(
             f"revision {revision[:12]} breaks the rules: {loaded.diagnostics[0]} "

@@ -14,10 +14,12 @@ from tsched.model.lifecycle import AgentState
 from tsched.model.run import Run
 from tsched.schedule.drain import adopt
 from tsched.schedule.plan import Plan, plan
+from tsched.schedule.review import drains, grown
 from tsched.state.applied import Applied
 from tsched.validate.fleet import FleetCache, load_fleet
 
 ALLOW_REMOVAL = "Tsched-Allow-Removal"
+PLAN = "Tsched-Plan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """The tip is sound but a person has to agree first. `kind`: signature, history or guard."""
+    """The tip is sound but a person has to agree first. `kind`: signature, history, guard or plan."""
 
     tip: str
     kind: str
@@ -107,6 +109,8 @@ def consider(
         change = plan(served(applied), select(fleet, rules.pools), runs=runs, lifecycles=applied.lifecycles)
         if change.held is not None and not approved(mirror, tip, applied, rules):
             return Held(tip=tip, kind="guard", reason=change.held, plan=change)
+        if (past := outgrown(mirror, fleet, applied, rules, runs)) is not None:
+            return Held(tip=tip, kind="plan", reason=past, plan=change)
     except TransientError as error:
         return Unchanged(tip=None, problem=str(error))
     return Ready(tip=tip, fleet=fleet, plan=change, warnings=warnings)
@@ -152,6 +156,18 @@ def approved(mirror: Mirror, tip: str, applied: Applied, rules: Rules) -> bool:
         return True
     before = applied.fleet.revision if applied.fleet is not None else None
     return any(value.strip().lower() == "yes" for value in mirror.trailers(before, tip, ALLOW_REMOVAL))
+
+
+def outgrown(mirror: Mirror, new: Fleet, applied: Applied, rules: Rules, runs: Sequence[Run]) -> str | None:
+    """Why a change does more by now than its `Tsched-Plan` trailer says was reviewed; None where it does not."""
+    if applied.fleet is None or new.revision in rules.accepted:
+        return None
+    reviewed = mirror.trailers(applied.fleet.revision, new.revision, PLAN)
+    if not reviewed:
+        return None
+    old = served(applied) or applied.fleet
+    reason = grown(reviewed[0], drains(old, select(new, rules.pools), runs))
+    return None if reason is None else f"{reason}: look again, then `tsched accept` it, or mend its trailer"
 
 
 def select(fleet: Fleet, pools: Sequence[str], *, besides: Collection[str] = ()) -> Fleet:

@@ -164,5 +164,6 @@ def _recipe(path: str, recipes: Mapping[str, ParsedRecipe], entries: Mapping[str
         instructions=parsed.instructions,
         parameters=parsed.parameters,
         env_keys=tuple(env_keys),
+        powers=tuple(sorted({power for one in reached for power in recipes[one].powers})),
         files=tuple(RecipeFile(path=one, blob=entries[one].blob, text=recipes[one].text) for one in reached),
     )

@@ -3,13 +3,14 @@
 Facts of the format are from goose 1.52.0, whose own check accepts misspelt keys and missing sub-recipes.
 """
 
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import minijinja
 
 from tsched.model.diagnostic import Diagnostic, Severity
-from tsched.model.fleet import Parameter
+from tsched.model.fleet import Parameter, Power
 from tsched.validate import schema
 from tsched.validate.secrets import literal_credentials
 from tsched.validate.source import Path, Source, Value, parse
@@ -27,6 +28,7 @@ class ParsedRecipe:
     instructions: str = ""
     parameters: tuple[Parameter, ...] = ()
     env_keys: tuple[str, ...] = ()
+    powers: tuple[Power, ...] = ()
     sub_recipes: tuple[tuple[str, int, int], ...] = ()
     text: str = ""
     diagnostics: tuple[Diagnostic, ...] = ()
@@ -78,10 +80,30 @@ def _read(source: Source, value: dict[str, Value], below: Path) -> ParsedRecipe:
         instructions=str(value.get("instructions", "")),
         parameters=parameters,
         env_keys=tuple(dict.fromkeys(env_keys)),
+        powers=tuple(sorted(set(_powers(value)))),
         sub_recipes=tuple(subs),
         text=source.text,
         diagnostics=(*rules.all(parameters), *literal_credentials(source, value, below)),
     )
+
+
+def _powers(value: Mapping[str, Value]) -> Iterator[Power]:
+    """What a recipe lets its agent use: tools, commands, hosts and variables."""
+    for item in _mappings(value.get("extensions")):
+        yield Power(kind="extension", what=f"{item['name']} ({item['type']})")
+        if "cmd" in item:
+            yield Power(kind="command", what=" ".join([str(item["cmd"]), *map(str, _list(item.get("args")))]))
+        if "uri" in item:
+            yield Power(kind="host", what=urlsplit(str(item["uri"])).netloc.rpartition("@")[2] or str(item["uri"]))
+        envs = item.get("envs")
+        for name in [*_list(item.get("env_keys")), *(envs if isinstance(envs, dict) else ())]:
+            yield Power(kind="variable", what=str(name))
+    retry = value.get("retry")
+    if isinstance(retry, dict):
+        commands = [check.get("command") for check in _mappings(retry.get("checks"))]
+        for command in [*commands, retry.get("on_failure")]:
+            if command is not None:
+                yield Power(kind="command", what=str(command))
 
 
 class _Rules:

@@ -1,0 +1,142 @@
+"""Commits and their files, read from a repository's objects: never from a work tree."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import pygit2
+from pygit2.enums import FileMode, SortMode
+
+from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.files import FileKind, RepoFile, RepoFiles
+
+FOLDERS = ("pools", "recipes", "schemas")
+T = TypeVar("T")
+
+
+class Commits:
+    """Any repository on this machine. `shown`: what messages call it."""
+
+    def __init__(self, folder: Path, *, shown: str | None = None) -> None:
+        self.folder = folder
+        self.shown = shown if shown is not None else str(folder)
+        self._repository: pygit2.Repository | None = None
+
+    @classmethod
+    def around(cls, folder: Path) -> "Commits":
+        """The repository that a folder stands in. Raises ConfigurationError where it is in none."""
+        found = pygit2.discover_repository(str(folder))
+        if found is None:
+            raise ConfigurationError(f"{folder} is in no git repository: stand in one, or set TSCHED_REPO")
+        return cls(Path(found), shown=f"the repository around {folder.resolve()}")
+
+    def close(self) -> None:
+        """Give file handles back."""
+        if self._repository is not None:
+            self._repository.free()
+            self._repository = None
+
+    def _open(self) -> pygit2.Repository | None:
+        if self._repository is None and self.folder.exists():
+            self._repository = pygit2.Repository(str(self.folder))
+        return self._repository
+
+    def _names(self) -> Mapping[str, str]:
+        """What people call a revision, where it has another name here."""
+        return {}
+
+    def files(self, revision: str) -> RepoFiles:
+        """The files of `pools/` and `recipes/` of a commit: names, kinds and sizes; content only when it is read."""
+        return self._read(lambda repository: _files(repository, revision))
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Whether `new` descends from `old` (or is it). False where `old` is not known here."""
+
+        def ask(repository: pygit2.Repository) -> bool:
+            return old == new or (old in repository and repository.descendant_of(new, old))
+
+        return self._read(ask)
+
+    def resolve(self, text: str) -> str:
+        """The full commit id of what a person calls a revision: an id or its beginning, a branch, `HEAD~1`.
+
+        Raises ConfigurationError where it names no commit.
+        """
+        named = self._names()
+        base = next((name for name in named if text == name or text.startswith((f"{name}~", f"{name}^"))), None)
+        wanted = text if base is None else named[base] + text[len(base) :]
+
+        def ask(repository: pygit2.Repository) -> str | None:
+            try:
+                return str(repository.revparse_single(wanted).peel(pygit2.Commit).id)
+            except (KeyError, ValueError, pygit2.GitError):
+                return None
+
+        found = self._read(ask) if text and not text.startswith("-") else None
+        if found is None:
+            raise ConfigurationError(f"{text!r} names no commit of {self.shown}: give an id, a branch, or HEAD~1")
+        return found
+
+    def trailers(
+        self, since: str | None, tip: str, key: str, *, bound: tuple[str, ...] = ("pools",)
+    ) -> tuple[str, ...]:
+        """Values of a trailer on the commits after `since` up to `tip` that have the tip's `bound` folders."""
+
+        def ask(repository: pygit2.Repository) -> tuple[str, ...]:
+            trees = [_tree_id(repository, tip, name) for name in bound]
+            found = []
+            for commit in _between(repository, since, tip):
+                if [_tree_id(repository, str(commit.id), name) for name in bound] == trees:
+                    found += [value for name, value in commit.message_trailers.items() if name.lower() == key.lower()]
+            return tuple(found)
+
+        return self._read(ask)
+
+    def _read(self, ask: Callable[[pygit2.Repository], T]) -> T:
+        try:
+            repository = self._open()
+            if repository is None:
+                raise TransientError(f"{self.shown} is not there")
+            return ask(repository)
+        except (pygit2.GitError, KeyError) as error:
+            raise TransientError(f"{self.shown} can't be read: {error}") from error
+
+
+def _between(repository: pygit2.Repository, since: str | None, tip: str) -> Iterator[pygit2.Commit]:
+    walker = repository.walk(tip, SortMode.TOPOLOGICAL)
+    if since is not None and since in repository:
+        walker.hide(since)
+    for number, commit in enumerate(walker):
+        if number >= 10_000 or (since is None and number):
+            return
+        yield commit
+
+
+def _tree_id(repository: pygit2.Repository, revision: str, name: str) -> str:
+    tree = repository[revision].peel(pygit2.Tree)
+    return str(tree[name].id) if name in tree else ""
+
+
+def _files(repository: pygit2.Repository, revision: str) -> RepoFiles:
+    root = repository[revision].peel(pygit2.Tree)
+    entries: dict[str, RepoFile] = {}
+    for name in FOLDERS[:2]:
+        if name in root:
+            entries.update((file.path, file) for file in _walk(repository, root[name], name))
+    return RepoFiles(
+        revision=revision,
+        entries=entries,
+        read=lambda file: repository[file.blob].peel(pygit2.Blob).data,
+        content_key=" ".join(_tree_id(repository, revision, name) or "-" for name in FOLDERS),
+    )
+
+
+def _walk(repository: pygit2.Repository, entry: pygit2.Object, path: str) -> Iterator[RepoFile]:
+    if entry.filemode == FileMode.COMMIT:
+        yield RepoFile(path=path, blob=str(entry.id), kind=FileKind.SUBMODULE)
+    elif entry.filemode == FileMode.TREE:
+        for child in repository[entry.id].peel(pygit2.Tree):
+            yield from _walk(repository, child, f"{path}/{child.name}")
+    else:
+        kind = FileKind.SYMLINK if entry.filemode == FileMode.LINK else FileKind.FILE
+        yield RepoFile(path=path, blob=str(entry.id), kind=kind, size=repository.odb.read_header(entry.id)[1])
