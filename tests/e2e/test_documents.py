@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from tests.e2e import reference
@@ -42,29 +43,54 @@ def test_every_block_that_may_be_pasted_works(name: str, tmp_path: Path) -> None
         assert "0/2" in done.stdout.rpartition("Agents")[2]
 
 
-def test_the_reference_of_commands_and_settings_is_what_the_program_has() -> None:
-    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "stale: run `make docs`"
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_a_reference_page_is_what_the_program_has(name: str) -> None:
+    assert (reference.FOLDER / name).read_text(encoding="utf-8") == reference.PAGES[name](), "stale: run `make docs`"
 
 
-def keys(schema: object) -> Iterator[str]:
-    """Every key that a schema names."""
+def undescribed(schema: object, path: str = "") -> Iterator[str]:
+    """Keys without a description, and values of free form without an example."""
     if isinstance(schema, dict):
-        yield from schema.get("properties", {})
-        for inner in schema.values():
-            yield from keys(inner)
+        for key, one in schema.get("properties", {}).items():
+            if "description" not in one:
+                yield f"{path}/{key}: description"
+            if one.get("type") in ("string", "integer", "number") and not one.keys() & {"examples", "enum", "const"}:
+                yield f"{path}/{key}: examples"
+        for key, inner in schema.items():
+            if key != "examples":
+                yield from undescribed(inner, f"{path}/{key}")
     elif isinstance(schema, list):
-        for inner in schema:
-            yield from keys(inner)
+        for index, inner in enumerate(schema):
+            yield from undescribed(inner, f"{path}/{index}")
 
 
-@pytest.mark.parametrize("name", ["pool", "limits"])
-def test_every_key_of_the_format_is_in_its_reference(name: str) -> None:
-    text = (ROOT / "docs/fleet.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["pool", "limits", "recipe"])
+def test_every_key_of_the_format_is_described_with_an_example(name: str) -> None:
     schema = json.loads((ROOT / f"schemas/{name}.schema.json").read_text(encoding="utf-8"))
-    assert {key for key in keys(schema) if not re.search(rf"\b{key}\b", text)} == set()
+    assert list(undescribed(schema)) == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", *DOCUMENTS[1:]])
+@pytest.mark.parametrize("name", ["pool", "limits", "recipe"])
+def test_every_example_of_a_schema_fits_its_place(name: str) -> None:
+    schema = json.loads((ROOT / f"schemas/{name}.schema.json").read_text(encoding="utf-8"))
+
+    def look(node: object) -> None:
+        if isinstance(node, dict):
+            for example in node.get("examples", ()) if isinstance(node.get("examples"), list) else ():
+                jsonschema.Draft202012Validator({"$defs": schema.get("$defs", {}), **node}).validate(example)
+            for key, inner in node.items():
+                if key != "examples":
+                    look(inner)
+        elif isinstance(node, list):
+            for inner in node:
+                look(inner)
+
+    look(schema)
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", *DOCUMENTS[1:], "docs/reference/fleet.md"]
+)
 def test_every_link_to_a_file_leads_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
