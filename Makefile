@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench docs clean
+.PHONY: run test check check-workflows bench docs clean
 
 run: $(VENV)/.run ## the whole story in a minute, on this repository's own fleet
 	@$(BIN)/tsched demo
@@ -16,7 +16,12 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check tsched tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet .github action.yml
 	$(BIN)/tsched validate .
+
+check-workflows: $(VENV)/.dev ## the forge's workflows; actionlint has to be on PATH
+	$(BIN)/zizmor --offline .github action.yml
+	actionlint
 
 docs: $(VENV)/.dev ## the reference pages that are made from the program
 	$(BIN)/python -m tests.e2e.reference

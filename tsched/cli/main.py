@@ -6,14 +6,13 @@ code by `raise typer.Exit(1)`. Modules of commands import what is heavy inside t
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Final
 
 import typer
 
 from tsched import __version__
-from tsched.cli import config, demo, events, fleet, plans, rules, task, validate
+from tsched.cli import config, demo, edits, events, fleet, fmt, gate, plans, rules, task, validate
 from tsched.cli import run as running
 from tsched.cli.output import complain
 from tsched.model.errors import TschedError
@@ -29,13 +28,19 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "accept": running.accept,
     "validate": validate.validate,
     "validate-config": validate.validate_config,
+    "fmt": fmt.fmt,
+    "ci": gate.ci,
+    "comment": gate.comment,
     "rules": rules.rules,
     "explain": rules.explain,
+    "rollback": edits.rollback,
     "events": events.events,
     "config": config.config,
 }
 GROUPS: Final[Mapping[str, typer.Typer]] = {
     "task": task.app,
+    "agent": edits.agent,
+    "pool": edits.pool,
 }
 
 
@@ -110,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _failed(error: Exception) -> int:
     """Say what went wrong in one line; the exit code for it."""
     if os.environ.get("TSCHED_TRACEBACK") == "1":
+        import traceback
+
         traceback.print_exc()
     usage: Callable[[], str] | None = getattr(error, "format_message", None)
     if isinstance(error, typer.Exit):

@@ -42,6 +42,7 @@ class Wanted:
     ignore: Sequence[str] = ()
     strict: bool = False
     host: bool = False
+    sarif: Path | None = None  # written besides
 
 
 def validate(
@@ -57,6 +58,7 @@ def validate(
     select: Annotated[list[str] | None, SELECT] = None,
     ignore: Annotated[list[str] | None, IGNORE] = None,
     strict: Annotated[bool, STRICT] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="First mend what `tsched fmt` mends.")] = False,
     form: Annotated[str, FORMAT] = "text",
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
@@ -71,6 +73,8 @@ def validate(
         raise ConfigurationError(f"--format is {form!r}: write one of {', '.join(FORMATS)}")
     if path is not None and revision is not None:
         raise ConfigurationError("PATH and --revision are two different things to check: give one")
+    if fix:
+        _fix(path, revision)
     wanted = Wanted(
         form="json" if as_json else form, select=_codes("--select", select), ignore=_codes("--ignore", ignore),
         strict=strict, host=host,
@@ -79,9 +83,19 @@ def validate(
         raise typer.Exit(1)
 
 
+def _fix(path: str | None, revision: str | None) -> None:
+    from tsched.cli.fmt import format_folder
+
+    if revision is not None or not Path(path or ".", "pools").is_dir():
+        raise ConfigurationError("--fix needs a folder that holds pools/: a revision can't be changed")
+    format_folder(Path(path or "."), say=sys.stderr)
+
+
 def validate_config(
     ctx: typer.Context,
-    fix: Annotated[bool, typer.Option("--fix", help="Make the state folder where it is missing.")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Make the state folder, and mend the fleet's files here.")
+    ] = False,
 ) -> None:
     """Check this host and its fleet.
 
@@ -91,6 +105,8 @@ def validate_config(
     settings = settings_of(ctx)
     if fix:
         state_folder(settings).create()
+        if Path("pools").is_dir():
+            _fix(None, None)
     sound = check(settings, None, None, Wanted(host=True))
     print("✅ All validations passed" if sound else "❌ Validation FAILED")
     if not sound:
@@ -110,7 +126,6 @@ def _codes(flag: str, given: "Sequence[str] | None") -> "Sequence[str]":
 
 def check(settings: "Settings", path: str | None, revision: str | None, wanted: Wanted) -> bool:
     """Load and report on standard output; whether nothing fails."""
-    from tsched.cli.needs import needs
     from tsched.validate.fleet import load_fleet
     from tsched.validate.formats import FORMATS, Checked, fails
 
@@ -118,6 +133,8 @@ def check(settings: "Settings", path: str | None, revision: str | None, wanted: 
         loaded = load_fleet(files, build=wanted.host)
         found = list(loaded.diagnostics)
         if wanted.host and loaded.fleet is not None:
+            from tsched.cli.needs import needs
+
             found += needs(loaded.fleet, settings.environ, settings.pass_env)
         found = [one for one in found if _chosen(one, wanted)]
         shown = [replace(one, message=one_line(one.message), path=one_line(one.path)) for one in found]
@@ -129,6 +146,8 @@ def check(settings: "Settings", path: str | None, revision: str | None, wanted: 
             color=sys.stdout.isatty(),
         )
         print(FORMATS[wanted.form](checked), end="")
+        if wanted.sarif is not None:
+            wanted.sarif.write_text(FORMATS["sarif"](checked), encoding="utf-8")
     if wanted.form == "text":
         print(_summary(found, loaded))
     return not any(fails(one, strict=wanted.strict) for one in found)

@@ -77,6 +77,14 @@ class Commits:
             raise ConfigurationError(f"{text!r} names no commit of {self.shown}: give an id, a branch, or HEAD~1")
         return found
 
+    def merge_base(self, one: str, other: str) -> str:
+        """The newest commit that both revisions descend from. Raises ConfigurationError where there is none."""
+        first, second = self.resolve(one), self.resolve(other)
+        found = self._read(lambda repository: repository.merge_base(first, second))
+        if found is None:
+            raise ConfigurationError(f"{one} and {other} share no commit: fetch the history of both")
+        return str(found)
+
     def trailers(
         self, since: str | None, tip: str, key: str, *, bound: tuple[str, ...] = ("pools",)
     ) -> tuple[str, ...]:

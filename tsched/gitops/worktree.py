@@ -1,10 +1,10 @@
-"""A work clone for edits: write, commit, push, revert. Short-lived: the daemon never uses it."""
+"""A work tree for edits: write, commit, push, revert. Short-lived: the daemon never uses it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from git import GitCommandError, Repo
+from git import GitCommandError, InvalidGitRepositoryError, NoSuchPathError, Repo
 
 from tsched.gitops.git import check_address, check_branch, clean_environment, last_line
 from tsched.model.errors import ConfigurationError, TransientError
@@ -17,13 +17,51 @@ def make_bare(folder: Path, branch: str = "main") -> None:
     Repo.init(folder, bare=True, initial_branch=check_branch(branch)).close()
 
 
-class Worktree:
-    """A clone with a work tree. Use it with `with`: its handles are closed at the end."""
+def replace_file(path: Path, text: str) -> None:
+    """Write a file of a work tree so that a reader sees the old text or the new. Its mode is kept."""
+    temporary = path.with_name(f".{path.name}.tsched")
+    try:
+        temporary.write_bytes(text.encode())
+        if path.exists():
+            temporary.chmod(path.stat().st_mode & 0o777)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
-    def __init__(self, folder: Path, repo: Repo, branch: str) -> None:
+
+class Worktree:
+    """A work tree of our own, or a person's. Use it with `with`: its handles are closed at the end.
+
+    Hooks run in a person's alone: there they are theirs.
+    """
+
+    def __init__(self, folder: Path, repo: Repo, branch: str, *, hooks: bool = False) -> None:
         self.folder = folder
         self._repo = repo
         self._branch = branch
+        self._options = [] if hooks else ["-c", "core.hooksPath=/dev/null"]
+
+    @classmethod
+    def around(cls, folder: Path) -> "Worktree":
+        """A person's work tree that a folder stands in. Raises ConfigurationError where it is in none."""
+        try:
+            repo = Repo(folder, search_parent_directories=True)
+        except (InvalidGitRepositoryError, NoSuchPathError):
+            raise ConfigurationError(f"{folder.resolve()} is in no git repository: `git init` makes one") from None
+        if repo.bare:
+            repo.close()
+            raise ConfigurationError(f"{folder.resolve()} is in a bare repository: stand in a work tree")
+        repo.git.update_environment(**clean_environment())
+        branch = "HEAD" if repo.head.is_detached else repo.active_branch.name
+        return cls(folder, repo, branch, hooks=True)
+
+    @property
+    def origin(self) -> str:
+        """The address of the remote `origin`. Raises ConfigurationError where there is none."""
+        for remote in self._repo.remotes:
+            if remote.name == "origin":
+                return str(remote.url)
+        raise ConfigurationError("this repository has no remote `origin`: set TSCHED_REPO to the fleet repo")
 
     @classmethod
     def clone(cls, url: str, folder: Path, branch: str = "main") -> "Worktree":
@@ -56,12 +94,30 @@ class Worktree:
         """Take a file out of the work tree."""
         (self.folder / path).unlink()
 
-    def commit(self, message: str) -> str:
-        """Commit all that changed; the commit's id. Raises ConfigurationError where nothing did."""
+    def commit(self, message: str, paths: Sequence[str] = (".",)) -> str:
+        """Commit what changed below these paths (by default: all); the commit's id.
+
+        What a person has staged elsewhere stays so. Raises ConfigurationError where nothing changed.
+        """
         self._identify()
-        self._git("add", "--all")
-        self._git("commit", "--quiet", "--message", message)
+        self._git("add", "--all", "--", *paths)
+        self._git("commit", "--quiet", "--only", "--message", message, "--", *paths)
         return self._repo.head.commit.hexsha
+
+    def restore(self, revision: str, folders: Sequence[str]) -> Sequence[str]:
+        """Make these folders what they were in a revision, in work tree and index. Returns those that there are.
+
+        Raises ConfigurationError where a person has changes in them, or the revision is not known.
+        """
+        if self._repo.git.status("--porcelain", "--", *folders):
+            raise ConfigurationError(f"there are changes in {', '.join(folders)}: commit or stash them first")
+        tree = self._repo.git.rev_parse("--verify", "--quiet", "--end-of-options", f"{revision}^{{tree}}")
+        kept = [name for name in folders if self._repo.git.ls_tree("--name-only", tree, name)]
+        before = [name for name in folders if self._repo.git.ls_tree("--name-only", "HEAD", name)]
+        self._git("rm", "-r", "--quiet", "--force", "--ignore-unmatch", "--", *folders)
+        if kept:
+            self._git("checkout", "--quiet", tree, "--", *kept)
+        return [name for name in folders if name in kept or name in before]
 
     def revert(self, commit: str) -> str:
         """Commit the undoing of a commit; its id. Raises ConfigurationError where it can't be undone cleanly."""
@@ -69,13 +125,13 @@ class Worktree:
         self._git("revert", "--no-edit", commit)
         return self._repo.head.commit.hexsha
 
-    def push(self) -> None:
-        """Push the branch. Raises ConfigurationError where the remote refuses."""
-        self._git("push", "--quiet", "origin", f"HEAD:refs/heads/{self._branch}")
+    def push(self, branch: str | None = None) -> None:
+        """Push to a branch (default: the one that was cloned). Raises ConfigurationError where the remote refuses."""
+        self._git("push", "--quiet", "origin", f"HEAD:refs/heads/{check_branch(branch or self._branch)}")
 
     def _git(self, command: str, *arguments: str) -> None:
         try:
-            self._repo.git.execute(["git", "-c", "core.hooksPath=/dev/null", command, *arguments])
+            self._repo.git.execute(["git", *self._options, command, *arguments])
         except GitCommandError as error:
             raise ConfigurationError(
                 f"git {command}: {last_line(str(error.stderr)) or last_line(str(error))}"

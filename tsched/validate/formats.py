@@ -2,10 +2,9 @@
 
 import json
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 from tsched import __version__
 from tsched.model.diagnostic import Diagnostic, Severity
@@ -13,6 +12,9 @@ from tsched.validate.codes import CODES, WARNINGS
 from tsched.validate.report import render_json, render_text
 
 SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -84,6 +86,8 @@ def sarif(checked: Checked) -> str:
 
 
 def _result(one: Diagnostic, rule: int) -> dict[str, object]:
+    from urllib.parse import quote
+
     place = {
         "artifactLocation": {"uri": quote(one.path), "uriBaseId": "%SRCROOT%"},
         "region": {"startLine": one.line, "startColumn": one.column},
@@ -99,6 +103,8 @@ def _result(one: Diagnostic, rule: int) -> dict[str, object]:
 
 def junit(checked: Checked) -> str:
     """A test case for each file; its findings that fail the check are failures, the others its output."""
+    import xml.etree.ElementTree as ET
+
     by_file: dict[str, list[Diagnostic]] = {path: [] for path in checked.files}
     for one in checked.found:
         by_file.setdefault(one.path, []).append(one)
@@ -111,7 +117,9 @@ def junit(checked: Checked) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(path: str, found: Sequence[Diagnostic], *, strict: bool) -> ET.Element:
+def _case(path: str, found: Sequence[Diagnostic], *, strict: bool) -> "Element":
+    import xml.etree.ElementTree as ET
+
     case = ET.Element("testcase", {"classname": "tsched.validate", "name": _plain(path), "file": _plain(path)})
     failing = [one for one in found if fails(one, strict=strict)]
     if failing:
