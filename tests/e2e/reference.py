@@ -159,7 +159,7 @@ def rules_page() -> str:
 
 def _rule(rule: Rule) -> Iterator[str]:
     yield from (f"## {rule.code}: {rule.title}", "", f"{rule.severity.capitalize()}. {rule.why}", "")
-    for word, files in (("Bad", rule.bad), ("Good", rule.good)):
+    for word, files in (("Bad", rule.in_short()), ("Good", rule.good)):
         for path, text in files.items():
             yield from (f"{word}, `{path}`:", "", "```yaml", text.rstrip("\n"), "```", "")
     for path, target in rule.link.items():

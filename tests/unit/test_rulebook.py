@@ -34,7 +34,7 @@ def found(root: Path, rule: Rule, files: Mapping[str, str], links: Mapping[str, 
 def test_the_bad_example_is_found_and_the_good_one_is_sound(code: str, tmp_path: Path) -> None:
     rule = rulebook()[code]
     bad, good = tmp_path / "bad", tmp_path / "good"
-    wrong = found(bad, rule, rule.bad, rule.link)
+    wrong = found(bad, rule, rule.in_full(), rule.link)
     assert code in {one.code for one in wrong}, wrong
     assert {str(one.severity) for one in wrong if one.code == code} == {rule.severity}
     assert found(good, rule, rule.good, {}) == []

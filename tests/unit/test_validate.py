@@ -227,6 +227,21 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
         ["recipes/ada.yaml:6:11 TS408"],
     ),
     "recipe typo": (fleet(ada=RECIPE + "promt: x\n"), ["recipes/ada.yaml:6:1 TS201"]),
+    "endless": (
+        fleet(POOL + "agents:\n" + "  - {limit: 1}\n" * 1001),
+        ["pools/dev.yaml:1:1 TS205", *(f"pools/dev.yaml:{line}:5 TS202" for line in range(5, 1005))],
+    ),
+    "reaches too far": (
+        {
+            **fleet(ada=RECIPE + "sub_recipes: [{name: s, path: r0.yaml}]\n"),
+            **{
+                f"recipes/r{n}.yaml": RECIPE + f"sub_recipes: [{{name: s, path: r{n + 1}.yaml}}]\n"
+                for n in range(100)
+            },
+            "recipes/r100.yaml": RECIPE,
+        },
+        ["recipes/ada.yaml:6:31 TS409"],
+    ),
     "sse": (
         fleet(ada=RECIPE + "extensions: [{type: sse, name: x, uri: y}]\n"),
         ["recipes/ada.yaml:6:14 TS204"],

@@ -38,7 +38,7 @@ def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="A finding'
         )
     rule = rulebook()[known]
     print(f"{known} ({rule.severity}): {rule.title}\n\n{rule.why}")
-    for title, files in (("Bad", {**rule.bad, **_links(rule.link)}), ("Good", rule.good)):
+    for title, files in (("Bad", {**rule.in_short(), **_links(rule.link)}), ("Good", rule.good)):
         if files:
             print(f"\n{title}:")
         for path, text in files.items():

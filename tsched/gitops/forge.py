@@ -141,7 +141,7 @@ class Http:
             yield from self._read(shape, answer)
             if not answer.next:
                 return
-            query = {**query, **httpx.QueryParams(urlsplit(answer.next).query)}
+            query = {**query, **httpx.QueryParams(answer.next.partition("?")[2])}
         raise TransientError(f"{self._host}: the list at {path} does not end after {_PAGES} pages")
 
     def address(self, text: str) -> str:
@@ -259,8 +259,8 @@ class Http:
 
     def _clean(self, text: str) -> str:
         """One short line without the token and without anything a terminal would obey."""
-        line = "".join(c if c.isprintable() else " " for c in mask(self.mask(text)))
-        line = " ".join(line.split())
+        line = "".join(c if c.isprintable() else " " for c in self.mask(text)[:2000])
+        line = mask(" ".join(line.split()))  # on a little: its time grows with the square of a long word
         return line if len(line) <= 300 else line[:299] + "…"
 
 

@@ -16,6 +16,7 @@ CODES: Mapping[str, str] = {
     "TS202": "a required key is missing",
     "TS203": "a value of the wrong type",
     "TS204": "a value of the wrong form or out of range",
+    "TS205": "more findings in a file than are shown",
     "TS301": "an agent's name stands twice in the fleet",
     "TS302": "a queue is served by two pools",
     "TS303": "a pool's name stands twice in the fleet",
@@ -40,6 +41,7 @@ CODES: Mapping[str, str] = {
     "TS406": "a template that can't be read",
     "TS407": "a recipe without a prompt",
     "TS408": "a file parameter with a default, or a select without options",
+    "TS409": "a recipe that reaches too many sub-recipes",
     "TS501": "a program that is not on this machine",
     "TS502": "a variable that agents would not get",
 }

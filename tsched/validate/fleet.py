@@ -1,6 +1,8 @@
 """The files of a revision → a Fleet, or everything that is wrong with them in one pass."""
 
+import gc
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -50,7 +52,23 @@ def load_fleet(files: RepoFiles, cache: FleetCache | None = None, *, build: bool
 
     `build=False`: for who only wants the findings; no fleet comes of it, and recipes, most of the memory, are let go.
     """
-    cache = cache if cache is not None else FleetCache()
+    with _no_collections():
+        return _load(files, cache if cache is not None else FleetCache(), build=build)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Python's cycle collector off: a large file's tree has none, and looking for them takes most of the time."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+def _load(files: RepoFiles, cache: FleetCache, *, build: bool) -> Loaded:
     found = list(_misplaced(files))
     usable = {path: file for path, file in files.entries.items() if _usable(file)}
     pools = _pool_files(files, usable, cache)
@@ -62,7 +80,7 @@ def load_fleet(files: RepoFiles, cache: FleetCache | None = None, *, build: bool
     limits = limits_of((limits_file.value if limits_file else None) or {})
     whole_files = all(one.value is not None for one in pools.values())
     found += rules.check(written, limits, recipes, files.entries, complete=whole_files)
-    diagnostics = tuple(sorted(set(found)))
+    diagnostics = tuple(sorted(set(found), key=lambda one: (one.path, one.line, one.column, one.code, one.message)))
     agents = sum(len(one.agents) for one in written)
     if not build or any(one.severity is Severity.ERROR for one in diagnostics):
         return Loaded(fleet=None, diagnostics=diagnostics, agents=agents)
@@ -155,7 +173,7 @@ def _agent(value: Mapped, defaults: Mapped, pool_runtime: Value, limits: Limits)
 
 def _recipe(path: str, recipes: Mapping[str, ParsedRecipe], entries: Mapping[str, RepoFile]) -> Recipe:
     parsed = recipes[path]
-    reached = rules.reached(path, recipes)
+    reached = rules.reached(path, recipes=recipes)
     env_keys = dict.fromkeys(chain.from_iterable(recipes[one].env_keys for one in reached))
     return Recipe(
         path=path,

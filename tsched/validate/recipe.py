@@ -118,8 +118,9 @@ class _Rules:
         if not str(self._value.get("prompt") or "").strip():
             mend = "Add `prompt:`; instructions alone wait for a person."
             yield self._at("TS407", "The recipe has no prompt.", mend)
-        for index, parameter in enumerate(parameters):
-            yield from self._parameter(index, parameter, used)
+        items = _mappings(self._value.get("parameters"))
+        for index, (parameter, item) in enumerate(zip(parameters, items, strict=True)):
+            yield from self._parameter(index, parameter, item, used)
 
     def _templates(self, declared: Collection[str]) -> Generator[Diagnostic, None, set[str]]:
         used: set[str] = set()
@@ -139,10 +140,11 @@ class _Rules:
                 yield self._at("TS401", f"The template variable {name!r} is not declared.", mend, path)
         return used
 
-    def _parameter(self, index: int, parameter: Parameter, used: Collection[str]) -> Iterator[Diagnostic]:
+    def _parameter(
+        self, index: int, parameter: Parameter, item: Mapping[str, Value], used: Collection[str]
+    ) -> Iterator[Diagnostic]:
         key = parameter.key
         path: Path = ("parameters", index, "key")
-        item = _mappings(self._value.get("parameters"))[index]
         if key not in used:
             yield self._at(
                 "TS402", f"Nothing uses the parameter {key!r}.", "Use it in a template, or remove it.", path

@@ -28,14 +28,14 @@ def render_json(diagnostics: Sequence[Diagnostic]) -> str:
 
 def render_text(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str], *, color: bool = False) -> str:
     """A line a finding; with the offending line and a caret where its file's text is in `sources`."""
-    return "".join(_one(one, sources.get(one.path), color) for one in diagnostics)
+    lines = {path: text.splitlines() for path, text in sources.items()}
+    return "".join(_one(one, lines.get(one.path, []), color) for one in diagnostics)
 
 
-def _one(found: Diagnostic, text: str | None, color: bool) -> str:
+def _one(found: Diagnostic, lines: Sequence[str], color: bool) -> str:
     paint = _RED if found.severity is Severity.ERROR else _YELLOW
     kind = f"{paint}{found.severity}{_OFF}" if color else str(found.severity)
     head = f"{found.path}:{found.line}:{found.column}: {found.code} {kind}: {found.message} {found.mend}\n"
-    lines = text.splitlines() if text is not None else []
     if not 0 < found.line <= len(lines):
         return head
     line = lines[found.line - 1].replace("\t", " ")

@@ -15,7 +15,8 @@ class Rule:
     """One rule. `bad` and `good` are files by path, to be laid over a fleet of one pool with one agent.
 
     `link`: links that the bad example has; `bare`: it has nothing besides; `host`: variables of the machine that it
-    needs (the rule is about a host); `encoding`: of the bad example's bytes.
+    needs (the rule is about a host); `encoding`: of the bad example's bytes. `more` is repeated at its end so many
+    `times`, and `parts` names a file for each of them.
     """
 
     why: str
@@ -26,6 +27,29 @@ class Rule:
     host: Mapping[str, str] = field(default_factory=dict)
     bare: bool = False
     encoding: str = "utf-8"
+    more: str = ""
+    times: int = 0
+    parts: str = ""
+
+    def in_full(self) -> Mapping[str, str]:
+        """The bad example's files with all their repetitions."""
+        files = {path: text + "".join(self._line(n) for n in range(self.times)) for path, text in self.bad.items()}
+        part = next(iter(self.good.values()))
+        return files | {self._numbered(self.parts, n): part for n in range(self.times if self.parts else 0)}
+
+    def in_short(self) -> Mapping[str, str]:
+        """The bad example's files as they are shown."""
+        if not self.times:
+            return self.bad
+        rest = f"  # ... and so on, {self.times} in all\n"
+        return {path: text + self._line(0) + self._line(1) + rest for path, text in self.bad.items()}
+
+    def _line(self, number: int) -> str:
+        return self._numbered(self.more, number)
+
+    @staticmethod
+    def _numbered(text: str, number: int) -> str:
+        return text.replace("{number}", str(number))
 
     @property
     def title(self) -> str:

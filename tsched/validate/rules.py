@@ -1,7 +1,7 @@
 """Rules across files: one small function and one stable code each."""
 
-import difflib
 import posixpath
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +11,12 @@ from tsched.model.files import RepoFile
 from tsched.model.fleet import Limits, OnDeadline
 from tsched.model.runtimes import BUILT_IN
 from tsched.model.units import format_duration
+from tsched.validate.near import Near
 from tsched.validate.pools import LIMITS_FILE, Mapped, drain_of, items, mapping, seconds, whole
 from tsched.validate.recipe import ParsedRecipe
 from tsched.validate.source import Path, Source
+
+MOST_REACHED = 101  # recipes, the first one counted
 
 
 @dataclass
@@ -70,6 +73,7 @@ def check(
     yield from idle(pools, limits)
     yield from drains(pools, limits)
     yield from sub_recipes(recipes, entries)
+    yield from reach(recipes)
     yield from recipe_files(entries)
     if complete:
         yield from unused(pools, recipes)
@@ -128,6 +132,7 @@ def letter_case(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
 def recipe_paths(pools: Sequence[Written], entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
     """TS304, TS313"""
     known = [path.removeprefix("recipes/") for path in entries if path.startswith("recipes/")]
+    near = Near()
     for pool in pools:
         for index, agent in enumerate(pool.agents):
             path = recipe_path(agent)
@@ -137,9 +142,9 @@ def recipe_paths(pools: Sequence[Written], entries: Mapping[str, RepoFile]) -> I
                 yield pool.at("TS313", place, message, "Name a file under recipes/, without `..`.")
             elif path not in entries:
                 short = path.removeprefix("recipes/")
-                near = difflib.get_close_matches(short, known, 1)
+                meant = near(short, known)
                 message = f"The agent {agent['name']} needs {path}, which is not in the repo."
-                yield pool.at("TS304", place, message, f"Did you mean {near[0]!r}?" if near else "Add the file.")
+                yield pool.at("TS304", place, message, f"Did you mean {meant!r}?" if meant else "Add the file.")
 
 
 def leaves(path: str) -> bool:
@@ -150,6 +155,7 @@ def leaves(path: str) -> bool:
 def runtimes(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
     """TS305"""
     known = sorted(BUILT_IN.keys() | limits.runtimes.keys())
+    near = Near()
     for pool in pools:
         value = pool.value or {}
         places: list[tuple[Path, Mapped]] = [([], value), (["defaults"], mapping(value.get("defaults")))]
@@ -157,8 +163,8 @@ def runtimes(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
         for path, holder in places:
             given = holder.get("runtime")
             if given is not None and given not in known:
-                near = difflib.get_close_matches(str(given), known, 1)
-                mend = f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(known)}."
+                meant = near(str(given), known)
+                mend = f"Did you mean {meant!r}?" if meant else f"Known are {', '.join(known)}."
                 yield pool.at("TS305", [*path, "runtime"], f"The runtime {given!r} is not known.", mend)
 
 
@@ -241,16 +247,27 @@ def sub_recipes(recipes: Mapping[str, ParsedRecipe], entries: Mapping[str, RepoF
             yield Diagnostic(path=path, line=line, column=column, code=code, message=message, mend=mend)
 
 
-def reached(path: str, recipes: Mapping[str, ParsedRecipe]) -> tuple[str, ...]:
-    """A recipe's own path, then every sub-recipe it reaches, each once (a circle ends)."""
+def reached(*paths: str, recipes: Mapping[str, ParsedRecipe], most: int | None = None) -> tuple[str, ...]:
+    """Recipes' own paths, then every sub-recipe they reach, each once (a circle ends). `most`: stop at so many."""
     order: dict[str, None] = {}
-    todo = [path]
-    while todo:
-        one = todo.pop(0)
+    todo = deque(paths)
+    while todo and (most is None or len(order) < most):
+        one = todo.popleft()
         if one not in order and one in recipes:
             order[one] = None
             todo += [sub_path(one, written) for written, _, _ in recipes[one].sub_recipes]
     return tuple(order)
+
+
+def reach(recipes: Mapping[str, ParsedRecipe]) -> Iterator[Diagnostic]:
+    """TS409"""
+    for path, recipe in recipes.items():
+        if recipe.sub_recipes and len(reached(path, recipes=recipes, most=MOST_REACHED + 1)) > MOST_REACHED:
+            _, line, column = recipe.sub_recipes[0]
+            yield Diagnostic(
+                path=path, line=line, column=column, code="TS409",
+                message=f"It reaches over {MOST_REACHED - 1} sub-recipes.", mend="Call fewer, or merge some.",
+            )  # fmt: skip
 
 
 def recipe_files(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
@@ -265,11 +282,8 @@ def recipe_files(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
 
 def unused(pools: Sequence[Written], recipes: Mapping[str, ParsedRecipe]) -> Iterator[Diagnostic]:
     """TS310"""
-    used: set[str] = set()
-    for pool in pools:
-        for agent in pool.agents:
-            used.update(reached(recipe_path(agent), recipes))
-    for path in recipes.keys() - used:
+    used = reached(*(recipe_path(agent) for pool in pools for agent in pool.agents), recipes=recipes)
+    for path in recipes.keys() - set(used):
         yield Diagnostic(
             path=path, line=1, column=1, code="TS310", severity=Severity.WARNING,
             message="No agent uses this recipe.", mend="Remove it, or name it in a pool.",

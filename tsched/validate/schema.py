@@ -1,21 +1,24 @@
 """JSON Schema → diagnostics in a person's words, at the place in the file."""
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 
 from tsched.model.diagnostic import Diagnostic
+from tsched.validate.near import Near
 from tsched.validate.shipped import shipped
 from tsched.validate.source import Source, Value
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
+
+MOST = 1000  # findings of one file
 
 _TYPES = {
     "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
@@ -52,26 +55,49 @@ def arbiter(name: str) -> "Validator":
         if isinstance(instance, str) and not re.search(strict, instance):
             yield ValidationError(f"{instance!r} does not match {wanted!r}")
 
-    found: Validator = extend(Draft202012Validator, {"pattern": pattern})(schema_of(name))  # type: ignore[no-untyped-call]
+    schema = schema_of(name)
+    looks: dict[int, Callable[[object], bool]] = {}
+
+    def items(validator: "Validator", wanted: dict[str, Any], instance: object, holder: object) -> Iterator[Any]:
+        """Only the items that the first look does not accept: a list may be very long."""
+        if id(wanted) not in looks:
+            looks[id(wanted)] = _fast({**wanted, "$defs": schema.get("$defs", {})})
+        for index, item in enumerate(instance if isinstance(instance, list) else ()):
+            if not looks[id(wanted)](item):
+                yield from validator.descend(item, wanted, path=index)  # type: ignore[attr-defined]  # not in stubs
+
+    found: Validator = extend(Draft202012Validator, {"pattern": pattern, "items": items})(schema)  # type: ignore[no-untyped-call]
     return found
 
 
 @cache
-def first_look(name: str) -> Callable[[Value], bool]:
+def first_look(name: str) -> Callable[[object], bool]:
     """A fast validator: what it accepts the arbiter accepts too (a test proves it); it gives no reasons."""
-    return jsonschema_rs.validator_for(schema_of(name), validate_formats=False).is_valid
+    return _fast(schema_of(name))
+
+
+def _fast(schema: dict[str, Any]) -> Callable[[object], bool]:
+    return jsonschema_rs.validator_for(schema, validate_formats=False).is_valid
 
 
 def check(schema: str, source: Source, value: Value, *, below: Sequence[str | int] = ()) -> list[Diagnostic]:
     """Every way in which a value breaks a schema. `below`: where in the source the value stands."""
     if first_look(schema)(value):
         return []
-    return [
+    near = Near()
+    every = (
         found
         for error in arbiter(schema).iter_errors(value)
         for leaf in _leaves(error)
-        for found in _say(leaf, source, below)
-    ]
+        for found in _say(leaf, source, below, near)
+    )
+    found = list(islice(every, MOST))
+    if next(every, None) is not None:
+        message = f"There are over {MOST} findings in this file; the rest is left out."
+        found.append(
+            Diagnostic(path=source.name, line=1, column=1, code="TS205", message=message, mend="Mend these first.")
+        )
+    return found
 
 
 def _leaves(error: "ValidationError") -> "Iterator[ValidationError]":
@@ -96,7 +122,7 @@ def _misses(error: "ValidationError") -> bool:
     return (top and error.validator == "type") or (error.validator == "const" and list(error.path)[-1:] == ["type"])
 
 
-def _say(error: "ValidationError", source: Source, below: Sequence[str | int]) -> Iterator[Diagnostic]:
+def _say(error: "ValidationError", source: Source, below: Sequence[str | int], near: Near) -> Iterator[Diagnostic]:
     path = [*below, *error.absolute_path]
     name = _name(path)
     schema = _schema(error)
@@ -109,8 +135,8 @@ def _say(error: "ValidationError", source: Source, below: Sequence[str | int]) -
         case "additionalProperties" if isinstance(error.instance, dict) and "properties" in schema:
             known: list[str] = list(schema["properties"])
             for key in sorted(set(error.instance) - set(known)):
-                near = difflib.get_close_matches(key, known, 1)
-                mend = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}."
+                meant = near(key, known)
+                mend = f"Did you mean {meant!r}?" if meant else f"Known here: {', '.join(known)}."
                 where = f" in {name}" if name else ""
                 yield at("TS201", f"The key {key!r} is not known{where}.", mend, [*path, key], key=True)
         case "required":
@@ -140,11 +166,11 @@ def _form(error: "ValidationError", name: str) -> tuple[str, str]:
             form = _FORMS.get(str(wanted)) or _schema(error).get("description") or f"the form {wanted}"
             return f"{name} is {given}, which has the wrong form.", f"Use {form.rstrip('.')}."
         case "enum":
-            near = difflib.get_close_matches(str(error.instance), [str(one) for one in wanted], 1)
+            meant = Near()(str(error.instance), [str(one) for one in wanted])
             listed = ", ".join(str(one) for one in wanted)
             return (
                 f"{name} is {given}, which is none of {listed}.",
-                f"Did you mean {near[0]}?" if near else "Use one.",
+                f"Did you mean {meant}?" if meant else "Use one.",
             )
         case "const":
             return f"{name} is {given}.", f"It must be {wanted!r}."

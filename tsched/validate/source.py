@@ -38,6 +38,7 @@ class Source:
     value: Value = None
     problems: tuple[Diagnostic, ...] = ()
     _root: Node | None = field(default=None, repr=False)
+    _keys: dict[int, dict[str, tuple[Node, Node]]] = field(default_factory=dict, repr=False)
 
     def place(self, path: Path, *, key: bool = False) -> tuple[int, int]:
         """Line and column, from 1, of the value at a path of keys and indexes (`key`: of its key instead).
@@ -48,21 +49,20 @@ class Source:
             self._root = _compose(self.text)
         node = found = self._root
         for step in path:
-            node, label = _step(node, step)
+            node, label = self._step(node, step)
             if node is None:
                 break
             found = label if key and label is not None else node
         return (1, 1) if found is None else (found.start_mark.line + 1, found.start_mark.column + 1)
 
-
-def _step(node: Node | None, step: str | int) -> tuple[Node | None, Node | None]:
-    if isinstance(node, MappingNode):
-        for label, value in node.value:
-            if label.value == str(step):
-                return value, label
-    elif isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
-        return node.value[step], None
-    return None, None
+    def _step(self, node: Node | None, step: str | int) -> tuple[Node | None, Node | None]:
+        if isinstance(node, MappingNode):
+            if id(node) not in self._keys:  # a mapping may have very many
+                self._keys[id(node)] = {label.value: (value, label) for label, value in reversed(node.value)}
+            return self._keys[id(node)].get(str(step), (None, None))
+        if isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
+            return node.value[step], None
+        return None, None
 
 
 class Loader(CParser, BaseConstructor, BaseResolver):
