@@ -14,7 +14,7 @@ import pytest
 from tests.e2e import reference
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = ("README.md", "docs/fleet.md", "docs/operations.md")
+DOCUMENTS = ("README.md", "docs/fleet.md", "docs/gate.md", "docs/operations.md")
 BLOCK = re.compile(r"<!-- run -->\n```sh\n(.*?)```", re.DOTALL)
 
 
