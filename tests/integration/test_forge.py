@@ -193,6 +193,12 @@ def test_the_apis_own_words_say_what_it_refuses(github: GitHubServer, gitlab: Gi
     assert "(400): source_branch does not exist" in text
 
 
+def test_a_refusal_without_end_is_told_in_short(server: GitHubServer | GitLabServer, connect: Connect) -> None:
+    body = json.dumps({"message": "b" * 2_000_000}).encode()
+    server.faults.append(Fault(method="GET", path="/(pulls|merge)", status=422, body=body))
+    assert refusal(ConfigurationError, lambda: open_one(connect(server))).endswith("b" * 100 + "…")
+
+
 def test_long_texts_are_cut_to_what_the_forge_takes(server: GitHubServer | GitLabServer, connect: Connect) -> None:
     forge = connect(server)
     open_one(forge, "t" * 2000, "b" * 1_100_000)
@@ -283,15 +289,16 @@ def test_what_others_wrote_commands_nothing_on_gitlab(gitlab: GitLabServer, conn
     assert "see /etc and a/b" in written
 
 
+@pytest.mark.parametrize("start", ["ORIGIN/steal", "http://[bad", "//evil.example/x", ""])
 def test_the_next_pages_address_cannot_lead_away(
-    server: GitHubServer | GitLabServer, connect: Connect, servers: list[Recorder]
+    server: GitHubServer | GitLabServer, connect: Connect, servers: list[Recorder], start: str
 ) -> None:
     """A proxy's wrong host in a Link header costs nothing: only its query is believed."""
     other = Recorder()
     servers.append(other)
     ours = crowd(server, 150, 140, "<!-- m -->\nold")
     listed = "/comments$" if isinstance(server, GitHubServer) else "/notes$"
-    link = f'<{other.origin}/steal?per_page=100&page=2>; rel="next"'
+    link = f'<{start.replace("ORIGIN", other.origin)}?per_page=100&page=2>; rel="next"'
     server.faults.append(Fault(method="GET", path=listed, status=200, body=b"[]", headers={"Link": link}))
     connect(server).comment(5, marker="m", body="new")
     assert ours["body"] == "<!-- m -->\nnew" and not other.seen

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from tsched import __version__
-from tsched.cli import config, demo, edits, events, fleet, fmt, gate, plans, rules, task, validate
+from tsched.cli import config, demo, edits, events, fleet, fmt, gate, plans, rules, start, task, validate
 from tsched.cli import run as running
 from tsched.cli.output import complain
 from tsched.model.errors import TschedError
@@ -20,6 +20,8 @@ from tsched.model.errors import TschedError
 # In the order of `tsched --help`. The reference documentation is compared with these.
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "demo": demo.demo,
+    "init": start.init,
+    "import": start.import_,
     "run": running.run,
     "status": fleet.status,
     "plan": plans.plan,

@@ -11,7 +11,7 @@ from tsched.model.errors import ConfigurationError, TransientError
 
 TIMEOUT = 120.0  # seconds
 PROTOCOLS = ("https", "http", "ssh", "file")
-_CREDENTIALS = re.compile(r"(\w+://)[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(?<!\w)(\w{1,20}://)\S*@")  # a password may hold a slash
 _FOLLOWERS = ("fatal: Could not read from remote", "Please make sure you have", "and the repository exists")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 

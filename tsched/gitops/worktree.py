@@ -42,6 +42,13 @@ class Worktree:
         self._options = [] if hooks else ["-c", "core.hooksPath=/dev/null"]
 
     @classmethod
+    def make(cls, folder: Path, branch: str = "main") -> "Worktree":
+        """A new repository in a folder."""
+        repo = Repo.init(folder, initial_branch=check_branch(branch))
+        repo.git.update_environment(**clean_environment())
+        return cls(folder, repo, branch)
+
+    @classmethod
     def around(cls, folder: Path) -> "Worktree":
         """A person's work tree that a folder stands in. Raises ConfigurationError where it is in none."""
         try:
