@@ -172,7 +172,8 @@ def test_what_needs_a_person_is_said_and_the_rest_is_made(call: Call, tmp_path: 
     fleet = load_fleet(read_folder(tmp_path / "f")).fleet
     assert fleet is not None
     assert shape(fleet) == {
-        "vaela": ("dev", 3), "damien": ("dev", 2), "oscar": ("dev", 0), "big-bob": ("qa-team", 0), "lone": ("legacy", 2),
+        "vaela": ("dev", 3), "damien": ("dev", 2), "oscar": ("dev", 0), "big-bob": ("qa-team", 0),
+        "lone": ("legacy", 2),
     }  # fmt: skip
     assert fleet.find("big-bob") is not None
     assert fleet.recipes["recipes/Big Bob.yaml"].prompt == "Do it."

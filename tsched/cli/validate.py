@@ -126,11 +126,11 @@ def _codes(flag: str, given: "Sequence[str] | None") -> "Sequence[str]":
 
 def check(settings: "Settings", path: str | None, revision: str | None, wanted: Wanted) -> bool:
     """Load and report on standard output; whether nothing fails."""
-    from tsched.validate.fleet import load_fleet
+    from tsched.runner.check import check as check_files
     from tsched.validate.formats import FORMATS, Checked, fails
 
     with _files(settings, path, revision) as files:
-        loaded = load_fleet(files, build=wanted.host)
+        loaded = check_files(files, build=wanted.host)
         found = list(loaded.diagnostics)
         if wanted.host and loaded.fleet is not None:
             from tsched.cli.needs import needs
