@@ -437,3 +437,14 @@ def test_events_can_be_followed(world: World) -> None:
         following.stdout.read()
         assert following.wait(timeout=PATIENCE) == 130
     assert (first["kind"], first["revision"]) == ("change.pool.added", tip)
+
+
+def test_a_task_nobody_will_take_is_a_warning_with_the_nearest_name(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    assert world.run("task", "add", "early", "--queue", "devv", check=0).stderr == "", "nothing is applied yet"
+    world.once()
+    near = world.run("task", "add", "x", "--queue", "devv", check=0)
+    assert (near.stdout, "serves the queue devv (did you mean dev?)" in near.stderr) == ("2\n", True)
+    far = world.run("task", "add", "x", "--queue", "press", "--assign", "adda", check=0).stderr
+    assert "serves the queue press; served: dev" in far
+    assert "the applied fleet has no agent adda: the task waits until it has (did you mean ada?)" in far

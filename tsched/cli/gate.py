@@ -10,6 +10,7 @@ import typer
 
 from tsched.cli.call import settings_of
 from tsched.cli.output import complain
+from tsched.cli.plans import check_required
 from tsched.cli.validate import STRICT, Wanted, check
 from tsched.model.errors import ConfigurationError, TschedError
 
@@ -48,6 +49,7 @@ def ci(
     The rules, the form of the files, and what the change does to the fleet, in the repository around the current
     folder. Exit code 1 where it may not merge.
     """
+    check_required(require_review or ())
     settings = settings_of(ctx)
     form = "github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text"
     steps: dict[str, Callable[[], bool]] = {

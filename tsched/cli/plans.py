@@ -9,6 +9,8 @@ from tsched.cli.output import JSON, complain, print_json
 from tsched.model.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tsched.schedule.plan import Plan
     from tsched.schedule.review import Review
 
@@ -58,9 +60,7 @@ def diff(
     from tsched.runner.look import Live, live_in, owns_up, plan_between
 
     form = _form(form, as_json=as_json)
-    for what in require_review or ():
-        if what != WIDENING:
-            raise ConfigurationError(f"--require-review is {what!r}: only {WIDENING} can be required")
+    check_required(require_review or ())
     live = Live() if status is None else live_in(read_status(status))
     with commits_of(settings_of(ctx)) as commits:
         found, seen = plan_between(commits, old, new, live)
@@ -71,6 +71,13 @@ def diff(
             "agents gain powers: a commit of the change must say `Tsched-Reviewed: widening` (git commit --trailer)"
         )
         raise typer.Exit(1)
+
+
+def check_required(given: "Sequence[str]") -> None:
+    """Raise ConfigurationError for a --require-review that names no review."""
+    for what in given:
+        if what != WIDENING:
+            raise ConfigurationError(f"--require-review is {what!r}: only {WIDENING} can be required")
 
 
 def _form(form: str, *, as_json: bool) -> str:

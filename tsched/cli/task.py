@@ -57,10 +57,12 @@ def add(
         )
     fleet = applied_fleet(settings)
     if fleet is not None and queue not in {pool.queue for pool in fleet.pools if pool.agents}:
-        queues = ", ".join(sorted(pool.queue for pool in fleet.pools if pool.agents)) or "none"
-        warn(f"no agent of the applied fleet serves the queue {queue}; served: {queues}")
+        queues = sorted(pool.queue for pool in fleet.pools if pool.agents)
+        served = _meant(queue, queues) or f"; served: {', '.join(queues) or 'none'}"
+        warn(f"no agent of the applied fleet serves the queue {queue}{served}")
     if fleet is not None and assign is not None and fleet.find(assign) is None:
-        warn(f"the applied fleet has no agent {assign}: the task waits until it has")
+        meant = _meant(assign, [agent.name for _, agent in fleet.agents()])
+        warn(f"the applied fleet has no agent {assign}: the task waits until it has{meant}")
     print(task.id)
 
 
@@ -146,6 +148,13 @@ def comment(
     with open_tasks(settings_of(ctx)) as tasks:
         words = sys.stdin.read() if text == "-" else text
         tasks.remark(task_id, author=_who(), text=words)
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    from tsched.validate.near import Near
+
+    near = Near()(name, known)
+    return "" if near is None else f" (did you mean {near}?)"
 
 
 def _who() -> str:
