@@ -1,8 +1,10 @@
 """`tsched agent`, `pool` and `rollback`: changes of the fleet repo without opening an editor."""
 
+import inspect
 import re
+import typing
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,62 +27,68 @@ pool = typer.Typer(no_args_is_help=True, help="Change pools in the fleet repo.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name.")]
 PoolName = Annotated[str, typer.Argument(metavar="NAME", help="The pool's name.")]
-Commit = Annotated[bool, typer.Option("--commit", help="Commit it in the repository around here.")]
-Push = Annotated[
-    str | None, typer.Option("--push", metavar="BRANCH", help="Commit it on the fleet repo's newest and push there.")
-]
-PullRequest = Annotated[bool, typer.Option("--pr", help="Push it to a branch and open a pull request.")]
-Message = Annotated[str | None, typer.Option("--message", "-m", help="Another first line of the commit.")]
-Trailers = Annotated[
-    list[str] | None, typer.Option("--trailer", metavar="KEY: VALUE", help="Such as 'Tsched-Allow-Removal: yes'.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show it, and write nothing.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class How:
-    """What is to become of a change."""
+    """What is to become of a change: the options that every command here has."""
 
-    title: str
-    titled: bool = False  # by the person
-    commit: bool = False
-    push: str | None = None
-    pr: bool = False
-    trailers: tuple[str, ...] = ()
-    dry_run: bool = False
-
-    @property
-    def branch(self) -> str:
-        """Where it is pushed to: as said, or a name made of the title."""
-        return self.push or "tsched/" + re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")[:60]
+    commit: Annotated[bool, typer.Option("--commit", help="Commit it in the repository around here.")] = False
+    push: Annotated[
+        str | None,
+        typer.Option("--push", metavar="BRANCH", help="Commit it on the fleet repo's newest and push there."),
+    ] = None
+    pr: Annotated[bool, typer.Option("--pr", help="Push it to a branch and open a pull request.")] = False
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Another first line of the commit.")] = None
+    trailer: Annotated[
+        list[str] | None, typer.Option(metavar="KEY: VALUE", help="Such as 'Tsched-Allow-Removal: yes'.")
+    ] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, and write nothing.")] = False
 
     @property
     def remote(self) -> bool:
         return self.push is not None or self.pr
 
+    def title(self, otherwise: str) -> str:
+        """The commit's first line."""
+        return self.message or otherwise
 
-def how(
-    title: str, message: str | None, trailers: list[str] | None, *, commit: bool, push: str | None, pr: bool,
-    dry_run: bool,
-) -> How:  # fmt: skip
-    """The options of a call. Raises ConfigurationError for a trailer that is none."""
-    for one in trailers or ():
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*: \S[^\r\n]*", one):
-            raise ConfigurationError(f"--trailer {one!r} is none: write KEY: VALUE")
-    if message is not None and not message.strip():
-        raise ConfigurationError("--message is empty: say in a line what is changed")
-    return How(
-        title=message or title,
-        titled=message is not None,
-        commit=commit,
-        push=push,
-        pr=pr,
-        trailers=tuple(trailers or ()),
-        dry_run=dry_run,
-    )
+    def branch(self, title: str) -> str:
+        """Where it is pushed to: as said, or a name made of the title."""
+        return self.push or "tsched/" + re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60]
+
+    def check(self) -> None:
+        """Raise ConfigurationError for a trailer or a message that is none."""
+        for one in self.trailer or ():
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*: \S[^\r\n]*", one):
+                raise ConfigurationError(f"--trailer {one!r} is none: write KEY: VALUE")
+        if self.message is not None and not self.message.strip():
+            raise ConfigurationError("--message is empty: say in a line what is changed")
+
+
+def delivering(command: "Callable[..., None]") -> "Callable[..., None]":
+    """A command with the options of How after its own, which it gets as `how`. Typer reads the signature set here."""
+    hints = typing.get_type_hints(How, include_extras=True)
+    shared = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+        for one in fields(How)
+    ]
+
+    def call(**given: object) -> None:
+        wanted = {one.name: given.pop(one.name) for one in shared}
+        how = How(**typing.cast("typing.Any", wanted))
+        how.check()
+        command(**given, how=how)
+
+    own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "how"]
+    call.__doc__ = command.__doc__
+    call.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
+    call.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]  # functions may have one
+    return call
 
 
 @agent.command("add")
+@delivering
 def agent_add(
     ctx: typer.Context, *, name: Name,
     to: Annotated[str, typer.Option("--pool", metavar="POOL", help="The pool it joins.")],
@@ -89,134 +97,141 @@ def agent_add(
     runtime: Annotated[str | None, typer.Option(help="How its recipe is run.")] = None,
     max_runtime: Annotated[str | None, typer.Option(metavar="TIME", help="How long a run may take.")] = None,
     priority_floor: Annotated[int | None, typer.Option(help="The lowest task priority it takes.")] = None,
-    commit: Commit = False, push: Push = None, pr: PullRequest = False, message: Message = None,
-    trailer: Trailers = None, dry_run: DryRun = False,
+    how: How,
 ) -> None:  # fmt: skip
     """Add an agent to a pool."""
     given = {
         "limit": limit, "recipe": recipe, "runtime": runtime, "max_runtime": max_runtime,
         "priority_floor": priority_floor,
     }  # fmt: skip
-    fields: Mapping[str, str | int] = {key: value for key, value in given.items() if value is not None}
+    settings: Mapping[str, str | int] = {key: value for key, value in given.items() if value is not None}
     _edit(
         ctx,
-        how(f"Add agent {name} to pool {to}", message, trailer, commit=commit, push=push, pr=pr, dry_run=dry_run),
-        lambda fleet: fleet.add_agent(name, to, fields),
+        how,
+        f"Add agent {name} to pool {to}",
+        lambda fleet: fleet.add_agent(name, to, settings),
     )
 
 
 @agent.command("remove")
+@delivering
 def agent_remove(
     ctx: typer.Context, *, name: Name,
     with_recipe: Annotated[
         bool, typer.Option("--with-recipe", help="Also its recipe, where no other uses it.")
     ] = False,
-    commit: Commit = False, push: Push = None, pr: PullRequest = False, message: Message = None,
-    trailer: Trailers = None, dry_run: DryRun = False,
+    how: How,
 ) -> None:  # fmt: skip
     """Remove an agent: it drains, then it is deleted."""
     _edit(
         ctx,
-        how(f"Remove agent {name}", message, trailer, commit=commit, push=push, pr=pr, dry_run=dry_run),
+        how,
+        f"Remove agent {name}",
         lambda fleet: fleet.remove_agent(name, with_recipe=with_recipe),
     )
 
 
 @agent.command("move")
+@delivering
 def agent_move(
     ctx: typer.Context, *, name: Name,
     to: Annotated[str, typer.Argument(metavar="POOL", help="The pool it joins.")],
-    commit: Commit = False, push: Push = None, pr: PullRequest = False, message: Message = None,
-    trailer: Trailers = None, dry_run: DryRun = False,
+    how: How,
 ) -> None:  # fmt: skip
     """Move an agent into another pool, with its settings."""
     _edit(
         ctx,
-        how(f"Move agent {name} to pool {to}", message, trailer, commit=commit, push=push, pr=pr, dry_run=dry_run),
+        how,
+        f"Move agent {name} to pool {to}",
         lambda fleet: fleet.move_agent(name, to),
     )
 
 
 @agent.command("limit")
+@delivering
 def agent_limit(
     ctx: typer.Context, *, name: Name,
     slots: Annotated[int, typer.Argument(metavar="SLOTS", help="How many tasks at once.")],
-    commit: Commit = False, push: Push = None, pr: PullRequest = False, message: Message = None,
-    trailer: Trailers = None, dry_run: DryRun = False,
+    how: How,
 ) -> None:  # fmt: skip
     """Set an agent's limit."""
     _edit(
         ctx,
-        how(f"Limit agent {name} to {slots}", message, trailer, commit=commit, push=push, pr=pr, dry_run=dry_run),
+        how,
+        f"Limit agent {name} to {slots}",
         lambda fleet: fleet.set_agent(name, "limit", slots),
     )
 
 
 @pool.command("add")
+@delivering
 def pool_add(
     ctx: typer.Context, *, name: PoolName,
     queue: Annotated[str | None, typer.Option(help="The queue it serves (default: its name).")] = None,
     runtime: Annotated[str | None, typer.Option(help="For agents that name none.")] = None,
-    commit: Commit = False, push: Push = None, pr: PullRequest = False, message: Message = None,
-    trailer: Trailers = None, dry_run: DryRun = False,
+    how: How,
 ) -> None:  # fmt: skip
     """Add a pool, without agents yet."""
     _edit(
         ctx,
-        how(f"Add pool {name}", message, trailer, commit=commit, push=push, pr=pr, dry_run=dry_run),
+        how,
+        f"Add pool {name}",
         lambda fleet: fleet.add_pool(name, queue=queue, runtime=runtime),
     )
 
 
 @pool.command("remove")
+@delivering
 def pool_remove(
     ctx: typer.Context, *, name: PoolName,
-    commit: Commit = False, push: Push = None, pr: PullRequest = False, message: Message = None,
-    trailer: Trailers = None, dry_run: DryRun = False,
+    how: How,
 ) -> None:  # fmt: skip
     """Remove a pool: its agents drain."""
     _edit(
         ctx,
-        how(f"Remove pool {name}", message, trailer, commit=commit, push=push, pr=pr, dry_run=dry_run),
+        how,
+        f"Remove pool {name}",
         lambda fleet: fleet.remove_pool(name),
     )
 
 
 @pool.command("suspend")
+@delivering
 def pool_suspend(
     ctx: typer.Context, *, name: PoolName,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="When it ends by itself, RFC 3339.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why, for people.")] = None,
-    commit: Commit = False, push: Push = None, pr: PullRequest = False, message: Message = None,
-    trailer: Trailers = None, dry_run: DryRun = False,
+    how: How,
 ) -> None:  # fmt: skip
     """Suspend a pool: it takes no new task, its runs go on."""
     _edit(
         ctx,
-        how(f"Suspend pool {name}", message, trailer, commit=commit, push=push, pr=pr, dry_run=dry_run),
+        how,
+        f"Suspend pool {name}",
         lambda fleet: fleet.suspend_pool(name, until=until, reason=reason),
     )
 
 
 @pool.command("resume")
+@delivering
 def pool_resume(
     ctx: typer.Context, *, name: PoolName,
-    commit: Commit = False, push: Push = None, pr: PullRequest = False, message: Message = None,
-    trailer: Trailers = None, dry_run: DryRun = False,
+    how: How,
 ) -> None:  # fmt: skip
     """Let a suspended pool take tasks again."""
     _edit(
         ctx,
-        how(f"Resume pool {name}", message, trailer, commit=commit, push=push, pr=pr, dry_run=dry_run),
+        how,
+        f"Resume pool {name}",
         lambda fleet: fleet.resume_pool(name),
     )
 
 
+@delivering
 def rollback(
     ctx: typer.Context, *,
     revision: Annotated[str, typer.Argument(metavar="[REV]", help="Whose content returns.")] = "HEAD~1",
-    push: Push = None, pr: PullRequest = False, message: Message = None, trailer: Trailers = None,
-    dry_run: DryRun = False,
+    how: How,
 ) -> None:  # fmt: skip
     """Make the commit that returns the fleet to a revision's content.
 
@@ -226,53 +241,51 @@ def rollback(
     from tsched.runner.propose import cloned
 
     settings = settings_of(ctx)
-    wanted = how(f"Roll back to {revision}", message, trailer, commit=True, push=push, pr=pr, dry_run=dry_run)
-    if wanted.remote:
+    if how.remote:
         with cloned(settings) as (clone, url):
-            _roll_back(settings, wanted, clone, revision, url)
+            _roll_back(settings, how, clone, revision, url)
     else:
         with Worktree.around(Path()) as here:
-            _roll_back(settings, wanted, here, revision, None)
+            _roll_back(settings, how, here, revision, None)
 
 
-def _roll_back(settings: "Settings", wanted: How, tree: "Worktree", revision: str, url: str | None) -> None:
+def _roll_back(settings: "Settings", how: How, tree: "Worktree", revision: str, url: str | None) -> None:
     from tsched.gitops.commits import Commits
     from tsched.runner.propose import FOLDERS, between
 
     with closing(Commits.around(tree.folder)) as commits:
         target = commits.resolve(revision)
         proposal = between(commits.files(commits.resolve("HEAD")), commits.files(target))
-    if not _shown(proposal) or wanted.dry_run:
-        return
-    if not wanted.titled:
-        wanted = replace(wanted, title=f"Roll back to {target[:12]}")
-    _deliver(settings, wanted, tree, tree.restore(target, FOLDERS), proposal, url)
+    if _shown(proposal) and not how.dry_run:
+        title = how.title(f"Roll back to {target[:12]}")
+        _deliver(settings, how, title, tree, tree.restore(target, FOLDERS), proposal, url)
 
 
-def _edit(ctx: typer.Context, wanted: How, make: "Callable[[FleetFiles], Changes]") -> None:
+def _edit(ctx: typer.Context, how: How, title: str, make: "Callable[[FleetFiles], Changes]") -> None:
     """Make a change where it belongs: in the folder here, or on a clone of the fleet repo."""
     from tsched.runner.propose import cloned, write
 
     settings = settings_of(ctx)
-    if wanted.remote:
+    title = how.title(title)
+    if how.remote:
         with cloned(settings) as (clone, url):
             proposal = _proposed(clone.folder, make)
-            if _shown(proposal) and not wanted.dry_run:
+            if _shown(proposal) and not how.dry_run:
                 write(clone.folder, proposal.changes)
-                _deliver(settings, wanted, clone, list(proposal.changes), proposal, url)
+                _deliver(settings, how, title, clone, list(proposal.changes), proposal, url)
         return
     root = Path()
     if not (root / "pools").is_dir():
         raise ConfigurationError("there is no pools/ here: stand in a fleet's folder, or give --push BRANCH or --pr")
     proposal = _proposed(root, make)
-    if not _shown(proposal) or wanted.dry_run:
+    if not _shown(proposal) or how.dry_run:
         return
     write(root, proposal.changes)
-    if wanted.commit:
+    if how.commit:
         from tsched.gitops.worktree import Worktree
 
         with Worktree.around(root) as here:
-            _deliver(settings, wanted, here, list(proposal.changes), proposal, None)
+            _deliver(settings, how, title, here, list(proposal.changes), proposal, None)
 
 
 def _proposed(root: Path, make: "Callable[[FleetFiles], Changes]") -> "Proposal":
@@ -307,19 +320,21 @@ def _shown(proposal: "Proposal") -> bool:
 
 
 def _deliver(
-    settings: "Settings", wanted: How, tree: "Worktree", paths: "Sequence[str]", proposal: "Proposal", url: str | None
-) -> None:
+    settings: "Settings", how: How, title: str, tree: "Worktree", paths: "Sequence[str]", proposal: "Proposal",
+    url: str | None,
+) -> None:  # fmt: skip
     """Commit what was written, and push it or open its pull request."""
     from tsched.observe.markdown import plan_comment
     from tsched.runner.propose import message, opened
 
-    with opened(url, settings.environ, wanted=wanted.pr) as forge:  # a wrong token is found before anything is pushed
-        commit = tree.commit(message(wanted.title, wanted.trailers), paths)
+    with opened(url, settings.environ, wanted=how.pr) as forge:  # a wrong token is found before anything is pushed
+        commit = tree.commit(message(title, how.trailer or ()), paths)
         if url is None:
-            print(f"committed {commit[:12]}: {wanted.title}")
+            print(f"committed {commit[:12]}: {title}")
             return
-        tree.push(wanted.branch)
-        print(f"pushed {commit[:12]} to {wanted.branch}")
+        branch = how.branch(title)
+        tree.push(branch)
+        print(f"pushed {commit[:12]} to {branch}")
         if forge is not None and proposal.plan is not None and proposal.review is not None:
             body = plan_comment(proposal.plan, proposal.review)
-            print(forge.open_pull_request(head=wanted.branch, base=settings.branch, title=wanted.title, body=body))
+            print(forge.open_pull_request(head=branch, base=settings.branch, title=title, body=body))
