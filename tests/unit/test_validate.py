@@ -275,6 +275,17 @@ def test_near_misses_are_answered() -> None:
     assert "Did you mean 'ada.yaml'?" in mends(fleet(POOL + "agents:\n  - name: adda\n"))
 
 
+def test_a_bare_number_of_seconds_is_told_its_unit() -> None:
+    (finding,) = load(fleet(limits=LIMITS + "heartbeat: 15\n")).diagnostics
+    assert finding.message == "heartbeat is 15, where a duration is wanted."
+    assert finding.mend == "Write a whole number with ms, s, m, h or d, such as 15s."
+
+
+def test_a_suffix_that_all_have_makes_no_names_near() -> None:
+    (finding, _) = load(fleet(POOL + "agents:\n  - name: cy\n")).diagnostics
+    assert finding.mend == "Add the file."
+
+
 def test_all_mistakes_are_found_in_one_pass() -> None:
     files = {
         **fleet(POOL + "agnts: []\n"),

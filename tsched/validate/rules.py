@@ -131,7 +131,10 @@ def letter_case(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
 
 def recipe_paths(pools: Sequence[Written], entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
     """TS304, TS313"""
-    known = [path.removeprefix("recipes/") for path in entries if path.startswith("recipes/")]
+    stems = {
+        path.removeprefix("recipes/").rpartition(".")[0]: path for path in entries if path.startswith("recipes/")
+    }
+    known = list(stems)
     near = Near()
     for pool in pools:
         for index, agent in enumerate(pool.agents):
@@ -142,9 +145,10 @@ def recipe_paths(pools: Sequence[Written], entries: Mapping[str, RepoFile]) -> I
                 yield pool.at("TS313", place, message, "Name a file under recipes/, without `..`.")
             elif path not in entries:
                 short = path.removeprefix("recipes/")
-                meant = near(short, known)
+                meant = near(short.rpartition(".")[0], known)
                 message = f"The agent {agent['name']} needs {path}, which is not in the repo."
-                yield pool.at("TS304", place, message, f"Did you mean {meant!r}?" if meant else "Add the file.")
+                mend = f"Did you mean {stems[meant].removeprefix('recipes/')!r}?" if meant else "Add the file."
+                yield pool.at("TS304", place, message, mend)
 
 
 def leaves(path: str) -> bool:

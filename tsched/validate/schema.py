@@ -24,9 +24,10 @@ _TYPES = {
     "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
     "array": "a list", "object": "a mapping", "null": "nothing",
 }  # fmt: skip
+DURATION = "^[0-9]+(ms|s|m|h|d)$"
 _FORMS = {
     "^[a-z0-9][a-z0-9_-]{0,62}$": "lower-case letters, digits, _ and -, beginning with a letter or digit, at most 63",
-    "^[0-9]+(ms|s|m|h|d)$": "a whole number and ms, s, m, h or d, such as 90s",
+    DURATION: "a whole number and ms, s, m, h or d, such as 90s",
     "^(100|[1-9]?[0-9])%$": 'a percentage such as "50%", or a whole number',
     "^[A-Za-z_][A-Za-z0-9_]*$": "letters, digits and _, not beginning with a digit",
 }
@@ -150,6 +151,8 @@ def _say(error: "ValidationError", source: Source, below: Sequence[str | int], n
                 yield at("TS109", f"{name or 'The file'} has no value.", "Give it one, or take the key out.")
             else:
                 wanted = _TYPES.get(str(error.validator_value), str(error.validator_value))
+                if schema.get("pattern") == DURATION:
+                    wanted = "a duration"
                 message = f"{name or 'The file'} is {_given(error.instance)}, where {wanted} is wanted."
                 yield at("TS203", message, _quote(error))
         case _:
@@ -203,6 +206,9 @@ def _wanted(error: "ValidationError") -> Sequence[str]:
 
 
 def _quote(error: "ValidationError") -> str:
+    if _schema(error).get("pattern") == DURATION:
+        example = f"{error.instance}s" if type(error.instance) is int and error.instance >= 0 else "90s"
+        return f"Write a whole number with ms, s, m, h or d, such as {example}."
     if error.validator_value == "string" and isinstance(error.instance, (bool, int, float)):
         return "Put it in quotes."
     return _described(error) if "description" in _schema(error) else "Write it so."
