@@ -362,7 +362,7 @@ def test_an_agent_is_read() -> None:
         (lambda: add_agent("agents: [a]", name="zoe", fields={}), "no list of mappings. Write"),
         (lambda: add_agent("agents: [ # c\n]", name="zoe", fields={}), "comment stands between .* Move it"),
         (lambda: add_agent("agents:\n- name: a\n  text: |\n    b", name="zoe", fields={}), "unusually .* by hand"),
-        (lambda: add_agent("kind: [", name="zoe", fields={}), "can't be read, at line 2: This is not YAML"),
+        (lambda: add_agent("kind: [", name="zoe", fields={}), "can't be read, at line 1: This is not YAML"),
         (lambda: add_agent("a: &b 1", name="zoe", fields={}), "An anchor or alias is used. Write the value out"),
         (lambda: add_agent("- a", name="zoe", fields={}), "no mapping. Write"),
         (lambda: add_agent("", name="zoe", fields={}), "The file is empty"),

@@ -184,8 +184,8 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
         ["pools/limits.yaml:3:29 TS314"],
     ),
     "password": (
-        fleet(ada=RECIPE + "extensions:\n  - {type: stdio, name: x, cmd: y, envs: {API_KEY: hunter2}}\n"),
-        ["recipes/ada.yaml:7:52 TS314"],
+        fleet(ada=RECIPE + "extensions:\n  - {type: stdio, name: x, cmd: y, args: [], envs: {API_KEY: hunter2}}\n"),
+        ["recipes/ada.yaml:7:62 TS314"],
     ),
     "undeclared": (fleet(ada=RECIPE + "instructions: '{{ nope }}'\n"), ["recipes/ada.yaml:6:15 TS401"]),
     "useless": (
@@ -244,7 +244,15 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
     ),
     "sse": (
         fleet(ada=RECIPE + "extensions: [{type: sse, name: x, uri: y}]\n"),
-        ["recipes/ada.yaml:6:14 TS204"],
+        ["recipes/ada.yaml:6:21 TS204"],
+    ),
+    "twice in a recipe": (
+        fleet(ada=RECIPE + "sub_recipes: [{name: s, path: s.yaml}, {name: s, path: s.yaml}]\n", s=RECIPE),
+        ["recipes/ada.yaml:6:47 TS411"],
+    ),
+    "no schema": (
+        fleet(ada=RECIPE + "response: {json_schema: {type: strng}}\n"),
+        ["recipes/ada.yaml:6:32 TS412"],
     ),
 }
 
@@ -262,7 +270,7 @@ def test_each_mistake_has_its_code_and_place(name: str) -> None:
 
 def test_every_code_of_a_repo_has_a_bad_example_here() -> None:
     seen = {entry.rpartition(" ")[2] for _, expected in BAD.values() for entry in expected}
-    warnings = {"TS311", "TS315", "TS316"}
+    warnings = {"TS311", "TS315", "TS316", "TS410"}
     assert seen | warnings >= {code for code in CODES if not code.startswith("TS5")}
 
 

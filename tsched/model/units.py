@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 
+LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -28,14 +29,17 @@ def format_duration(seconds: float) -> str:
 
 
 def iso(epoch: float) -> str:
-    """A UTC time stamp with milliseconds, `2026-01-20T10:15:02.123Z`, of seconds since the epoch."""
-    moment = datetime.fromtimestamp(round(epoch * 1000) / 1000, UTC)
+    """A UTC time stamp with milliseconds, `2026-01-20T10:15:02.123Z`, of seconds since the epoch.
+
+    A time past the year 9999 (a drain's far deadline) is shown as its last moment.
+    """
+    moment = datetime.fromtimestamp(min(round(epoch * 1000) / 1000, LAST), UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
 def from_iso(text: str) -> float:
     """Seconds since the epoch of an RFC 3339 time stamp. Raises ValueError where it is none or has no offset."""
-    moment = datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(text.upper())  # RFC 3339 lets t and z be small
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no offset: end it in Z, such as 2026-01-20T10:15:00Z")
     return moment.timestamp()

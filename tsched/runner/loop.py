@@ -14,6 +14,7 @@ from tsched.runner.cycle import Report, cycle
 from tsched.runner.host import Host
 from tsched.state.lock import RunnerLock
 
+LONGEST_SLEEP = 86_400.0  # seconds; the system takes no endless ones
 SHORTEST_SLEEP = 0.05  # seconds: the lower bound of loop_interval (DESIGN section 6)
 
 
@@ -94,7 +95,7 @@ def signals() -> Iterator[tuple[Wishes, socket.socket]]:
 
 def wait(wake: socket.socket, seconds: float) -> None:
     """Sleep, but not through a signal, nor through one that came just before."""
-    select.select([wake], [], [], seconds)
+    select.select([wake], [], [], min(seconds, LONGEST_SLEEP))
     try:
         while wake.recv(4096):
             pass

@@ -37,14 +37,17 @@ CODES: Mapping[str, str] = {
     "TS402": "a parameter that nothing uses",
     "TS403": "a required parameter that is never supplied",
     "TS404": "an optional parameter without a default",
-    "TS405": "a sub-recipe that is not in the repo",
+    "TS405": "a sub-recipe that is no recipe of the repo",
     "TS406": "a template that can't be read",
     "TS407": "a recipe without a prompt",
-    "TS408": "a file parameter with a default, or a select without options",
+    "TS408": "a parameter whose default or options can't be right",
     "TS409": "a recipe that reaches too many sub-recipes",
+    "TS410": "a stdio extension without args",
+    "TS411": "a name that stands twice in a recipe",
+    "TS412": "an answer's schema that is none",
     "TS501": "a program that is not on this machine",
     "TS502": "a variable that agents would not get",
 }
 
 # These do not reject a revision; `validate --strict` fails on them.
-WARNINGS = frozenset({"TS310", "TS311", "TS315", "TS316"})
+WARNINGS = frozenset({"TS310", "TS311", "TS315", "TS316", "TS410"})

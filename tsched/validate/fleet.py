@@ -78,8 +78,12 @@ def _load(files: RepoFiles, cache: FleetCache, *, build: bool) -> Loaded:
     written = [rules.Written(one.source, one.value) for one in pools.values() if one.value is not None]
     limits_file = pools.get(LIMITS_FILE)
     limits = limits_of((limits_file.value if limits_file else None) or {})
-    whole_files = all(one.value is not None for one in pools.values())
-    found += rules.check(written, limits, recipes, files.entries, complete=whole_files)
+    whole = rules.Whole(
+        pools=all(one.value is not None for one in pools.values()),
+        limits=LIMITS_FILE not in files.entries or (limits_file is not None and limits_file.value is not None),
+        recipes=all(one.readable for one in recipes.values()),
+    )
+    found += rules.check(written, limits, recipes, files.entries, whole)
     diagnostics = tuple(sorted(set(found), key=lambda one: (one.path, one.line, one.column, one.code, one.message)))
     agents = sum(len(one.agents) for one in written)
     if not build or any(one.severity is Severity.ERROR for one in diagnostics):

@@ -3,10 +3,14 @@
 Facts of the format are from goose 1.52.0, whose own check accepts misspelt keys and missing sub-recipes.
 """
 
+import codecs
+import re
 from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import urlsplit
 
+import jsonschema_rs
 import minijinja
 
 from tsched.model.diagnostic import Diagnostic, Severity
@@ -31,11 +35,12 @@ class ParsedRecipe:
     powers: tuple[Power, ...] = ()
     sub_recipes: tuple[tuple[str, int, int], ...] = ()
     text: str = ""
+    readable: bool = True  # it could be read so far that `sub_recipes` is true
     diagnostics: tuple[Diagnostic, ...] = ()
 
     def findings(self) -> "ParsedRecipe":
         """What is wrong with it and what it reaches, without its content."""
-        found = ParsedRecipe(sub_recipes=self.sub_recipes, diagnostics=self.diagnostics)
+        found = ParsedRecipe(sub_recipes=self.sub_recipes, readable=self.readable, diagnostics=self.diagnostics)
         return _SOUND if found == _SOUND else found
 
 
@@ -46,16 +51,24 @@ def parse_recipe(name: str, data: bytes) -> ParsedRecipe:
     """Read one recipe. Everything wrong with it is in `diagnostics`."""
     source = parse(name, data)
     if source.problems:
-        return ParsedRecipe(text=source.text, diagnostics=source.problems)
+        return ParsedRecipe(text=source.text, readable=False, diagnostics=source.problems)
     value = source.value
     below: Path = ()
     if isinstance(value, dict) and set(value) == {"recipe"}:
         value, below = value["recipe"], ("recipe",)
-    found = schema.check("recipe", source, value, below=below)
+    found = [*_mark(name, data), *schema.check("recipe", source, value, below=below)]
     if found or not isinstance(value, dict):
         found += literal_credentials(source, value, below)
-        return ParsedRecipe(text=source.text, diagnostics=tuple(found))
+        return ParsedRecipe(text=source.text, readable=False, diagnostics=tuple(found))
     return _read(source, value, below)
+
+
+def _mark(name: str, data: bytes) -> Iterator[Diagnostic]:
+    """goose takes a byte order mark for a part of the first key."""
+    if data.startswith(codecs.BOM_UTF8):
+        message = "The recipe begins with a byte order mark, which goose can't read."
+        mend = "Save it as UTF-8 without one."
+        yield Diagnostic(path=name, line=1, column=1, code="TS104", message=message, mend=mend)
 
 
 def _read(source: Source, value: dict[str, Value], below: Path) -> ParsedRecipe:
@@ -121,24 +134,69 @@ class _Rules:
         items = _mappings(self._value.get("parameters"))
         for index, (parameter, item) in enumerate(zip(parameters, items, strict=True)):
             yield from self._parameter(index, parameter, item, used)
+        yield from self._twice("parameters", "key", "parameter")
+        yield from self._twice("sub_recipes", "name", "sub-recipe")
+        yield from self._extensions()
+        yield from self._response()
+
+    def _twice(self, among: str, key: str, noun: str) -> Iterator[Diagnostic]:
+        seen: set[Value] = set()
+        for index, item in enumerate(_mappings(self._value.get(among))):
+            if (name := str(item[key])) in seen:
+                mend = "Give one of them another name."
+                yield self._at("TS411", f"The {noun} {name!r} stands twice.", mend, (among, index, key))
+            seen.add(name)
+
+    def _extensions(self) -> Iterator[Diagnostic]:
+        for index, item in enumerate(_mappings(self._value.get("extensions"))):
+            if item["type"] == "stdio" and "args" not in item:
+                message = f"goose 1.52 refuses the stdio extension {item['name']!r} without args."
+                yield self._at("TS410", message, "Add `args: []`.", ("extensions", index), severity=Severity.WARNING)
+
+    def _response(self) -> Iterator[Diagnostic]:
+        response = self._value.get("response")
+        answer = response.get("json_schema") if isinstance(response, dict) else None
+        try:
+            jsonschema_rs.meta.validate(answer if isinstance(answer, dict) else {})
+        except jsonschema_rs.ValidationError as fault:
+            path = ("response", "json_schema", *fault.instance_path)
+            yield self._at("TS412", f"The answer's JSON Schema is none: {fault.message}.", "Mend it there.", path)
 
     def _templates(self, declared: Collection[str]) -> Generator[Diagnostic, None, set[str]]:
         used: set[str] = set()
         environment = minijinja.Environment()
         for path, text in _texts(self._value, ()):
-            if "{{" not in text and "{%" not in text:
+            if "{{" not in text and "{%" not in text and "{#" not in text:
                 continue
             try:
                 names = environment.undeclared_variables_in_str(text)
+                problem = _beyond(text)
             except minijinja.TemplateError as error:
-                reason = str(error).partition("\n")[0].rstrip(".")
-                yield self._at("TS406", f"The template can't be read: {reason}.", "Mend its braces.", path)
-                continue
+                names, problem = set(), str(error).partition("\n")[0].rstrip(".")
+            if problem:
+                yield self._at("TS406", f"The template can't be read: {problem}.", "Mend its braces.", path)
             used.update(names)
             for name in sorted(set(names) - set(declared) - BUILT_IN):
-                mend = f"Declare {name} under parameters." if name in SUPPLIED else "Declare it, or take it out."
-                yield self._at("TS401", f"The template variable {name!r} is not declared.", mend, path)
+                yield self._undeclared(name, *self._source.place([*self._below, *path]))
+        yield from self._elsewhere(environment, used | set(declared) | BUILT_IN)
         return used
+
+    def _elsewhere(self, environment: minijinja.Environment, known: Collection[str]) -> Iterator[Diagnostic]:
+        """goose reads the whole file as a template: comments and parameters' own texts too."""
+        text = self._source.text
+        try:
+            names = environment.undeclared_variables_in_str(text) if "{{" in text or "{%" in text else set()
+        except minijinja.TemplateError:
+            return
+        for name in sorted(set(names) - set(known)):
+            found = re.search(rf"\{{[{{%][^}}]*?\b{re.escape(name)}\b", text)
+            at = found.start() if found is not None else 0
+            yield self._undeclared(name, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+
+    def _undeclared(self, name: str, line: int, column: int) -> Diagnostic:
+        mend = f"Declare {name} under parameters." if name in SUPPLIED else "Declare it, or take it out."
+        message = f"The template variable {name!r} is not declared."
+        return Diagnostic(path=self._source.name, line=line, column=column, code="TS401", message=message, mend=mend)
 
     def _parameter(
         self, index: int, parameter: Parameter, item: Mapping[str, Value], used: Collection[str]
@@ -157,15 +215,58 @@ class _Rules:
             yield self._at("TS404", f"The optional parameter {key!r} has no default.", "Give it one.", path)
         if parameter.input_type == "file" and parameter.default is not None:
             yield self._at("TS408", f"The file parameter {key!r} has a default.", "Take the default out.", path)
-        if parameter.input_type == "select" and not _list(item.get("options")):
+        options = _list(item.get("options"))
+        if parameter.input_type == "select" and not options:
             yield self._at("TS408", f"The select parameter {key!r} has no options.", "List its options.", path)
+        elif parameter.input_type == "select" and parameter.default is not None and parameter.default not in options:
+            message = f"The default {parameter.default!r} of {key!r} is none of its options."
+            yield self._at("TS408", message, "Choose one of them.", ("parameters", index, "default"))
+        if parameter.input_type == "number" and parameter.default is not None and not _number(parameter.default):
+            message = f"The default {parameter.default!r} of the number {key!r} is none."
+            yield self._at("TS408", message, "Write a number in quotes.", ("parameters", index, "default"))
 
-    def _at(self, code: str, message: str, mend: str, path: Path = ()) -> Diagnostic:
+    def _at(
+        self, code: str, message: str, mend: str, path: Path = (), *, severity: Severity = Severity.ERROR
+    ) -> Diagnostic:
         line, column = self._source.place([*self._below, *path])
         return Diagnostic(
             path=self._source.name, line=line, column=column, code=code, message=message, mend=mend,
-            severity=Severity.ERROR,
+            severity=severity,
         )  # fmt: skip
+
+
+_BLOCK = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
+_OTHER = re.compile(r"\{%-?\s*(include|import|extends|from)\b")
+
+
+def _beyond(text: str) -> str:
+    """What is wrong with a template that its syntax alone does not show, "" for nothing."""
+    if (other := _OTHER.search(text)) is not None:
+        return f"{other[1]} needs another template, and a run has none"
+    for block in _BLOCK.findall(text) if "|" in text else ():
+        for name in _FILTER.findall(_QUOTED.sub("''", block)):
+            if not _filter_known(name):
+                return f"the filter {name} is not known"
+    return ""
+
+
+@cache
+def _filter_known(name: str) -> bool:
+    try:
+        minijinja.Environment().render_str(f"{{{{ ''|{name} }}}}")
+    except minijinja.TemplateError as error:
+        return error.kind != "UnknownFilter"
+    return True
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _texts(value: Value, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -57,25 +57,35 @@ class Written:
         return [mapping(one) for one in items((self.value or {}).get("agents"))]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """What could be read in full: a rule about what is missing would else blame it on the wrong file."""
+
+    pools: bool = True
+    limits: bool = True
+    recipes: bool = True
+
+
 def check(
     files: Sequence[Written], limits: Limits, recipes: Mapping[str, ParsedRecipe], entries: Mapping[str, RepoFile],
-    *, complete: bool,
+    whole: Whole,
 ) -> Iterator[Diagnostic]:  # fmt: skip
-    """Every cross-file finding. `complete`: no file of pools/ was left out for a wrong shape."""
+    """Every cross-file finding."""
     pools = [file for file in files if file.source.name != LIMITS_FILE]
     yield from agent_names(pools)
     yield from pool_names(pools)
     yield from queues(pools)
     yield from letter_case(entries)
     yield from recipe_paths(pools, entries)
-    yield from runtimes(pools, limits)
-    yield from caps(pools, limits)
-    yield from idle(pools, limits)
-    yield from drains(pools, limits)
+    if whole.limits:
+        yield from runtimes(pools, limits)
+        yield from caps(pools, limits)
+        yield from idle(pools, limits)
+        yield from drains(pools, limits)
     yield from sub_recipes(recipes, entries)
     yield from reach(recipes)
     yield from recipe_files(entries)
-    if complete:
+    if whole.pools and whole.recipes:
         yield from unused(pools, recipes)
 
 
@@ -239,6 +249,12 @@ def sub_recipes(recipes: Mapping[str, ParsedRecipe], entries: Mapping[str, RepoF
                     "TS313",
                     f"The sub-recipe {written!r} leaves recipes/.",
                     "Move it under recipes/.",
+                )
+            elif not target.endswith((".yaml", ".json")):
+                code, message, mend = (
+                    "TS405",
+                    f"The sub-recipe {target} is no recipe.",
+                    "Name a .yaml or .json file.",
                 )
             elif target not in entries:
                 code, message, mend = (

@@ -24,9 +24,12 @@ _TYPES = {
     "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
     "array": "a list", "object": "a mapping", "null": "nothing",
 }  # fmt: skip
+TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
 DURATION = "^[0-9]+(ms|s|m|h|d)$"
 _FORMS = {
     "^[a-z0-9][a-z0-9_-]{0,62}$": "lower-case letters, digits, _ and -, beginning with a letter or digit, at most 63",
+    "^[^/\\\\][^\\\\]*\\.(yaml|json)$": "a path under recipes/ that ends in .yaml or .json, such as vaela.yaml",
+    TIME: "a time with its offset (RFC 3339), such as 2026-12-01T08:00:00Z",
     DURATION: "a whole number and ms, s, m, h or d, such as 90s",
     "^(100|[1-9]?[0-9])%$": 'a percentage such as "50%", or a whole number',
     "^[A-Za-z_][A-Za-z0-9_]*$": "letters, digits and _, not beginning with a digit",
@@ -90,6 +93,7 @@ def check(schema: str, source: Source, value: Value, *, below: Sequence[str | in
         found
         for error in arbiter(schema).iter_errors(value)
         for leaf in _leaves(error)
+        if not (leaf.validator == "pattern" and leaf.instance == "" and "minLength" in _schema(leaf))  # said already
         for found in _say(leaf, source, below, near)
     )
     found = list(islice(every, MOST))
@@ -105,6 +109,9 @@ def _leaves(error: "ValidationError") -> "Iterator[ValidationError]":
     """An alternative's error, as those of the branch that was most likely meant."""
     if error.validator not in ("oneOf", "anyOf") or not error.context:
         yield error
+        return
+    if _kinds(error) and isinstance(error.instance, dict) and "type" not in error.instance:
+        yield next(one for one in error.context if one.validator == "required" and "'type'" in one.message)
         return
     branches: dict[int, list[ValidationError]] = {}
     for inner in error.context:
@@ -123,7 +130,9 @@ def _misses(error: "ValidationError") -> bool:
     return (top and error.validator == "type") or (error.validator == "const" and list(error.path)[-1:] == ["type"])
 
 
-def _say(error: "ValidationError", source: Source, below: Sequence[str | int], near: Near) -> Iterator[Diagnostic]:
+def _say(  # noqa: PLR0912  # a table of what can be wrong, one case each
+    error: "ValidationError", source: Source, below: Sequence[str | int], near: Near
+) -> Iterator[Diagnostic]:
     path = [*below, *error.absolute_path]
     name = _name(path)
     schema = _schema(error)
@@ -155,15 +164,29 @@ def _say(error: "ValidationError", source: Source, below: Sequence[str | int], n
                     wanted = "a duration"
                 message = f"{name or 'The file'} is {_given(error.instance)}, where {wanted} is wanted."
                 yield at("TS203", message, _quote(error))
+        case "oneOf" | "anyOf" if (kinds := _kinds(error)) and isinstance(error.instance, dict):
+            given = error.instance.get("type")
+            message = f"{name}.type is {_short(given)}, which is none of {', '.join(kinds)}."
+            yield at("TS204", message, "Use one of them.", [*path, "type"])
+        case _ if error.instance is None:
+            yield at("TS109", f"{name or 'The file'} has no value.", "Give it one, or take the key out.")
+        case _ if "propertyNames" in error.absolute_schema_path:
+            label = f"The name {error.instance!r} in {name}"
+            yield at("TS204", *_form(error, label), [*path, str(error.instance)], key=True)
         case _:
             yield at("TS204", *_form(error, name or "The file"))
+
+
+def _kinds(error: "ValidationError") -> Sequence[str]:
+    """What `type:` may be, where it tells an alternative's branches apart."""
+    wanted: list[Any] = list(error.validator_value) if isinstance(error.validator_value, list) else []
+    branches = [branch.get("properties", {}).get("type", {}).get("const") for branch in wanted]
+    return branches if branches and all(isinstance(one, str) for one in branches) else []
 
 
 def _form(error: "ValidationError", name: str) -> tuple[str, str]:
     wanted: Any = error.validator_value
     given = _short(error.instance)
-    if error.instance is None:
-        return f"{name} has no value.", "Give it one, or take the key out."
     match error.validator:
         case "pattern":
             form = _FORMS.get(str(wanted)) or _schema(error).get("description") or f"the form {wanted}"
@@ -182,6 +205,8 @@ def _form(error: "ValidationError", name: str) -> tuple[str, str]:
         case "minimum" | "maximum":
             side = "below" if error.validator == "minimum" else "above"
             return f"{name} is {given}, {side} {wanted}.", f"Use {wanted} or {'more' if side == 'below' else 'less'}."
+        case "maxLength" if _schema(error).get("pattern") == DURATION:
+            return f"{name} is {given}, longer than anybody waits.", "Use at most 9999999d."
         case "minLength" | "minItems" | "minProperties":
             return f"{name} is empty.", "Put something in, or take the key out."
         case "oneOf" | "anyOf":
@@ -211,13 +236,17 @@ def _quote(error: "ValidationError") -> str:
         return f"Write a whole number with ms, s, m, h or d, such as {example}."
     if error.validator_value == "string" and isinstance(error.instance, (bool, int, float)):
         return "Put it in quotes."
+    if error.validator_value == "object":
+        return "Write a mapping: a line of `key: value` for each key."
+    if error.validator_value == "array":
+        return "Write a list: a line of `- value` for each item."
     return _described(error) if "description" in _schema(error) else "Write it so."
 
 
 def _given(value: object) -> str:
     match value:
         case bool():
-            return "true or false"
+            return "true" if value else "false"
         case dict():
             return "a mapping"
         case list():

@@ -1,7 +1,7 @@
 """YAML text → plain values, read as YAML 1.2, with the place of each key and value on demand."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import yaml
@@ -24,7 +24,9 @@ Scalar = str | int | float | bool | None
 Value = Scalar | list["Value"] | dict[str, "Value"]
 Path = Sequence[str | int]
 
-_CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
+_CONFLICT = re.compile(r"^(<{7}|>{7}|\|{7})( |\r?$)", re.MULTILINE)
+_DIVIDER = re.compile(r"^={7}\r?$", re.MULTILINE)  # alone it may stand in a text
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # YAML 1.2, 5.1
 _ANCHOR = re.compile(r"(?:^|[\s\[{,:])[&*][^\s\[\]{},]", re.MULTILINE)
 _TAB = re.compile(r"^ *\t[ \t]*\S", re.MULTILINE)
 
@@ -109,8 +111,9 @@ def _mapping(node: MappingNode, depth: int) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for label, value in node.value:
         if not isinstance(label, ScalarNode):
-            mark = label.start_mark
-            raise _RefusedError("TS203", "A key is not a plain word.", "Write keys as plain words.", mark)
+            template = isinstance(label, MappingNode) and bool(node.flow_style)
+            mend = "Put a template in quotes: '{{ name }}'." if template else "Write keys as plain words."
+            raise _RefusedError("TS203", "A key is not a plain word.", mend, label.start_mark)
         key = label.value
         if key == "<<" and not label.style:
             mend = "Write the keys out where they are needed."
@@ -158,7 +161,8 @@ def parse(name: str, data: bytes) -> Source:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        before = data[data.rfind(b"\n", 0, error.start) + 1 : error.start]
+        column = len(before.decode("utf-8-sig" if line == 1 else "utf-8", "replace")) + 1
         message = f"The byte 0x{data[error.start]:02x} is not UTF-8 text."
         return _bad(name, "TS104", message, "Save the file as UTF-8.", line, column)
     early = _scan(name, text)
@@ -174,15 +178,17 @@ def _bad(name: str, code: str, message: str, mend: str, line: int = 1, column: i
 
 def _scan(name: str, text: str) -> Source | None:
     """What is plainest said before the YAML reader stumbles over it."""
-    marked = any(sign * 7 in text for sign in "<=>|")
-    if marked and (conflict := _CONFLICT.search(text)) is not None:
-        line = text.count("\n", 0, conflict.start()) + 1
-        return _bad(name, "TS107", "A merge-conflict marker is left.", "Resolve the conflict.", line, text=text)
-    return None
+    marked = any(sign * 7 in text for sign in "<>|")
+    conflict = _CONFLICT.search(text) if marked else None
+    return None if conflict is None else _conflict(name, text, conflict.start())
+
+
+def _conflict(name: str, text: str, at: int) -> Source:
+    line = text.count("\n", 0, at) + 1
+    return _bad(name, "TS107", "A merge-conflict marker is left.", "Resolve the conflict.", line, text=text)
 
 
 def _load(name: str, text: str) -> Source:
-    where: Callable[[int], int] = lambda index: text.count("\n", 0, index) + 1  # noqa: E731  # used twice, here
     try:
         if _suspicious(text):
             _screen(text)
@@ -198,12 +204,13 @@ def _load(name: str, text: str) -> Source:
     except yaml.MarkedYAMLError as error:
         return _yaml_error(name, text, error)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        bad = next((i for i, c in enumerate(text) if not c.isprintable() and c not in "\t\n\r"), None)
-        if bad is None:
+        found = _UNPRINTABLE.search(text)
+        if found is None:
             return _bad(name, "TS101", f"This is not YAML ({type(error).__name__}).", "Mend the syntax.", text=text)
-        column = bad - text.rfind("\n", 0, bad)
-        message = f"The character U+{ord(text[bad]):04X} may not stand in a file."
-        return _bad(name, "TS101", message, "Take it out.", where(bad), column, text)
+        at = found.start()
+        line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+        message = f"The character U+{ord(found[0]):04X} may not stand in a file."
+        return _bad(name, "TS101", message, "Take it out.", line, column, text)
     if value is None:
         return _bad(name, "TS109", "The file is empty.", "Fill it, or remove it.", text=text)
     return Source(name=name, text=text, value=value)
@@ -232,7 +239,8 @@ def _screen(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=Loader):  # type: ignore[arg-type]  # it has all that is used
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise _RefusedError("TS103", "An anchor or alias is used.", "Write the value out.", event.start_mark)
+            mend = "Write the value out; a text that begins with & or * needs quotes."
+            raise _RefusedError("TS103", "An anchor or alias is used.", mend, event.start_mark)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise _too_deep(event.start_mark)
@@ -243,12 +251,20 @@ def _too_deep(mark: object) -> _RefusedError:
 
 
 def _yaml_error(name: str, text: str, error: yaml.MarkedYAMLError) -> Source:
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-    for tab in _TAB.finditer(text):
-        at = text.count("\n", 0, tab.start()) + 1
-        if at <= line + 1:
-            return _bad(name, "TS106", "A tab is used for indentation.", "Indent with spaces.", at, text=text)
+    if (divider := _DIVIDER.search(text)) is not None:
+        return _conflict(name, text, divider.start())
     problem = (error.problem or "it can't be read").rstrip(".")
+    mark = error.problem_mark or error.context_mark
+    if "could not find expected ':'" in problem and error.context_mark is not None:
+        mark = error.context_mark  # the reader only notices it on the next line
+    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+    if "tab character" in problem or "cannot start any token" in problem:
+        for tab in _TAB.finditer(text):
+            at = text.count("\n", 0, tab.start()) + 1
+            if abs(at - line) <= 1:
+                return _bad(name, "TS106", "A tab is used for indentation.", "Indent with spaces.", at, text=text)
+    lines = text.split("\n")
+    if line > len(lines):  # at the end of a last line without a line's end
+        line, column = len(lines), len(lines[-1]) + 1
     context = f" {error.context}" if error.context else ""
     return _bad(name, "TS101", f"This is not YAML: {problem}{context}.", "Mend the syntax here.", line, column, text)
