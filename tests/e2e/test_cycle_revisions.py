@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.e2e.world import RECIPE, World, pool, until
+from tests.integration.forge_server import GitHubServer
 
 
 def test_an_added_agent_gets_work(world: World) -> None:
@@ -265,3 +266,45 @@ def test_an_unsigned_revision_is_held_and_nothing_but_a_signature_mends_it(world
     world.once()
     assert world.applied() == signed
     assert world.condition("Verified")["status"] == "True"
+
+
+def test_the_forge_is_told_once_what_became_of_each_revision(world: World) -> None:
+    token = "ghp_canary0123456789"
+    server = GitHubServer(token)
+    try:
+        address = "https://forge.example/acme/fleet.git"
+        (world.root / ".gitconfig").write_text(f'[url "{world.remote}"]\n\tinsteadOf = {address}\n')
+        world.environ |= {
+            "TSCHED_REPO": address, "TSCHED_FORGE": "github", "TSCHED_FORGE_API": server.api,
+            "TSCHED_STATUS_TOKEN": token,
+        }  # fmt: skip
+
+        def told(revision: str) -> list[tuple[object, str]]:
+            return [
+                (one["state"], str(one["description"])) for one in server.statuses if one["sha"] == revision
+            ]  # fmt: skip
+
+        good = world.fleet(dev=pool("dev", "ada", "ben", "cy"))
+        server.revisions.add(good)
+        log = world.once() + world.once()
+        assert told(good) == [("success", "Applied, generation 1")]
+        bad = world.push(dev="nonsense: [")
+        server.revisions.add(bad)
+        log += world.once(check=1) + world.once(check=1)
+        ((state, words),) = told(bad)
+        assert state == "failure"
+        assert words.startswith("Rejected: pools/dev.yaml:")
+        held = world.push(dev=pool("dev", "ada"))
+        server.revisions.add(held)
+        log += world.once() + world.once()
+        ((state, words),) = told(held)
+        assert state == "pending"
+        assert words.startswith("Held: it removes 2 of 3 agents")
+        unknown = world.push("mended", dev=pool("dev", "ada", "ben", "cy"))
+        log += world.once()
+        assert f"WARNING - The commit status of {unknown[:12]} could not be sent" in log
+        assert world.applied() == unknown, "the forge's answer decides nothing"
+        assert token not in log + world.run("config", "--show", check=0).stdout
+        assert {one["context"] for one in server.statuses} == {f"tsched/apply/{world.status()['runner']['host']}"}
+    finally:
+        server.close()

@@ -9,6 +9,7 @@ from tsched.observe.log import PassLog
 from tsched.observe.status import NOTHING_SEEN
 from tsched.observe.status import Report as LastReport
 from tsched.runner.adopt import adopt
+from tsched.runner.announce import announce
 from tsched.runner.finish import agree, reap, recover, survey
 from tsched.runner.host import Host
 from tsched.runner.launch import find_work, launch
@@ -45,6 +46,7 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
         drain(p)
         with p.guarded("task server"):
             launch(p, find_work(p))
+        announce(p)
         report(p)
         return Report(errors=len(p.errors), interval=interval(p))
 

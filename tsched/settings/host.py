@@ -43,6 +43,7 @@ class Settings:
     allow_rewrite: bool
     pass_env: tuple[str, ...]
     webhook_secret: str | None = field(repr=False)
+    status_token: str | None = field(repr=False)  # for commit statuses alone
     log_level: str
     dry_run: bool
     enabled: bool
@@ -133,6 +134,7 @@ def resolve(
         allow_rewrite=look.value("allow_rewrite", values.switch, False),
         pass_env=look.value("pass_env", lambda text: values.words(text, values.VARIABLE, "names of variables"), ()),
         webhook_secret=look.value("webhook_secret", str, None),
+        status_token=look.value("status_token", str, None),
         log_level=look.value("log_level", values.level, "INFO"),
         dry_run=look.value("dry_run", values.switch, False),
         enabled=look.value("enabled", values.switch, True),

@@ -18,6 +18,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "allow_rewrite": ("TSCHED_ALLOW_REWRITE",),
     "pass_env": ("TSCHED_PASS_ENV",),
     "webhook_secret": ("TSCHED_WEBHOOK_SECRET",),
+    "status_token": ("TSCHED_STATUS_TOKEN",),
     "log_level": ("TSCHED_LOG_LEVEL", "TINYSCHEDULER_LOG_LEVEL"),
     "dry_run": ("TSCHED_DRY_RUN", "TINYSCHEDULER_DRY_RUN"),
     "enabled": ("TSCHED_ENABLED", "TINYSCHEDULER_ENABLED"),
