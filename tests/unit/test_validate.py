@@ -435,6 +435,11 @@ def test_no_bytes_raise(data: bytes) -> None:
                         "sub_recipes",
                         "path",
                         "type",
+                        "response",
+                        "json_schema",
+                        "$schema",
+                        "default",
+                        "options",
                     )
                 ),
                 inner,

@@ -156,8 +156,11 @@ class _Rules:
     def _response(self) -> Iterator[Diagnostic]:
         response = self._value.get("response")
         answer = response.get("json_schema") if isinstance(response, dict) else None
+        answer = answer if isinstance(answer, dict) else {}
+        if not _DRAFT.fullmatch(str(answer.get("$schema", ""))):  # an unknown one would be looked for in the network
+            answer = {**answer, "$schema": "https://json-schema.org/draft/2020-12/schema"}
         try:
-            jsonschema_rs.meta.validate(answer if isinstance(answer, dict) else {})
+            jsonschema_rs.meta.validate(answer)
         except jsonschema_rs.ValidationError as fault:
             path = ("response", "json_schema", *fault.instance_path)
             yield self._at("TS412", f"The answer's JSON Schema is none: {fault.message}.", "Mend it there.", path)
@@ -235,6 +238,7 @@ class _Rules:
         )  # fmt: skip
 
 
+_DRAFT = re.compile(r"https?://json-schema\.org/(draft-0[467]|draft/20(19-09|20-12))/schema#?")
 _BLOCK = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
