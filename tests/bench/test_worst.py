@@ -45,6 +45,11 @@ WORST: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "tabs": lambda: {"pools/dev.yaml": filled(lambda n: "\t\n") + "\ta: b"},
     "stars": lambda: recipe(lambda n: "  * word\n", PLAIN + "instructions: |\n"),
     "templates": lambda: recipe(lambda n: f"  {{{{ x{n} }}}}\n", PLAIN + "instructions: |\n"),
+    "comments": lambda: recipe(lambda n: f"# {{{{ x{n} }}}}\n"),
+    "filters": lambda: recipe(lambda n: f"  {{{{ x|f{n} }}}}\n", PLAIN + "instructions: |\n"),
+    "open braces": lambda: recipe(lambda n: "  {{ x | y \n", PLAIN + "instructions: |\n"),
+    "comments' ends": lambda: recipe(lambda n: "#" * 100 + "token ghp_\n"),
+    "one long line": lambda: {"recipes/x.yaml": PLAIN + "instructions: " + "a #token " * 110_000},
     "parameters": lambda: recipe(
         lambda n: f"- {{key: k{n}, input_type: string, requirement: required, description: d}}\n",
         PLAIN + "parameters:\n",

@@ -11,7 +11,7 @@ import msgspec
 
 from tsched.model.errors import ConfigurationError
 from tsched.model.run import Lease, LeaseState
-from tsched.model.units import iso
+from tsched.model.units import LAST, iso
 from tsched.state.folder import sync_folder, write_durably
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -99,8 +99,9 @@ class Leases:
             os.close(descriptor)
         if lease.task_id != task_id or not _AGENT.fullmatch(lease.agent):
             return None
-        with suppress(ValueError, OverflowError):  # a file time past the year 9999: the written one must do
-            lease = replace(lease, heartbeat=iso(stat.st_mtime))
+        with suppress(ValueError, OverflowError):
+            if stat.st_mtime < LAST:  # else no calendar has it: the written one must do
+                lease = replace(lease, heartbeat=iso(stat.st_mtime))
         return lease
 
     def remove(self, task_id: str, run_id: str | None) -> None:

@@ -191,10 +191,16 @@ class _Rules:
             names = environment.undeclared_variables_in_str(text) if "{{" in text or "{%" in text else set()
         except minijinja.TemplateError:
             return
-        for name in sorted(set(names) - set(known)):
-            found = re.search(rf"\{{[{{%][^}}]*?\b{re.escape(name)}\b", text)
-            at = found.start() if found is not None else 0
-            yield self._undeclared(name, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+        strangers = set(names) - set(known)
+        places: dict[str, tuple[int, int]] = {}
+        line, begun = 1, 0
+        for block in _BLOCK.finditer(text) if strangers else ():
+            line += text.count("\n", begun, block.start())
+            begun = block.start()
+            for word in _WORD.findall(block[0]):
+                places.setdefault(word, (line, begun - text.rfind("\n", 0, begun)))
+        for name in sorted(strangers):
+            yield self._undeclared(name, *places.get(name, (1, 1)))
 
     def _undeclared(self, name: str, line: int, column: int) -> Diagnostic:
         mend = f"Declare {name} under parameters." if name in SUPPLIED else "Declare it, or take it out."
@@ -240,6 +246,7 @@ class _Rules:
 
 _DRAFT = re.compile(r"https?://json-schema\.org/(draft-0[467]|draft/20(19-09|20-12))/schema#?")
 _BLOCK = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z_]\w*")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
 _OTHER = re.compile(r"\{%-?\s*(include|import|extends|from)\b")
