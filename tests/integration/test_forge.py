@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.forge_server import Fault, GitHubServer, GitLabServer, Recorder
-from tsched.gitops.forge import Forge, Limits, forge_of
+from tsched.gitops.forge import Forge, forge_of
+from tsched.gitops.rest import Limits
 from tsched.model.errors import ConfigurationError, TransientError, TschedError
 
 TOKEN = "ghp_CANARY/0123+456789=="  # quoted in an address it looks different

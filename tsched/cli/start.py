@@ -1,5 +1,7 @@
 """`tsched init` and `import`: a fleet repository from nothing, or from a TinyScheduler installation."""
 
+import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +12,9 @@ from tsched.model.errors import ConfigurationError
 from tsched.observe.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from tsched.gitops.imported import Remark
     from tsched.model.diagnostic import Diagnostic
 
 NoGit = Annotated[bool, typer.Option("--no-git", help="Only the files, no repository.")]
@@ -25,7 +28,7 @@ def init(
 
     make(folder, template(), message=None if no_git else "A fleet of one agent")
     print(f"made {one_line(str(folder))}. Next:\n")
-    for line in (f"cd {folder}", "tsched validate", "tsched agent limit dev-one 2 --commit"):
+    for line in (f"cd {shlex.quote(str(folder))}", "tsched validate", "tsched agent limit dev-one 2 --commit"):
         print(f"  {one_line(line)}")
 
 
@@ -51,19 +54,21 @@ def import_(
     if control_file is None and env_file is None:
         raise ConfigurationError("there is nothing to import: give --control-file, --env-file or both")
     refuse_used(into)
-    env = {} if env_file is None else parse_env_file(_text(env_file), name=str(env_file))
-    made = convert(None if control_file is None else _text(control_file), env, _recipes(recipes))
+    env = {} if env_file is None else parse_env_file(_text(env_file), name=str(env_file), environ=os.environ)
+    held, beside = _recipes(recipes)
+    made = convert(None if control_file is None else _text(control_file), env, held)
     files = around(made.files)
+    remarks = [*beside, *made.remarks]
     if not dry_run:
         make(into, files, message=None if no_git else "Import from TinyScheduler")
-    for path in sorted(made.files):
+    for path in sorted(files):
         print(f"{'would write' if dry_run else 'wrote'} {one_line(path)}")
-    for remark in made.remarks:
+    for remark in remarks:
         print(f"{remark.level}: {one_line(remark.text)}")
     found = _findings(files)
     for one in found:
         print(one_line(f"{one.severity}: {one}"))
-    if any(remark.level == "problem" for remark in made.remarks) or any(one.severity == "error" for one in found):
+    if any(remark.level == "problem" for remark in remarks) or any(one.severity == "error" for one in found):
         raise typer.Exit(1)
 
 
@@ -74,12 +79,40 @@ def _text(path: Path) -> str:
         raise ConfigurationError(f"{path} is not UTF-8 text: save it as UTF-8") from None
 
 
-def _recipes(folder: Path) -> Mapping[str, bytes]:
-    """Every plain file below the folder, by its path there. Links are not followed."""
+def _recipes(folder: Path) -> "tuple[Mapping[str, bytes], Sequence[Remark]]":
+    """Every file below the folder by its path there, and what is to be said of links and hidden folders.
+
+    A link to a file is that file, as it is to goose. Only what may be a recipe is read.
+    """
+    from tsched.gitops.imported import RECIPE_ENDS, Remark
+
     if not folder.is_dir():
         raise ConfigurationError(f"{folder} is no folder of recipes")
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    found: dict[str, bytes] = {}
+    remarks = []
+    for path in _below(folder):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file():
+            text = f"{name} is {'a link to no file' if path.is_symlink() else 'no plain file'}: it stays where it is"
+            remarks.append(Remark(level="dropped", text=text))
+            continue
+        found[name] = path.read_bytes() if name.endswith(RECIPE_ENDS) else b""
+        if path.is_symlink() and name.endswith(RECIPE_ENDS):
+            text = f"recipe {name} was a link to {path.readlink()}: it is a file of its own now"
+            remarks.append(Remark(level="mapped", text=text))
+    return found, remarks
+
+
+def _below(folder: Path) -> "Iterator[Path]":
+    """Files below a folder, and folders that are not looked into: links and hidden ones (a repository's .git)."""
+
+    def unreadable(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=unreadable):
+        closed = [name for name in folders if name.startswith(".") or Path(place, name).is_symlink()]
+        folders[:] = sorted(set(folders) - set(closed))
+        yield from (Path(place, name) for name in sorted([*names, *closed]))
 
 
 def _findings(files: Mapping[str, bytes]) -> "Sequence[Diagnostic]":

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from tsched.gitops.forge import Access, Http, Limits, Lost, Refused, check_status, cut, marked
+from tsched.gitops.rest import Access, Http, Limits, Lost, Refused, check_status, cut, marked
 from tsched.model.errors import ConfigurationError
 
 _PULLS = "`pull requests: write`"

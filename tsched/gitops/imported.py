@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
+from tsched.gitops.template import host_example
 from tsched.model.errors import ConfigurationError
 
 LEGACY = "legacy"
@@ -16,19 +16,15 @@ FIGURES = {
     "TINYSCHEDULER_MAX_RUNTIME_SEC": "max_runtime",
 }
 LIMITS = "TINYSCHEDULER_AGENT_LIMITS"
-ENDPOINT = "TINYSCHEDULER_MCP_ENDPOINT"
-# Folders and files of the installation that a runner of a fleet repo keeps elsewhere.
-REPLACED = {
-    "TINYSCHEDULER_AGENT_CONTROL_FILE": "the pools take its place",
-    "TINYSCHEDULER_RECIPES_DIR": "recipes/ takes its place",
-    "TINYSCHEDULER_BIN_DIR": "no wrapper script is needed",
-    "TINYSCHEDULER_TASK_CACHE_DIR": "it was never used",
-    "TINYSCHEDULER_LOCK_FILE": "the lock is in the state folder",
-    "TINYSCHEDULER_ENABLED": "start the runner, or don't",
-}
+DEFAULT_LIMITS = {"dispatcher": 1}  # TinyScheduler's own, where none are set
+RECIPE_ENDS = (".yaml", ".json", ".yml")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _WORD = re.compile(r"[a-z][a-z0-9_-]*")
 _RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_UNPRINTED = re.compile(
+    "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"
+)  # what YAML takes as an escape alone
+_SERVES = {"agent": "tasks assigned to the old name", "queue": "the queue on the task server"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +45,7 @@ class Imported:
 
 @dataclass(slots=True)
 class _Work:
-    """An import under way. `names`: what each old name became."""
+    """An import under way."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
@@ -61,15 +57,20 @@ class _Work:
 def convert(control: str | None, env: Mapping[str, str], recipes: Mapping[str, bytes]) -> Imported:
     """Turn a control file (None: legacy mode), an env file's variables and a folder of recipes into a fleet.
 
-    As TinyScheduler reads them: of an agent that stands twice the last entry counts, and one without a limit has 0.
+    As TinyScheduler reads them: of an agent that stands twice the last entry counts, one without a limit has 0, and
+    where no limits are set at all, `dispatcher` has 1. An agent with a limit alone gets tasks in legacy mode, so it
+    serves the pool `legacy` there; beside a control file it gets none, so its pool is suspended.
     Raises ConfigurationError where the control file or the limits can't be read at all.
     """
     work = _Work()
-    entries = _entries(control, work) if control is not None else []
+    agents = {} if control is None else _agents(control, work)
     limits = _limits(env.get(LIMITS, "").strip(), work)
-    agents = dict(entries)
+    if limits is None:
+        limits = {name: slots for name, slots in DEFAULT_LIMITS.items() if control is None or name in agents}
+        if limits:
+            work.say("mapped", f"{LIMITS} is not set, which TinyScheduler reads as dispatcher: 1")
     renamed = _renamed([*agents, *limits], "agent", work)
-    queues = _renamed(list(dict.fromkeys(agents.values())), "queue", work)
+    queues = _renamed([*agents.values()], "queue", work)
     _recipes(recipes, work)
     for queue in dict.fromkeys(agents.values()):
         members = [agent for agent, its in agents.items() if its == queue]
@@ -80,61 +81,90 @@ def convert(control: str | None, env: Mapping[str, str], recipes: Mapping[str, b
     strangers = [agent for agent in limits if agent not in agents]
     if strangers:
         _strangers(work, [(agent, renamed[agent], limits[agent]) for agent in strangers], queues, control is None)
-    _settings(work, env)
+    work.files["pools/limits.yaml"] = _figures(work, env)
+    hosts = {name: value for name, value in env.items() if name not in FIGURES and name != LIMITS}
+    work.files["tsched.env.example"] = "".join(f"{line}\n" for line in host_example(hosts, work.say)).encode()
     return Imported(files=work.files, remarks=tuple(work.remarks))
 
 
-def _entries(text: str, work: _Work) -> Sequence[tuple[str, str]]:
-    """Agents with their queues, in the file's order."""
+def _json(text: str, name: str, work: _Work) -> object:
+    """Parsed JSON. A key that stands twice in an object is said, for the last one wins silently."""
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for key, value in pairs:
+            if key in found:
+                work.say("dropped", f"{name}: {key} stands twice, the last counts, not {_short(found[key])}")
+            found[key] = value
+        return found
+
     try:
-        listed = json.loads(text)
+        return json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         raise ConfigurationError(
-            f"the control file is no JSON: {error.lineno}:{error.colno}: {error.msg}. Mend it there"
+            f"{name} is no JSON: {error.lineno}:{error.colno}: {error.msg}. Mend it there"
         ) from None
+    except (RecursionError, ValueError):
+        raise ConfigurationError(
+            f"{name} is nested too deep, or holds a number of thousands of digits: mend it"
+        ) from None
+
+
+def _agents(text: str, work: _Work) -> dict[str, str]:
+    """Agents with their queues, in the control file's order."""
+    listed = _json(text, "the control file", work)
     if not isinstance(listed, list):
         raise ConfigurationError("the control file is no list of agents: write [{agentName, agentType}, ...]")
     found: dict[str, str] = {}
     for number, entry in enumerate(listed, 1):
         name, queue = (entry.get(key) for key in ("agentName", "agentType")) if isinstance(entry, dict) else ("", "")
         if not (isinstance(name, str) and name and isinstance(queue, str) and queue):
-            work.say(
-                "problem", f"entry {number} of the control file lacks agentName or agentType: {json.dumps(entry)}"
-            )
+            lacks = f"entry {number} of the control file lacks agentName or agentType"
+            work.say("problem", f"{lacks}: {_short(entry)}")
             continue
         for key in sorted(set(entry) - {"agentName", "agentType"}):
-            work.say("dropped", f"agent {name}: TinyScheduler never used {key}: {json.dumps(entry[key])}")
-        if name in found:
+            work.say("dropped", f"agent {name}: TinyScheduler never used {key}: {_short(entry[key])}")
+        before = found.get(name, queue)
+        if before != queue:
+            counts = f"the last entry, queue {queue}, counts (not {before})"
             work.say(
-                "dropped", f"agent {name} stands twice: the last entry, queue {queue}, counts (not {found[name]})"
+                "problem", f"agent {name} stands twice: {counts}. An agent serves one queue: name another for it"
             )
+        elif name in found:
+            work.say("dropped", f"agent {name} stands twice with the same queue: once is enough")
         found[name] = queue
-    return list(found.items())
+    return found
 
 
-def _limits(text: str, work: _Work) -> dict[str, int]:
-    """TINYSCHEDULER_AGENT_LIMITS: a JSON object, or `a:1,b:2`."""
+def _limits(text: str, work: _Work) -> dict[str, int] | None:
+    """TINYSCHEDULER_AGENT_LIMITS: a JSON object, or `a:1,b:2`. None where it says nothing."""
     if not text:
-        return {}
-    pairs: Mapping[str, object]
-    if text.startswith("{"):
-        try:
-            pairs = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigurationError(f"{LIMITS} is no JSON: {error.lineno}:{error.colno}: {error.msg}") from None
-    else:
-        split = [part.partition(":") for part in text.split(",") if part.strip()]
-        pairs = {name.strip(): slots.strip() for name, _, slots in split}
-    found = {}
+        return None
+    pairs = _json(text, LIMITS, work) if text[0] in '{["' else _pairs(text, work)
+    if not isinstance(pairs, dict):
+        raise ConfigurationError(f"{LIMITS} is no JSON object: write {{agent: slots, ...}}")
+    found: dict[str, int] = {}
     for name, given in pairs.items():
-        whole = isinstance(given, int) and not isinstance(given, bool)
-        written = isinstance(given, str) and re.fullmatch(r"[0-9]+", given)
-        slots = int(str(given)) if whole or written else -1
+        slots = int(str(given)) if re.fullmatch(r"[0-9]{1,9}", str(given)) else -1
+        if not name:
+            work.say("problem", f"{LIMITS} names no agent for {_short(given)}")
+            continue
         if not 0 <= slots <= 10_000:
-            work.say(
-                "problem", f"agent {name}: its limit {json.dumps(given)} is no number of slots; it is written as 0"
-            )
+            why = f"its limit {_short(given)} is no number of slots from 0 to 10000; it is written as 0"
+            work.say("problem", f"agent {name}: {why}")
             slots = 0
+        found[name] = slots
+    return found
+
+
+def _pairs(text: str, work: _Work) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for part in filter(str.strip, text.split(",")):
+        name, colon, slots = (piece.strip() for piece in part.partition(":"))
+        if not colon:
+            raise ConfigurationError(f"{LIMITS}: {part.strip()!r} is no limit: write agent:slots, or JSON")
+        if name in found:
+            work.say("dropped", f"{LIMITS}: {name} stands twice, the last counts, not {found[name]}")
         found[name] = slots
     return found
 
@@ -146,8 +176,9 @@ def _renamed(names: Sequence[str], noun: str, work: _Work) -> Mapping[str, str]:
         legal = name
         if not _NAME.fullmatch(name) or name == "parked":
             legal = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:63] or noun
-            legal = f"{legal}-{noun}"[:63] if legal == "parked" else legal
-            work.say("renamed", f"{noun} {name!r} is now {legal}: names are small letters, digits, _ and -")
+            legal = f"{legal}-{noun}" if legal == "parked" else legal
+            rule = "names are small letters, digits, _ and -"
+            work.say("renamed", f"{noun} {name!r} is now {legal}: {rule}. Rename {_SERVES[noun]} too")
         if legal in became.values():
             other = next(one for one, its in became.items() if its == legal)
             raise ConfigurationError(f"{noun}s {other!r} and {name!r} would both be named {legal}: rename one first")
@@ -157,16 +188,16 @@ def _renamed(names: Sequence[str], noun: str, work: _Work) -> Mapping[str, str]:
 
 def _recipes(recipes: Mapping[str, bytes], work: _Work) -> None:
     for path, data in sorted(recipes.items()):
+        if not path.endswith(RECIPE_ENDS):
+            work.say("dropped", f"{path} is no recipe: it stays where it is")
+            continue
         target = path
         if path.endswith(".yml"):
             target = path.removesuffix(".yml") + ".yaml"
-            if target in recipes:
+            if any(other == target or other.startswith(f"{target}/") for other in recipes):
                 work.say("problem", f"recipe {path} is left out: {target} is there too")
                 continue
             work.say("renamed", f"recipe {path} is now {target}: goose refuses .yml")
-        if not target.endswith((".yaml", ".json")):
-            work.say("dropped", f"{path} is no recipe: it stays where it is")
-            continue
         work.files[f"recipes/{target}"] = data
 
 
@@ -176,21 +207,24 @@ def _pool(work: _Work, queue: str, agents: Sequence[tuple[str, str, int]], *, su
         "apiVersion: tsched/v1", "kind: Pool", f"name: {_word(queue)}",
     ]  # fmt: skip
     if suspend:
-        lines.append(f"suspend: {{reason: {json.dumps(suspend)}}}")
+        lines.append(f"suspend: {{reason: {_quoted(suspend)}}}")
     lines.append("agents:")
     for old, name, slots in agents:
         lines += [f"  - name: {_word(name)}", f"    limit: {slots}"]
-        if name != old:
-            recipe = PurePosixPath(f"{old}.yaml")
-            lines.append(f"    recipe: {json.dumps(str(recipe))}")
+        lines += [f"    recipe: {_quoted(f'{old}.yaml')}"] * (name != old)
         if f"recipes/{old}.yaml" not in work.files:
             work.say("problem", f"agent {old} has no recipe {old}.yaml: add recipes/{old}.yaml, or name another")
-    work.files[f"pools/{queue}.yaml"] = ("\n".join(lines) + "\n").encode()
+    file = queue
+    while file == "limits" or f"pools/{file}.yaml" in work.files:  # pools/limits.yaml is the fleet's figures
+        file += "-pool"
+    work.files[f"pools/{file}.yaml"] = "".join(f"{line}\n" for line in lines).encode()
 
 
 def _strangers(work: _Work, agents: Sequence[tuple[str, str, int]], queues: Mapping[str, str], legacy: bool) -> None:
     """Agents that have a limit alone: in legacy mode they are served, else TinyScheduler passes them over."""
-    name = LEGACY if LEGACY not in queues.values() else f"{LEGACY}-agents"
+    name = LEGACY
+    while name in queues.values():
+        name += "-agents"
     names = ", ".join(old for old, _, _ in agents)
     if legacy:
         work.say("mapped", f"without a control file there are no queues: {names} serve the queue {name}")
@@ -200,45 +234,29 @@ def _strangers(work: _Work, agents: Sequence[tuple[str, str, int]], queues: Mapp
         _pool(work, name, agents, suspend="had a limit in TinyScheduler, but no entry in its control file")
 
 
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _word(text: str) -> str:
     """A name as YAML, in quotes where some reader would take it for something else."""
-    return text if _WORD.fullmatch(text) and text not in _RESERVED else json.dumps(text)
+    return text if _WORD.fullmatch(text) and text not in _RESERVED else _quoted(text)
 
 
-def _settings(work: _Work, env: Mapping[str, str]) -> None:
-    """The figures into limits.yaml; what belongs to a host into an example of its env file."""
-    lines = [
-        "# yaml-language-server: $schema=../schemas/limits.schema.json", "apiVersion: tsched/v1", "kind: Limits",
-    ]  # fmt: skip
+def _quoted(text: str) -> str:
+    """Any text as YAML, in double quotes."""
+    return _UNPRINTED.sub(lambda one: f"\\u{ord(one[0]):04x}", json.dumps(text, ensure_ascii=False))
+
+
+def _figures(work: _Work, env: Mapping[str, str]) -> bytes:
+    """limits.yaml."""
+    lines = ["# yaml-language-server: $schema=../schemas/limits.schema.json", "apiVersion: tsched/v1", "kind: Limits"]
     for variable, key in FIGURES.items():
         given = env.get(variable, "").strip()
-        if re.fullmatch(r"[0-9]{1,9}", given):
+        if re.fullmatch(r"0*[1-9][0-9]{0,8}", given):
             lines.append(f"{key}: {int(given)}s")
             work.say("mapped", f"{variable} is {key} in pools/limits.yaml")
         elif given:
             work.say("problem", f"{variable} is {given!r}, which is no number of seconds: the default is kept")
-    work.files["pools/limits.yaml"] = ("\n".join(lines) + "\n").encode()
-    host = "\n".join(["# Settings of a runner's host. They are not part of the fleet.", *_host(work, env)])
-    work.files["tsched.env.example"] = (host + "\n").encode()
-
-
-def _host(work: _Work, env: Mapping[str, str]) -> Iterator[str]:
-    yield "TSCHED_REPO="
-    passed = []
-    for name, value in sorted(env.items()):
-        if name in FIGURES or name == LIMITS:
-            continue
-        if name in REPLACED:
-            work.say("dropped", f"{name}: {REPLACED[name]}")
-        elif name == ENDPOINT:
-            work.say("mapped", f"{name} is TSCHED_TASKS in tsched.env.example")
-            yield f"TSCHED_TASKS={json.dumps('tinytask+' + value)}"
-        elif name.startswith("TINYSCHEDULER_"):
-            work.say("mapped", f"{name} keeps its name in tsched.env.example")
-            yield f"{name}={json.dumps(value)}"
-        else:
-            passed.append(name)
-    if passed:  # they may be secrets, so their values stay where they are
-        work.say("mapped", f"{', '.join(passed)}: agents see them by TSCHED_PASS_ENV; their values stay on the host")
-        yield f"TSCHED_PASS_ENV={','.join(passed)}"
-        yield from (f"{name}=" for name in passed)
+    return "".join(f"{line}\n" for line in lines).encode()

@@ -1,10 +1,12 @@
-"""A new fleet repository: what it holds, and how it is made in a folder without overwriting anything."""
+"""A new repository: what it holds beside a fleet, and how it is made in a folder without overwriting anything."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from tsched import __version__
-from tsched.gitops.worktree import Worktree
+from tsched.gitops.git import GitFailed, git
 from tsched.model.errors import ConfigurationError
 from tsched.validate.shipped import shipped
 
@@ -64,8 +66,9 @@ README = """\
 machine match the newest commit of `main`; a removed agent drains, then is deleted; `git revert` is rollback.
 
 - Change it: `tsched agent limit NAME 3`, or any editor (the schemas complete and check).
-- Check it: `tsched ci`. The same runs on every pull request.
-- Run it: `TSCHED_REPO=<this repository's address> tsched run --daemon`.
+- Check it: `tsched validate`. Every pull request runs `tsched ci`, which also says what merging does to live work.
+- Connect a runner: push this repository, then, on the machine that is to run the agents,
+  `TSCHED_REPO=<this repository's address> tsched run --daemon`.
 """
 WORKFLOW = f"""\
 # Checks every pull request, and says what merging does to live work.
@@ -91,7 +94,27 @@ jobs:
           BASE: ${{{{ github.event.pull_request.base.sha }}}}
         run: tsched ci ${{BASE:+--base "$BASE"}}
 """
-IGNORED = "state/\n*.env\n"
+IGNORED = "/state/\n*.env\n"
+NOBODY = ("-c", "user.name=tsched", "-c", "user.email=tsched@localhost")
+ENDPOINT = "TINYSCHEDULER_MCP_ENDPOINT"
+DEFAULT_ENDPOINT = "http://localhost:3000"  # TinyScheduler's own; ours is the embedded queue
+# What a host says: TINYSCHEDULER_… → TSCHED_….
+HOST = frozenset(
+    f"TINYSCHEDULER_{name}"
+    for name in ("BASE_PATH", "DISABLE_BLOCKING", "DRY_RUN", "GOOSE_BIN", "LOG_DIR", "LOG_LEVEL", "RUNNING_DIR")
+)
+# Folders and files of the installation that a runner of a fleet repo keeps elsewhere.
+REPLACED = {
+    "TINYSCHEDULER_AGENT_CONTROL_FILE": "the pools take its place",
+    "TINYSCHEDULER_RECIPES_DIR": "recipes/ takes its place",
+    "TINYSCHEDULER_BIN_DIR": "no wrapper script is needed",
+    "TINYSCHEDULER_TASK_CACHE_DIR": "it was never used",
+    "TINYSCHEDULER_LOCK_FILE": "the lock is in the state folder",
+    "TINYSCHEDULER_ENABLED": "TinyScheduler never looked at it: start the runner, or don't",
+}
+_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./~-]*")
+
+Say: TypeAlias = Callable[[str, str], None]
 
 
 def schemas() -> Mapping[str, bytes]:
@@ -123,13 +146,78 @@ def refuse_used(folder: Path) -> None:
 def make(folder: Path, files: Mapping[str, bytes], *, message: str | None) -> None:
     """Write the files into a new or empty folder and, with a message, commit them to a new repository there.
 
-    Raises ConfigurationError where the folder is in use.
+    Raises ConfigurationError where the folder is in use, or where git makes no commit.
     """
     refuse_used(folder)
     for path, data in files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    if message is not None:
-        with Worktree.make(folder) as tree:
-            tree.commit(message)
+        with target.open("xb") as new:
+            new.write(data)
+    if message is None:
+        return
+    try:
+        git("init", "--quiet", "-b", "main", cwd=folder)
+        # Every file as it is, whatever this person's git ignores or makes of line ends.
+        git("-c", "core.autocrlf=false", "add", "--all", "--force", cwd=folder)
+        git(*_identity(folder), "commit", "--quiet", "--message", message, cwd=folder)
+    except GitFailed as error:
+        raise ConfigurationError(
+            f"the files are in {folder}, but not in git: {error}. Mend that, and commit"
+        ) from None
+
+
+def _identity(folder: Path) -> tuple[str, ...]:
+    """Options that commit as nobody, for this commit alone, where the user never told git who they are."""
+    try:
+        known = all(git("config", key, cwd=folder).strip() for key in ("user.name", "user.email"))
+    except GitFailed:
+        known = False
+    return () if known else NOBODY
+
+
+def host_example(env: Mapping[str, str], say: Say) -> Iterator[str]:
+    """A TinyScheduler's env file as lines of a runner's; `say(level, text)` hears what became of each variable.
+
+    The example is committed, so values that may be secret are left out.
+    """
+    yield "# Settings of a runner's host. They are not part of the fleet: copy this, and fill it in there."
+    yield "TSCHED_REPO="
+    yield f"TSCHED_TASKS={_tasks(env.get(ENDPOINT, '').strip(), say)}"
+    passed = []
+    for name, value in sorted(env.items()):
+        if name in REPLACED:
+            say("dropped", f"{name}: {REPLACED[name]}")
+        elif name in HOST:
+            new = name.replace("TINYSCHEDULER_", "TSCHED_")
+            say("mapped", f"{name} is {new} in tsched.env.example")
+            yield f"{new}={_env_value(value)}"
+        elif not name.startswith(("TINYSCHEDULER_", "TSCHED_")):
+            passed.append(name)
+        elif name != ENDPOINT:
+            say("dropped", f"{name} is no setting of TinyScheduler's: it stays where it is")
+    if passed:
+        say("mapped", f"{', '.join(passed)}: agents see them by TSCHED_PASS_ENV; their values stay on the host")
+        yield f"TSCHED_PASS_ENV={','.join(passed)}"
+        yield from (f"# {name}=" for name in passed)
+
+
+def _tasks(endpoint: str, say: Say) -> str:
+    """TinyScheduler's task server as TSCHED_TASKS, "" where a person has to say it."""
+    if "@" in endpoint or "?" in endpoint:
+        say("problem", f"{ENDPOINT} seems to hold a credential: set TSCHED_TASKS=tinytask+… on the host yourself")
+        return ""
+    if endpoint and re.fullmatch(r"https?://[^/\s]+\S*", endpoint) is None:
+        say("problem", f"{ENDPOINT} is {endpoint!r}, which is no http address: set TSCHED_TASKS yourself")
+        return ""
+    what = (
+        f"{ENDPOINT} is" if endpoint else f"{ENDPOINT} is not set, which TinyScheduler reads as {DEFAULT_ENDPOINT}:"
+    )
+    say("mapped", f"{what} TSCHED_TASKS in tsched.env.example")
+    return _env_value(f"tinytask+{endpoint or DEFAULT_ENDPOINT}")
+
+
+def _env_value(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return text
+    return f"'{text}'" if "'" not in text else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'

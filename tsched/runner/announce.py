@@ -24,7 +24,8 @@ def announce(p: Pass) -> None:
     found = news(p)
     if token is None or repo is None or found is None:
         return
-    from tsched.gitops.forge import Limits, forge_of
+    from tsched.gitops.forge import forge_of
+    from tsched.gitops.rest import Limits
 
     limits = Limits(timeout=HASTE, attempts=1, patience=0.0)
     try:

@@ -7,7 +7,6 @@ import codecs
 import re
 from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from urllib.parse import urlsplit
 
 import jsonschema_rs
@@ -15,7 +14,7 @@ import minijinja
 
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.fleet import Parameter, Power
-from tsched.validate import schema
+from tsched.validate import schema, templates
 from tsched.validate.secrets import literal_credentials
 from tsched.validate.source import Path, Source, Value, parse
 
@@ -173,7 +172,7 @@ class _Rules:
                 continue
             try:
                 names = environment.undeclared_variables_in_str(text)
-                problem = _beyond(text)
+                problem = templates.beyond_syntax(text)
             except minijinja.TemplateError as error:
                 names, problem = set(), str(error).partition("\n")[0].rstrip(".")
             if problem:
@@ -192,13 +191,7 @@ class _Rules:
         except minijinja.TemplateError:
             return
         strangers = set(names) - set(known)
-        places: dict[str, tuple[int, int]] = {}
-        line, begun = 1, 0
-        for block in _BLOCK.finditer(text) if strangers else ():
-            line += text.count("\n", begun, block.start())
-            begun = block.start()
-            for word in _WORD.findall(block[0]):
-                places.setdefault(word, (line, begun - text.rfind("\n", 0, begun)))
+        places = templates.places(text) if strangers else {}
         for name in sorted(strangers):
             yield self._undeclared(name, *places.get(name, (1, 1)))
 
@@ -245,31 +238,6 @@ class _Rules:
 
 
 _DRAFT = re.compile(r"https?://json-schema\.org/(draft-0[467]|draft/20(19-09|20-12))/schema#?")
-_BLOCK = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
-_WORD = re.compile(r"[A-Za-z_]\w*")
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-_FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
-_OTHER = re.compile(r"\{%-?\s*(include|import|extends|from)\b")
-
-
-def _beyond(text: str) -> str:
-    """What is wrong with a template that its syntax alone does not show, "" for nothing."""
-    if (other := _OTHER.search(text)) is not None:
-        return f"{other[1]} needs another template, and a run has none"
-    for block in _BLOCK.findall(text) if "|" in text else ():
-        for name in _FILTER.findall(_QUOTED.sub("''", block)):
-            if not _filter_known(name):
-                return f"the filter {name} is not known"
-    return ""
-
-
-@cache
-def _filter_known(name: str) -> bool:
-    try:
-        minijinja.Environment().render_str(f"{{{{ ''|{name} }}}}")
-    except minijinja.TemplateError as error:
-        return error.kind != "UnknownFilter"
-    return True
 
 
 def _number(text: str) -> bool:
