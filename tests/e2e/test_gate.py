@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -188,12 +187,22 @@ def test_the_action_installs_what_it_runs(tmp_path: Path) -> None:
     context = {"github.action_path": str(ROOT), "inputs.folder": str(tmp_path / "gate")}
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "python").symlink_to(shutil.which("python3") or sys.executable)
+    (programs / "python").symlink_to(sys.executable)
     step = steps("action.yml", "runs", "steps")["Install"]
     work = tmp_path / "work"
     work.mkdir()
     path = f"{programs}:{os.environ['PATH']}"
-    passed = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "UV_"))}
+    known = (
+        "PIP_",
+        "SSL_",
+        "HOME",
+        "XDG_",
+        "HTTP",
+        "http",
+        "NO_PROXY",
+        "no_proxy",
+    )  # where this machine's packages are
+    passed = {name: value for name, value in os.environ.items() if name.startswith(known)}
     assert run_step(step, context, work, PATH=path, **passed) == 0, (tmp_path / "step.log").read_text()
     shown = subprocess.run(
         [tmp_path / "gate/venv/bin/tsched", "rules"], capture_output=True, text=True, check=True, cwd=work

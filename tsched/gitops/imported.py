@@ -21,9 +21,8 @@ RECIPE_ENDS = (".yaml", ".json", ".yml")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _WORD = re.compile(r"[a-z][a-z0-9_-]*")
 _RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
-_UNPRINTED = re.compile(
-    "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"
-)  # what YAML takes as an escape alone
+# What YAML takes as an escape alone.
+_UNPRINTED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _SERVES = {"agent": "tasks assigned to the old name", "queue": "the queue on the task server"}
 
 
