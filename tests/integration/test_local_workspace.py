@@ -235,3 +235,18 @@ def test_no_hook_of_the_repository_runs(place: Place, repo: Path, tmp_path: Path
     assert place.executor.salvage(f"{R1}-2")
     place.executor.discard(f"{R1}-2", succeeded=True)
     assert not (tmp_path / "owned").exists()
+
+
+def test_a_change_in_the_moment_of_the_checkout_is_saved_too(place: Place, repo: Path) -> None:
+    """Same size, same times: git then compares contents, as long as its index keeps its own time."""
+    racing = (
+        "git config core.trustctime false; touch -d '1 hour ago' gate; git update-index -q --refresh; "
+        "touch -r gate stamp; echo 'creaks!' > gate; touch -r stamp gate; "
+        "touch -r stamp $(git rev-parse --git-dir)/index; rm stamp"
+    )
+    run_id = place.launch(launch_of(shell(racing), workspace=tree_of(repo)))
+    assert place.ended(run_id).exit_code == 0
+    (line,) = place.executor.salvage(run_id)
+    commit = saved(place, repo, "refs/tsched/salvage/7/1")
+    assert commit[:12] in line
+    assert git("show", f"{commit}:gate", at=repo) == "creaks!"

@@ -228,8 +228,14 @@ def test_what_belongs_to_a_host_is_kept_beside_the_fleet(call: Call, tmp_path: P
 
 def test_a_dry_run_makes_nothing(call: Call, tmp_path: Path) -> None:
     installation(tmp_path)
-    assert "would write pools/dev.yaml" in call(*IMPORT, "--dry-run").out
+    said = call(*IMPORT, "--dry-run")
+    assert (said.code, said.err) == (0, "")
     assert not (tmp_path / "f").exists()
+    assert call(*IMPORT).out == said.out.replace("would write ", "wrote ")
+    made = {path.relative_to(tmp_path / "f").as_posix() for path in (tmp_path / "f").rglob("*") if path.is_file()}
+    listed = {line.removeprefix("would write ") for line in said.out.splitlines() if line.startswith("would write ")}
+    assert {path for path in made if not path.startswith(".git/")} == listed
+    assert call(*IMPORT, "--dry-run").code == 2
 
 
 def test_what_needs_a_person_is_said_and_the_rest_is_made(call: Call, tmp_path: Path) -> None:
@@ -266,7 +272,7 @@ def test_what_needs_a_person_is_said_and_the_rest_is_made(call: Call, tmp_path: 
         "vaela": ("dev", 3), "damien": ("dev", 2), "oscar": ("dev", 0), "big-bob": ("qa-team", 0),
         "lone": ("legacy", 2),
     }  # fmt: skip
-    assert fleet.find("big-bob") is not None
+    assert {pool.name for pool in fleet.pools if pool.suspend is not None} == {"legacy"}
     assert fleet.recipes["recipes/Big Bob.yaml"].prompt == "Do it."
 
 
@@ -277,6 +283,7 @@ def test_legacy_mode_is_one_pool(call: Call, tmp_path: Path) -> None:
     fleet = load_fleet(read_folder(tmp_path / "f")).fleet
     assert fleet is not None
     assert shape(fleet) == {"vaela": ("legacy", 3), "damien": ("legacy", 2)}
+    assert fleet.pools[0].suspend is None
 
 
 def test_where_no_limits_are_set_tinyschedulers_own_count(call: Call, tmp_path: Path) -> None:
@@ -326,6 +333,11 @@ def test_recipes_come_along_byte_for_byte_wherever_they_are(call: Call, tmp_path
     ):
         assert words in said.out, said.out
     assert said.code == 0, said.out
+    (tmp_path / "f/recipes/state/more.yaml").touch()
+    (tmp_path / "f/state").mkdir()
+    (tmp_path / "f/state/run").touch()
+    (tmp_path / ".gitconfig").unlink()
+    assert git(tmp_path / "f", "status", "--porcelain") == "?? recipes/state/more.yaml"
     tree = git(tmp_path / "f", "ls-tree", "-r", "--name-only", "HEAD", "recipes").split()
     assert tree == [f"recipes/{name}" for name in ("damien.yaml", "oscar.yaml", "state/part.json", "vaela.yaml")]
     for name in tree:
@@ -376,6 +388,7 @@ def test_a_recipe_that_our_gate_refuses_is_said_with_its_place(call: Call, tmp_p
             "problem: agent vaela: its limit 1.5 is no number of slots",
         ),
         ("TINYSCHEDULER_AGENT_LIMITS='{\"vaela\": true}'", "problem: agent vaela: its limit true is no number"),
+        ("TINYSCHEDULER_AGENT_LIMITS=vaela:10001", 'problem: agent vaela: its limit "10001" is no number of slots'),
         ("TINYSCHEDULER_AGENT_LIMITS='{\"vaela\": -1}'", "problem: agent vaela: its limit -1 is no number"),
         ("TINYSCHEDULER_AGENT_LIMITS='{\"\": 1}'", "problem: TINYSCHEDULER_AGENT_LIMITS names no agent for 1"),
         ("TINYSCHEDULER_AGENT_LIMITS=vaela:1,vaela:2", "vaela stands twice, the last counts, not 1"),

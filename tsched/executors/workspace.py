@@ -135,7 +135,8 @@ def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | N
     here = [f"--git-dir={tree.admin if tree.admin.is_dir() else tree.cache}", f"--work-tree={tree.folder}"]
     head = (_commit(tree, env, "HEAD", git_dir=tree.admin) if tree.admin.is_dir() else None) or base
     if (tree.admin / "index").is_file():
-        shutil.copyfile(tree.admin / "index", scratch / "salvage.index")
+        # With its time: a file that was changed in the very moment of the checkout is told from that alone.
+        shutil.copy2(tree.admin / "index", scratch / "salvage.index")
     else:
         _git([*here, "read-tree", head], index)
     _git([*here, "add", "--all", "--", "."], index, cwd=tree.folder)
