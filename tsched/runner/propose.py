@@ -38,23 +38,24 @@ class Proposal:
 
 def propose(files: RepoFiles, changes: Changes) -> Proposal:
     """Check what files would be with these changes. Nothing is written."""
-    changed = {path: text for path, text in changes.items() if text != _text(files, path)}
-    before, after = load_fleet(files), load_fleet(_overlaid(files, changed))
-    found = Proposal(changes=changed, diff=_diff(files, changed), diagnostics=after.diagnostics)
-    if after.fleet is None:
-        return found
-    return replace(found, plan=plan(before.fleet, after.fleet), review=review(before.fleet, after.fleet))
+    return between(files, _overlaid(files, changes))
 
 
 def between(before: RepoFiles, after: RepoFiles) -> Proposal:
-    """The same for a step between two whole sets of files."""
-    paths = before.entries.keys() | after.entries.keys()
-    changes = {path: _text(after, path) for path in sorted(paths) if _text(before, path) != _text(after, path)}
+    """The step between two whole sets of files."""
+    paths = sorted(path for path in before.entries.keys() | after.entries.keys() if _differs(before, after, path))
+    changes = {path: _text(after, path) for path in paths}
     old, new = load_fleet(before), load_fleet(after)
     found = Proposal(changes=changes, diff=_diff(before, changes), diagnostics=new.diagnostics)
     if new.fleet is None:
         return found
     return replace(found, plan=plan(old.fleet, new.fleet), review=review(old.fleet, new.fleet))
+
+
+def _differs(before: RepoFiles, after: RepoFiles, path: str) -> bool:
+    old, new = before.entries.get(path), after.entries.get(path)
+    same = old is not None and new is not None and old.blob == new.blob
+    return not same and _text(before, path) != _text(after, path)
 
 
 def _text(files: RepoFiles, path: str) -> str | None:
