@@ -3,7 +3,7 @@
 import inspect
 import re
 import typing
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tsched.gitops.changes import Changes, FleetFiles
+    from tsched.gitops.forge import Forge
     from tsched.gitops.worktree import Worktree
     from tsched.runner.propose import Proposal
     from tsched.settings import Settings
@@ -105,12 +106,7 @@ def agent_add(
         "priority_floor": priority_floor,
     }  # fmt: skip
     settings: Mapping[str, str | int] = {key: value for key, value in given.items() if value is not None}
-    _edit(
-        ctx,
-        how,
-        f"Add agent {name} to pool {to}",
-        lambda fleet: fleet.add_agent(name, to, settings),
-    )
+    _edit(ctx, how, f"Add agent {name} to pool {to}", lambda fleet: fleet.add_agent(name, to, settings))
 
 
 @agent.command("remove")
@@ -123,12 +119,7 @@ def agent_remove(
     how: How,
 ) -> None:  # fmt: skip
     """Remove an agent: it drains, then it is deleted."""
-    _edit(
-        ctx,
-        how,
-        f"Remove agent {name}",
-        lambda fleet: fleet.remove_agent(name, with_recipe=with_recipe),
-    )
+    _edit(ctx, how, f"Remove agent {name}", lambda fleet: fleet.remove_agent(name, with_recipe=with_recipe))
 
 
 @agent.command("move")
@@ -139,12 +130,7 @@ def agent_move(
     how: How,
 ) -> None:  # fmt: skip
     """Move an agent into another pool, with its settings."""
-    _edit(
-        ctx,
-        how,
-        f"Move agent {name} to pool {to}",
-        lambda fleet: fleet.move_agent(name, to),
-    )
+    _edit(ctx, how, f"Move agent {name} to pool {to}", lambda fleet: fleet.move_agent(name, to))
 
 
 @agent.command("limit")
@@ -155,12 +141,7 @@ def agent_limit(
     how: How,
 ) -> None:  # fmt: skip
     """Set an agent's limit."""
-    _edit(
-        ctx,
-        how,
-        f"Limit agent {name} to {slots}",
-        lambda fleet: fleet.set_agent(name, "limit", slots),
-    )
+    _edit(ctx, how, f"Limit agent {name} to {slots}", lambda fleet: fleet.set_agent(name, "limit", slots))
 
 
 @pool.command("add")
@@ -172,12 +153,7 @@ def pool_add(
     how: How,
 ) -> None:  # fmt: skip
     """Add a pool, without agents yet."""
-    _edit(
-        ctx,
-        how,
-        f"Add pool {name}",
-        lambda fleet: fleet.add_pool(name, queue=queue, runtime=runtime),
-    )
+    _edit(ctx, how, f"Add pool {name}", lambda fleet: fleet.add_pool(name, queue=queue, runtime=runtime))
 
 
 @pool.command("remove")
@@ -187,12 +163,7 @@ def pool_remove(
     how: How,
 ) -> None:  # fmt: skip
     """Remove a pool: its agents drain."""
-    _edit(
-        ctx,
-        how,
-        f"Remove pool {name}",
-        lambda fleet: fleet.remove_pool(name),
-    )
+    _edit(ctx, how, f"Remove pool {name}", lambda fleet: fleet.remove_pool(name))
 
 
 @pool.command("suspend")
@@ -204,12 +175,7 @@ def pool_suspend(
     how: How,
 ) -> None:  # fmt: skip
     """Suspend a pool: it takes no new task, its runs go on."""
-    _edit(
-        ctx,
-        how,
-        f"Suspend pool {name}",
-        lambda fleet: fleet.suspend_pool(name, until=until, reason=reason),
-    )
+    _edit(ctx, how, f"Suspend pool {name}", lambda fleet: fleet.suspend_pool(name, until=until, reason=reason))
 
 
 @pool.command("resume")
@@ -219,12 +185,7 @@ def pool_resume(
     how: How,
 ) -> None:  # fmt: skip
     """Let a suspended pool take tasks again."""
-    _edit(
-        ctx,
-        how,
-        f"Resume pool {name}",
-        lambda fleet: fleet.resume_pool(name),
-    )
+    _edit(ctx, how, f"Resume pool {name}", lambda fleet: fleet.resume_pool(name))
 
 
 @delivering
@@ -250,8 +211,8 @@ def rollback(
 
 
 def _roll_back(settings: "Settings", how: How, tree: "Worktree", revision: str, url: str | None) -> None:
-    from tsched.gitops.commits import Commits
-    from tsched.runner.propose import FOLDERS, between
+    from tsched.gitops.commits import FOLDERS, Commits
+    from tsched.runner.propose import between
 
     with closing(Commits.around(tree.folder)) as commits:
         target = commits.resolve(revision)
@@ -325,9 +286,10 @@ def _deliver(
 ) -> None:  # fmt: skip
     """Commit what was written, and push it or open its pull request."""
     from tsched.observe.markdown import plan_comment
-    from tsched.runner.propose import message, opened
+    from tsched.runner.propose import message
 
-    with opened(url, settings.environ, wanted=how.pr) as forge:  # a wrong token is found before anything is pushed
+    opened = nullcontext() if url is None or not how.pr else closing(_forge(url, settings))
+    with opened as forge:  # before anything is pushed: a wrong token is found at once
         commit = tree.commit(message(title, how.trailer or ()), paths)
         if url is None:
             print(f"committed {commit[:12]}: {title}")
@@ -338,3 +300,9 @@ def _deliver(
         if forge is not None and proposal.plan is not None and proposal.review is not None:
             body = plan_comment(proposal.plan, proposal.review)
             print(forge.open_pull_request(head=branch, base=settings.branch, title=title, body=body))
+
+
+def _forge(url: str, settings: "Settings") -> "Forge":
+    from tsched.gitops.forge import forge_of
+
+    return forge_of(url, environ=settings.environ)

@@ -1,8 +1,8 @@
 """`tsched ci`: the whole gate of a pull request, as a forge runs it and as an author runs it before pushing."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,39 +88,27 @@ def _form() -> bool:
 
 
 def _change(base: str | None, status: str | None, required: list[str], comment: Path | None) -> bool:
+    from tsched.gitops.commits import Commits
     from tsched.observe.markdown import plan_comment
-    from tsched.observe.remote import read_status
-    from tsched.runner.look import Live, live_in, owns_up, plan_between
+    from tsched.runner.look import live_at, plan_between, unowned
 
-    live = Live() if status is None else live_in(read_status(status))
-    with _around() as commits:
+    live = live_at(status)
+    with closing(Commits.around(Path())) as commits:
         before = _base(commits, base)
         if before is None:
             print("there is nothing to compare with yet")
             return True
         found, seen = plan_between(commits, before, "HEAD", live)
         text = plan_comment(found, seen)
-        owned = not seen.widened or all(owns_up(commits, before, "HEAD", what) for what in required)
+        missing = unowned(commits, before, "HEAD", seen, required)
     print(text)
     for path in (comment, os.environ.get(SUMMARY)):
         if path:
             with open(path, "a" if path != comment else "w", encoding="utf-8") as file:
                 file.write(text + "\n")
-    if not owned:
-        complain(
-            "agents gain powers: a commit of the change must say `Tsched-Reviewed: widening` (git commit --trailer)"
-        )
-    return owned
-
-
-@contextmanager
-def _around() -> "Iterator[Commits]":
-    from contextlib import closing
-
-    from tsched.gitops.commits import Commits
-
-    with closing(Commits.around(Path())) as commits:
-        yield commits
+    if missing is not None:
+        complain(missing)
+    return missing is None
 
 
 def _base(commits: "Commits", wanted: str | None) -> str | None:
@@ -141,16 +129,9 @@ def comment(
 ) -> None:
     """Put a comment on a pull request, in the place of the one before."""
     from tsched.gitops.forge import forge_of
-    from tsched.gitops.worktree import Worktree
+    from tsched.runner.propose import address_of
 
     settings = settings_of(ctx)
     body = file.read_text(encoding="utf-8")
-    address = settings.repo
-    if address is None:
-        with Worktree.around(Path()) as here:
-            address = here.origin
-    forge = forge_of(address, environ=settings.environ)
-    try:
+    with closing(forge_of(address_of(settings), environ=settings.environ)) as forge:
         print(forge.comment(number, marker=MARKER, body=body))
-    finally:
-        forge.close()

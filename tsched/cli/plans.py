@@ -56,20 +56,17 @@ def diff(
 
     And what a reviewer must see: agents to drain, capacity, queues that starve, powers that agents gain.
     """
-    from tsched.observe.remote import read_status
-    from tsched.runner.look import Live, live_in, owns_up, plan_between
+    from tsched.runner.look import live_at, plan_between, unowned
 
     form = _form(form, as_json=as_json)
     check_required(require_review or ())
-    live = Live() if status is None else live_in(read_status(status))
+    live = live_at(status)
     with commits_of(settings_of(ctx)) as commits:
         found, seen = plan_between(commits, old, new, live)
-        owned = not require_review or not seen.widened or owns_up(commits, old, new, WIDENING)
+        missing = unowned(commits, old, new, seen, require_review or ())
     _print(found, seen, form, title=f"{old} → {new}")
-    if not owned:
-        complain(
-            "agents gain powers: a commit of the change must say `Tsched-Reviewed: widening` (git commit --trailer)"
-        )
+    if missing is not None:
+        complain(missing)
         raise typer.Exit(1)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from tsched.model.units import count
+from tsched.observe.text import slots
 from tsched.schedule.plan import Plan
 from tsched.schedule.review import Review
 
@@ -45,12 +46,8 @@ def _drained(review: Review) -> Iterator[str]:
 
 def _capacity(review: Review) -> Iterator[str]:
     if review.capacity:
-        rows = [(one.queue, _slots(one.before), _slots(one.after)) for one in review.capacity]
+        rows = [(one.queue, slots(one.before), slots(one.after)) for one in review.capacity]
         yield f"**Capacity**\n\n{_table(('queue', 'slots before', 'slots after'), rows)}"
-
-
-def _slots(number: int | None) -> str:
-    return "not served" if number is None else str(number)
 
 
 def _widened(review: Review) -> Iterator[str]:

@@ -10,7 +10,7 @@ from tsched.model.run import RunResult
 from tsched.model.task import Task
 from tsched.model.units import iso
 from tsched.observe.status import AgentStatus, Status
-from tsched.observe.text import one_line
+from tsched.observe.text import one_line, slots
 from tsched.schedule.plan import Plan
 from tsched.schedule.review import Review
 
@@ -161,19 +161,15 @@ def plan_tables(plan: Plan, review: Review, *, title: str = "") -> list[Table]:
     """A plan and what a reviewer must see of it; only what there is."""
     rows = [(row.kind, row.subject, row.what, row.consequence) for row in plan.rows]
     drained = [(one.agent, one.queue, ", ".join(one.tasks) or "-") for one in review.drained]
-    slots = [(one.queue, _slots(one.before), _slots(one.after)) for one in review.capacity]
+    capacity = [(one.queue, slots(one.before), slots(one.after)) for one in review.capacity]
     gained = [(one.power.kind, one.power.what, one.source, ", ".join(one.agents)) for one in review.widened]
     tables = [
         plan_table(rows, title=title),
         Table(title="To drain", columns=("AGENT", "LEAVES QUEUE", "WORKS ON"), rows=drained),
-        Table(title="Capacity", columns=("QUEUE", "SLOTS BEFORE", "AFTER"), rows=slots),
+        Table(title="Capacity", columns=("QUEUE", "SLOTS BEFORE", "AFTER"), rows=capacity),
         Table(title="Agents gain", columns=("POWER", "WHAT", "BY", "AGENTS"), rows=gained),
     ]
     return [table for table in tables if table.rows]
-
-
-def _slots(number: int | None) -> str:
-    return "not served" if number is None else str(number)
 
 
 def rules_table(rows: Iterable[Sequence[str]]) -> Table:

@@ -19,3 +19,8 @@ def block(text: str) -> str:
 
 def _escape(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode("ascii")
+
+
+def slots(number: int | None) -> str:
+    """A queue's slots in words; None: no pool serves it."""
+    return "not served" if number is None else str(number)

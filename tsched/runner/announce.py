@@ -1,5 +1,6 @@
 """Tells the forge what became of a revision: one commit status, sent when it changes and as well as it can be."""
 
+from contextlib import closing
 from dataclasses import dataclass
 
 from tsched.model.errors import TschedError
@@ -29,12 +30,10 @@ def announce(p: Pass) -> None:
 
     limits = Limits(timeout=HASTE, attempts=1, patience=0.0)
     try:
-        forge = forge_of(repo, environ={**p.host.settings.environ, "TSCHED_FORGE_TOKEN": token}, limits=limits)
-        try:
+        environ = {**p.host.settings.environ, "TSCHED_FORGE_TOKEN": token}
+        with closing(forge_of(repo, environ=environ, limits=limits)) as forge:
             context = f"tsched/apply/{p.host.settings.hostname}"
             forge.set_status(found.revision, context=context, state=found.state, description=found.words)
-        finally:
-            forge.close()
     except TschedError as error:
         p.log.warning(f"The commit status of {found.revision[:12]} could not be sent: {error}")
 

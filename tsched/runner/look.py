@@ -1,6 +1,6 @@
 """What commands that only look ask: the status object, and plans between revisions. Nothing is changed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -64,6 +64,18 @@ def live_in(status: shown.Status) -> Live:
     return Live(runs=runs, waiting=[queue["name"] for queue in status["queues"] if queue["idle"]])
 
 
+def live_at(where: str | None) -> Live:
+    """What goes on at a runner, by its status's file or address; nothing where none is given.
+
+    Raises as read_status does.
+    """
+    if where is None:
+        return Live()
+    from tsched.observe.remote import read_status  # the HTTP client is slow to load, and `status` needs none
+
+    return live_in(read_status(where))
+
+
 def plan_against_applied(host: Host, revision: str | None) -> tuple[str, Plan, Review]:
     """The plan from what is applied to a revision (None: the remote's tip), with the revision's full id."""
     tip = host.mirror.poll()
@@ -90,6 +102,14 @@ def owns_up(commits: Commits, old: str, new: str, what: str) -> bool:
     before, after = commits.resolve(old), commits.resolve(new)
     values = commits.trailers(before, after, REVIEWED, bound=("pools", "recipes"))
     return any(word.strip().lower() == what for value in values for word in value.split(","))
+
+
+def unowned(commits: Commits, old: str, new: str, seen: Review, required: Collection[str]) -> str | None:
+    """Why a required review is missing; None where nobody has to own up to anything, or somebody does."""
+    if not seen.widened or all(owns_up(commits, old, new, what) for what in required):
+        return None
+    trailers = " and ".join(f"`{REVIEWED}: {what}`" for what in required)
+    return f"agents gain powers: a commit of the change must say {trailers} (git commit --trailer)"
 
 
 def fleet_at(commits: Commits, revision: str) -> Fleet:

@@ -1,14 +1,13 @@
 """A change made by a command: checked before a byte is written, shown with its plan, then written or pushed."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tsched.gitops.changes import Changes
-from tsched.gitops.forge import Forge, forge_of
 from tsched.gitops.worktree import Worktree, replace_file
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.files import RepoFile, RepoFiles
@@ -17,8 +16,6 @@ from tsched.schedule.review import Review, review
 from tsched.settings import Settings
 from tsched.validate.fleet import load_fleet
 from tsched.validate.folder import read_folder
-
-FOLDERS = ("pools", "recipes", "schemas")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +97,18 @@ def write(root: Path, changes: Changes) -> None:
             replace_file(target, text)
 
 
+def address_of(settings: Settings) -> str:
+    """The fleet repo's address; where no setting says it, the origin of the repository around."""
+    if settings.repo is not None:
+        return settings.repo
+    with Worktree.around(Path()) as here:
+        return here.origin
+
+
 @contextmanager
 def cloned(settings: Settings) -> Iterator[tuple[Worktree, str]]:
-    """A fresh clone of the fleet repo's tracked branch, and its address; the repository around says it where no
-    setting does."""
-    url = settings.repo
-    if url is None:
-        with Worktree.around(Path()) as here:
-            url = here.origin
+    """A fresh clone of the fleet repo's tracked branch, and its address."""
+    url = address_of(settings)
     with (
         TemporaryDirectory(prefix="tsched-edit-") as folder,
         Worktree.clone(url, Path(folder) / "clone", settings.branch) as clone,
@@ -118,19 +119,6 @@ def cloned(settings: Settings) -> Iterator[tuple[Worktree, str]]:
 def files_of(root: Path) -> RepoFiles:
     """The fleet's files of a work tree."""
     return read_folder(root)
-
-
-@contextmanager
-def opened(url: str | None, environ: Mapping[str, str], *, wanted: bool) -> Iterator[Forge | None]:
-    """The forge behind an address, where one is wanted. Raises ConfigurationError where it can't be spoken to."""
-    if url is None or not wanted:
-        yield None
-        return
-    forge = forge_of(url, environ=environ)
-    try:
-        yield forge
-    finally:
-        forge.close()
 
 
 def message(title: str, trailers: Sequence[str]) -> str:
