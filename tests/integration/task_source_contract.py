@@ -1,17 +1,38 @@
 """The promises of tsched/tasks/source.py, one test each. An implementation's test module subclasses this.
 
-`source` gives the client; `queue` gives the same store as an operator uses it (add, cancel, reopen, …).
+`source` gives the client; `queue` gives the same store as people and agents use it (add, cancel, reopen, …).
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from tsched.model.task import Settlement, Task, TaskStatus, Verdict
-from tsched.tasks.embedded import EmbeddedTasks
+from tsched.model.task import Comment, Settlement, Task, TaskStatus, Verdict
 from tsched.tasks.source import TaskSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+class Queue(Protocol):
+    """The task server as people and agents use it."""
+
+    def add(
+        self, title: str, *, queue: str, assign: str | None = None, blocked_by: str | None = None, priority: int = 0
+    ) -> Task: ...
+
+    def task(self, task_id: str) -> Task: ...
+
+    def assign(self, task_id: str, agent: str | None) -> Task: ...
+
+    def move(self, task_id: str, queue: str) -> Task: ...
+
+    def complete(self, task_id: str) -> Task: ...
+
+    def cancel(self, task_id: str) -> Task: ...
+
+    def reopen(self, task_id: str) -> Task: ...
+
+    def comments(self, task_id: str) -> "Sequence[Comment]": ...
 
 
 def claim(source: TaskSource, task: Task, run: str = "r1", agent: str = "ada") -> Task | None:
@@ -25,9 +46,7 @@ def retry(**facts: object) -> Settlement:
 class TaskSourceContract:
     """Subclass it with fixtures `source` and `queue` over one store."""
 
-    def test_waiting_gives_idle_tasks_of_the_queues_and_of_the_agents(
-        self, source: TaskSource, queue: EmbeddedTasks
-    ) -> None:
+    def test_waiting_gives_idle_tasks_of_the_queues_and_of_the_agents(self, source: TaskSource, queue: Queue) -> None:
         mine = queue.add("in my queue", queue="dev")
         ours = queue.add("mine elsewhere", queue="qa", assign="ada")
         queue.add("not ours", queue="qa")
@@ -39,7 +58,7 @@ class TaskSourceContract:
         assert found[blocked.id].blocked
         assert not found[mine.id].blocked
 
-    def test_a_claim_takes_the_task(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_a_claim_takes_the_task(self, source: TaskSource, queue: Queue) -> None:
         task = queue.add("t", queue="dev")
         taken = claim(source, task)
         assert taken is not None
@@ -48,18 +67,18 @@ class TaskSourceContract:
         assert [one.id for one in source.held("me")] == [task.id]
         assert source.held("another") == []
 
-    def test_a_second_claim_loses_and_changes_nothing(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_a_second_claim_loses_and_changes_nothing(self, source: TaskSource, queue: Queue) -> None:
         task = queue.add("t", queue="dev")
         claim(source, task)
         before = queue.task(task.id)
         assert claim(source, task, run="r2", agent="ben") is None
         assert queue.task(task.id) == before
 
-    def test_the_same_claim_asked_again_is_given_again(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_the_same_claim_asked_again_is_given_again(self, source: TaskSource, queue: Queue) -> None:
         task = queue.add("t", queue="dev")
         assert claim(source, task) == claim(source, task)
 
-    def test_a_claim_of_a_task_that_has_changed_loses(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_a_claim_of_a_task_that_has_changed_loses(self, source: TaskSource, queue: Queue) -> None:
         seen = queue.add("t", queue="dev")
         queue.assign(seen.id, "ben")
         assert claim(source, seen) is None
@@ -70,35 +89,35 @@ class TaskSourceContract:
         queue.cancel(seen.id)
         assert claim(source, seen) is None
 
-    def test_a_task_that_was_blocked_meanwhile_is_not_given(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_a_task_that_was_blocked_meanwhile_is_not_given(self, source: TaskSource, queue: Queue) -> None:
         blocker = queue.add("b", queue="dev")
         queue.complete(blocker.id)
         task = queue.add("t", queue="dev", blocked_by=blocker.id)
         queue.reopen(blocker.id)
         assert claim(source, replace(task, blocked=False)) is None
 
-    def test_completing(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_completing(self, source: TaskSource, queue: Queue) -> None:
         task = queue.add("t", queue="dev")
         claim(source, task)
         assert source.settle(task.id, "r1", Settlement(verdict=Verdict.COMPLETE))
         after = queue.task(task.id)
         assert (after.status, after.claim_run, after.attempts) == (TaskStatus.COMPLETE, None, 1)
 
-    def test_going_back_restores_the_assignee_and_waits(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_going_back_restores_the_assignee_and_waits(self, source: TaskSource, queue: Queue) -> None:
         task = queue.add("t", queue="dev")
         claim(source, task)
         assert source.settle(task.id, "r1", retry(charged=False, not_before=12345.0, assigned_to=None))
         (after,) = source.waiting(queues=["dev"], agents=[])
         assert (after.assigned_to, after.not_before, after.attempts, after.runs) == (None, 12345.0, 0, 1)
 
-    def test_parking(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_parking(self, source: TaskSource, queue: Queue) -> None:
         task = queue.add("t", queue="dev")
         claim(source, task)
         assert source.settle(task.id, "r1", Settlement(verdict=Verdict.PARK))
         assert queue.task(task.id).status is TaskStatus.PARKED
         assert source.waiting(queues=["dev"], agents=["ada"]) == []
 
-    def test_a_strangers_or_a_repeated_result_changes_nothing(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_a_strangers_or_a_repeated_result_changes_nothing(self, source: TaskSource, queue: Queue) -> None:
         task = queue.add("t", queue="dev")
         claim(source, task)
         assert not source.settle(task.id, "r2", Settlement(verdict=Verdict.COMPLETE))
@@ -108,7 +127,7 @@ class TaskSourceContract:
         assert not source.settle(task.id, "r1", Settlement(verdict=Verdict.COMPLETE))
         assert queue.task(task.id) == before
 
-    def test_the_agents_own_word_stands(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_the_agents_own_word_stands(self, source: TaskSource, queue: Queue) -> None:
         words: Sequence[tuple[Callable[[str], Task], tuple[str, str | None, str]]] = (
             (queue.complete, ("complete", "ada", "dev")),
             (queue.cancel, ("cancelled", "ada", "dev")),
@@ -124,16 +143,14 @@ class TaskSourceContract:
             assert (after.status, after.assigned_to, after.queue) == expected
             assert after.claim_run is None
 
-    def test_a_comment_with_a_tag_is_written_once(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_a_comment_with_a_tag_is_written_once(self, source: TaskSource, queue: Queue) -> None:
         task = queue.add("t", queue="dev")
         for text in ("first", "second"):
             source.comment(task.id, author="tsched", text=text, tag="r1")
         source.comment(task.id, author="tsched", text="third", tag="r2")
         assert [one.text for one in queue.comments(task.id)] == ["first", "third"]
 
-    def test_handing_back_touches_idle_tasks_of_that_queue_alone(
-        self, source: TaskSource, queue: EmbeddedTasks
-    ) -> None:
+    def test_handing_back_touches_idle_tasks_of_that_queue_alone(self, source: TaskSource, queue: Queue) -> None:
         back = queue.add("back", queue="dev", assign="ada")
         other_queue = queue.add("other queue", queue="qa", assign="ada")
         other_agent = queue.add("other agent", queue="dev", assign="ben")
@@ -143,14 +160,14 @@ class TaskSourceContract:
         owners = [queue.task(one.id).assigned_to for one in (back, other_queue, other_agent, busy)]
         assert owners == [None, "ada", "ben", "ada"]
 
-    def test_depths_count_what_is_open(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_depths_count_what_is_open(self, source: TaskSource, queue: Queue) -> None:
         first = queue.add("a", queue="dev")
         queue.add("b", queue="dev", blocked_by=first.id)
         claim(source, queue.add("c", queue="dev"))
         queue.complete(queue.add("d", queue="done").id)
         assert [(one.name, one.idle, one.blocked, one.working) for one in source.depths()] == [("dev", 2, 1, 1)]
 
-    def test_only_tasks_that_exist_are_given(self, source: TaskSource, queue: EmbeddedTasks) -> None:
+    def test_only_tasks_that_exist_are_given(self, source: TaskSource, queue: Queue) -> None:
         task = queue.add("t", queue="dev")
         assert source.get([task.id, "999", "no-number"]).keys() == {task.id}
         assert not source.settle("no-number", "r1", retry())

@@ -10,11 +10,11 @@ from tsched.executors.local import LocalExecutor
 from tsched.gitops.mirror import Mirror
 from tsched.model.errors import ConfigurationError
 from tsched.observe.log import OperatorLog
+from tsched.runner.sources import source_of
 from tsched.settings import Settings, masked
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
-from tsched.tasks.embedded import EmbeddedTasks
 from tsched.tasks.source import TaskSource
 from tsched.validate.fleet import FleetCache
 
@@ -65,8 +65,6 @@ def repo_of(settings: Settings) -> str:
 def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
     """Open all that a runner needs, making the state folder. Raises any branch of TschedError."""
     repo = repo_of(settings)
-    if settings.tasks is not None:
-        raise ConfigurationError("TSCHED_TASKS names a task server, which this version can't drive: leave it unset")
     folder = folder_of(settings)
     folder.create()
     log = OperatorLog(folder.logs, level=settings.log_level, echo=echo)
@@ -78,7 +76,7 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
         db=Database.open(folder.db),
         mirror=Mirror(folder.mirror, repo, settings.branch),
         leases=Leases(folder.running),
-        tasks=EmbeddedTasks(folder.tasks_db),
+        tasks=source_of(settings, folder),
         executor=executor_of(settings, folder),
         log=log,
         runner_id=folder.runner_id(),

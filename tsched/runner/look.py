@@ -5,19 +5,21 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from tsched.gitops.commits import Commits
-from tsched.model.errors import ConfigurationError
+from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Fleet
 from tsched.model.run import Run
+from tsched.model.task import QueueDepth
 from tsched.observe import status as shown
 from tsched.runner.host import Host, executor_of, folder_of
 from tsched.runner.revise import select
+from tsched.runner.sources import source_of
 from tsched.schedule.plan import Plan, plan
 from tsched.schedule.review import Review, review
 from tsched.settings import Settings
 from tsched.state import applied, verdicts
 from tsched.state.database import Database
 from tsched.state.leases import Leases
-from tsched.tasks.embedded import EmbeddedTasks
+from tsched.tasks.source import TaskSource
 from tsched.validate.fleet import load_fleet
 
 REVIEWED = "Tsched-Reviewed"  # the trailer that owns up to a widening
@@ -28,18 +30,26 @@ def look(settings: Settings, *, now: float) -> shown.Status:
     folder = folder_of(settings)
     with (
         closing(Database.read_only(folder.db) or Database.empty()) as db,
-        closing(EmbeddedTasks(folder.tasks_db, read_only=True)) as tasks,
+        closing(source_of(settings, folder, read_only=True)) as tasks,
     ):
         record = applied.load(db)
         return shown.status(
             fleet=record.fleet,
             lifecycles=record.lifecycles,
             leases=Leases(folder.running).read_all().leases.values(),
-            depths=tasks.depths(),
+            depths=_depths(tasks),
             report=verdicts.get_report(db, shown.Report, shown.NOTHING_SEEN),
             generation=record.generation,
             now=now,
         )
+
+
+def _depths(tasks: TaskSource) -> Sequence[QueueDepth]:
+    """None are shown while the task server does not answer: the status must be had all the same."""
+    try:
+        return tasks.depths()
+    except TransientError:
+        return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

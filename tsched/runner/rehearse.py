@@ -20,12 +20,12 @@ from tsched.runner.host import Host, executor_of, folder_of, repo_of
 from tsched.runner.launch import find_work
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select
+from tsched.runner.sources import source_of
 from tsched.schedule.drain import adopt as rows_after
 from tsched.schedule.drain import progress
 from tsched.settings import Settings
 from tsched.state.database import Database
 from tsched.state.leases import Leases
-from tsched.tasks.embedded import EmbeddedTasks
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def borrowed_host(settings: Settings, *, echo: TextIO | None) -> Iterator[Host]:
             db=Database.read_only(folder.db) or Database.empty(),
             mirror=mirror,
             leases=Leases(folder.running),
-            tasks=EmbeddedTasks(folder.tasks_db, read_only=True),
+            tasks=source_of(settings, folder, read_only=True),
             executor=executor_of(settings, folder),
             log=OperatorLog(None, level=settings.log_level, echo=echo),
             runner_id="",

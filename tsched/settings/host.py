@@ -38,6 +38,8 @@ class Settings:
     branch: str
     state: Path
     tasks: str | None = field(repr=False)
+    tasks_token: str | None = field(repr=False)  # what the task server wants to be shown
+    tasks_mcp: str | None = field(repr=False)  # where agents find the task server's MCP tools
     pools: tuple[str, ...]
     allowed_signers: Path | None
     allow_rewrite: bool
@@ -129,6 +131,8 @@ def resolve(
         branch=look.value("branch", values.branch, "main"),
         state=state,
         tasks=look.value("tasks", values.tasks, None),
+        tasks_token=look.value("tasks_token", str, None),
+        tasks_mcp=look.value("tasks_mcp", values.web_address, None),
         pools=look.value("pools", lambda text: values.words(text, values.NAME, "pool names"), ()),
         allowed_signers=look.value("allowed_signers", lambda text: values.path(base, text), None),
         allow_rewrite=look.value("allow_rewrite", values.switch, False),

@@ -44,6 +44,12 @@ def tasks(text: str) -> str | None:
     return address.rstrip("/")
 
 
+def web_address(text: str) -> str:
+    if re.fullmatch(r"https?://[^/\s]+\S*", text) is None:
+        raise ValueError("write an address such as http://127.0.0.1:3000/mcp")
+    return text
+
+
 def words(text: str, pattern: re.Pattern[str], what: str) -> tuple[str, ...]:
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     wrong = next((word for word in words if not pattern.fullmatch(word)), None)

@@ -13,6 +13,8 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "branch": ("TSCHED_BRANCH",),
     "state": ("TSCHED_STATE",),
     "tasks": ("TSCHED_TASKS", "TINYSCHEDULER_MCP_ENDPOINT"),
+    "tasks_token": ("TSCHED_TASKS_TOKEN",),
+    "tasks_mcp": ("TSCHED_TASKS_MCP",),
     "pools": ("TSCHED_POOLS",),
     "allowed_signers": ("TSCHED_ALLOWED_SIGNERS",),
     "allow_rewrite": ("TSCHED_ALLOW_REWRITE",),

@@ -36,6 +36,10 @@ class StateFolder:
         return self.root / "tasks.db"
 
     @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.db"
+
+    @property
     def runs(self) -> Path:
         return self.root / "runs"
 

@@ -1,0 +1,310 @@
+"""The TinyTask source: the contract by REST and by MCP, the old server, several runners, requests, faults."""
+
+import importlib.util
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.integration.task_source_contract import TaskSourceContract, claim, retry
+from tests.integration.tinytask_servers import RestQueue, old_server, rows, served
+from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.task import Settlement, TaskStatus, Verdict
+from tsched.tasks.detected import tinytask_at
+from tsched.tasks.ledger import Ledger
+from tsched.tasks.mcp_wire import McpWire
+from tsched.tasks.tinytask import LOOKS, TinyTask
+from tsched.tasks.wire import PAGE, RestWire, Wire, all_pages, base_of
+
+REAL = os.environ.get("TSCHED_TEST_TINYTASK_URL")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Iterator[str]:
+    if importlib.util.find_spec("tsched.cli.tasks") is None:
+        pytest.skip("the embedded queue can't be served yet")
+    with served(tmp_path / "state") as address:
+        yield address
+
+
+@pytest.fixture
+def wire(base: str) -> Iterator[RestWire]:
+    with closing(RestWire(base)) as one:
+        yield one
+
+
+@pytest.fixture
+def source(tmp_path: Path, wire: Wire, base: str) -> Iterator[TinyTask]:
+    with closing(TinyTask(wire, Ledger(tmp_path / "ledger.db", base))) as one:
+        yield one
+
+
+@pytest.fixture
+def queue(base: str, tmp_path: Path) -> Iterator[RestQueue]:
+    looker = TinyTask(RestWire(base), Ledger(tmp_path / "looker.db", base))
+    with closing(looker), closing(RestQueue(base, looker)) as one:
+        yield one
+
+
+class TestByRest(TaskSourceContract):
+    """The embedded queue, served, through `/api/v1`."""
+
+
+class TestByMcp(TaskSourceContract):
+    """The embedded queue, served, through MCP tools by streamable HTTP."""
+
+    @pytest.fixture
+    def source(self, tmp_path: Path, base: str) -> Iterator[TinyTask]:
+        wire = McpWire(f"{base}/mcp", events=False)
+        with closing(TinyTask(wire, Ledger(tmp_path / "ledger.db", base))) as one:
+            yield one
+
+
+@pytest.mark.skipif(REAL is None, reason="TSCHED_TEST_TINYTASK_URL names no TinyTask server to try")
+class TestAgainstARealServer(TaskSourceContract):
+    """Whatever TSCHED_TEST_TINYTASK_URL names; it should hold no tasks."""
+
+    @pytest.fixture
+    def base(self) -> str:
+        assert REAL is not None
+        return REAL
+
+
+# The old server: MCP by server-sent events, no queues
+
+
+def test_the_old_server_is_driven_through_agents_own_lists(tmp_path: Path) -> None:
+    with old_server() as server:
+        mine, nobodys = server.add("mine", assigned_to="ada"), server.add("nobody's")
+        with closing(tinytask_at(f"{server.base}/mcp", ledger=tmp_path / "ledger.db")) as source:
+            (task,) = source.waiting(queues=["dev"], agents=["ada"])
+            assert (task.id, task.queue, task.created_at) == (str(mine), "", 1795455787.0)
+            assert claim(source, task) is not None
+            assert server.tasks[mine]["status"] == "working"
+            assert source.settle(task.id, "r1", retry())
+            assert (server.tasks[mine]["status"], server.tasks[mine]["assigned_to"]) == ("idle", None)
+            assert server.tasks[nobodys]["status"] == "idle"
+    assert set(server.calls) <= {"list_tasks", "get_task", "update_task", "add_comment"}
+
+
+def test_a_session_that_broke_is_opened_again(tmp_path: Path) -> None:
+    with old_server() as server:
+        server.add("mine", assigned_to="ada")
+        with closing(tinytask_at(f"{server.base}/mcp", ledger=tmp_path / "ledger.db")) as source:
+            assert len(source.waiting(queues=[], agents=["ada"])) == 1
+            server.drop_sessions()
+            assert len(source.waiting(queues=[], agents=["ada"])) == 1
+
+
+# Servers that are down, slow or wrong: one clear error each, nothing lost
+
+
+class Canned:
+    """A listener that answers every request with the same bytes, then hangs up; None: it never answers."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        self._answer = answer
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._held: list[socket.socket] = []
+        self.requests = 0
+        self.base = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._socket.close()
+        for one in self._held:
+            one.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                one, _ = self._socket.accept()
+            except OSError:
+                return
+            self._held.append(one)
+            self.requests += 1
+            if self._answer is not None:
+                one.recv(65536)
+                one.sendall(self._answer)
+                one.shutdown(socket.SHUT_WR)
+
+
+def _answer(status: str, body: bytes, kind: str = "application/json", length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    return f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {size}\r\n\r\n".encode() + body
+
+
+def _no_sleep(seconds: float) -> None:
+    assert 0 <= seconds <= 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "asked"),
+    [
+        (_answer("500 Oops", b"{}"), "answers 500", 3),
+        (_answer("429 Slow down", b"{}"), "answers 429", 3),
+        (_answer("401 No", b"{}"), "TSCHED_TASKS_TOKEN", 1),
+        (_answer("418 Teapot", b'{"error": "short and stout"}'), "short and stout", 1),
+        (_answer("200 OK", b"<html>"), "no TinyTask answer", 1),
+        (_answer("200 OK", b'[{"id": 1}]'), "no TinyTask answer", 1),
+        (_answer("200 OK", b'[{"id": 1', length=500), "does not answer", 3),
+        (b"HTTP/1.1 200 OK\r\n", "does not answer", 3),
+        (b"\x16\x03\x01", "does not answer", 3),
+    ],
+)
+def test_each_trouble_is_named_and_what_is_safe_is_repeated(answer: bytes, said: str, asked: int) -> None:
+    with closing(Canned(answer)) as server, closing(RestWire(server.base, sleep=_no_sleep)) as wire:
+        with pytest.raises(TransientError, match=said):
+            wire.tasks(status="idle")
+        assert server.requests == asked
+
+
+def test_a_comment_is_never_repeated_for_it_may_be_there() -> None:
+    with closing(Canned(_answer("500 Oops", b"{}"))) as server, closing(RestWire(server.base)) as wire:
+        with pytest.raises(TransientError, match="answers 500"):
+            wire.comment(1, author="tsched", text="once")
+        assert server.requests == 1
+
+
+def test_a_server_that_never_answers_does_not_hold_us_up() -> None:
+    with (
+        closing(Canned(None)) as server,
+        closing(RestWire(server.base, timeout=0.2, sleep=_no_sleep)) as wire,
+        pytest.raises(TransientError, match="does not answer"),
+    ):
+        wire.tasks(status="idle")
+
+
+def test_a_server_that_is_down_is_an_error_and_found_again(tmp_path: Path) -> None:
+    with closing(Canned(b"")) as server:
+        base = server.base
+    with closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "ledger.db")) as source:
+        for _ in range(2):
+            with pytest.raises(TransientError, match="does not answer"):
+                source.waiting(queues=["dev"], agents=[])
+
+
+def test_no_error_shows_the_password_of_an_address() -> None:
+    with closing(Canned(_answer("500 Oops", b"{}"))) as server:
+        address = server.base.replace("http://", "http://user:hunter2@")
+        with closing(RestWire(address, sleep=_no_sleep)) as wire, pytest.raises(TransientError) as caught:
+            wire.tasks(status="idle")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["tinytask+ftp://x", "http://", "tinytask+http://h:port", "http://h/mcp?x=1"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no task server's address"):
+        base_of(address)
+
+
+def test_both_forms_of_an_address_name_one_server() -> None:
+    for address in ("tinytask+http://h:3000", "http://h:3000/mcp", "tinytask+http://h:3000/mcp/"):
+        assert base_of(address) == ("http://h:3000", "http://h:3000/mcp")
+
+
+def test_a_listing_longer_than_a_page_is_read_to_its_end() -> None:
+    everything = rows(2 * PAGE + 7)
+    assert all_pages(lambda limit, offset: everything[offset : offset + limit]) == everything
+    # A server without offsets gives the same page again: then all is asked for at once.
+    assert all_pages(lambda limit, offset: everything[:limit] if limit else everything) == everything
+
+
+# Several runners, and what a pass costs
+
+
+def test_many_runners_at_once_claim_each_task_once(tmp_path: Path, base: str, queue: RestQueue) -> None:
+    tasks = [queue.add("t", queue="dev") for _ in range(8)]
+    won: list[tuple[str, str]] = []
+
+    def take(runner: str) -> None:
+        with closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / f"{runner}.db")) as source:
+            for task in tasks:
+                run = f"{runner}-{task.id}"
+                if source.claim(task, agent="ada", run_id=run, runner_id=runner) is not None:
+                    won.append((task.id, run))
+
+    several = [threading.Thread(target=take, args=(f"r{number}",)) for number in range(4)]
+    for one in several:
+        one.start()
+    for one in several:
+        one.join()
+    assert sorted(task_id for task_id, _ in won) == sorted(task.id for task in tasks)
+    for task_id, run in won:
+        assert (queue.task(task_id).status, queue.task(task_id).claim_run) == (TaskStatus.WORKING, run)
+
+
+def test_what_a_pass_asks_does_not_grow_with_tasks_or_claims(
+    source: TinyTask, wire: RestWire, queue: RestQueue
+) -> None:
+    for number in range(30):
+        task = queue.add("t", queue="dev")
+        assert claim(source, task, run=f"r{number}") is not None
+        if number % 2:
+            queue.complete(task.id)  # by its agent, whose run still goes on
+    for _ in range(40):
+        queue.add("waiting", queue="dev")
+    before = wire.requests
+    assert len(source.held("me")) == 15 + LOOKS
+    assert len(source.waiting(queues=["dev"], agents=["ada"])) == 40
+    assert wire.requests - before == 2 + LOOKS
+
+
+def test_a_run_costs_six_requests_at_its_start_and_six_at_its_end(
+    source: TinyTask, wire: RestWire, queue: RestQueue
+) -> None:
+    task = queue.add("t", queue="dev")
+    before = wire.requests
+    assert claim(source, task) is not None
+    assert wire.requests - before <= 6
+    before = wire.requests
+    source.get([task.id])
+    source.comment(task.id, author="tsched", text="failed", tag="r1")
+    assert source.settle(task.id, "r1", retry())
+    assert wire.requests - before <= 6
+
+
+def test_figures_are_kept_on_the_server_and_reset_by_a_person(
+    source: TinyTask, base: str, queue: RestQueue, tmp_path: Path
+) -> None:
+    task = queue.add("t", queue="dev")
+    for number in range(2):
+        (now,) = source.waiting(queues=["dev"], agents=[])
+        assert (now.attempts, now.runs) == (number, number)
+        assert claim(source, now, run=f"r{number}") is not None
+        assert source.settle(task.id, f"r{number}", retry())
+    # Another runner knows nothing of it at first, is told at its claim, and has the figures from then on.
+    with closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "other.db")) as other:
+        (seen,) = other.waiting(queues=["dev"], agents=[])
+        assert claim(other, seen, run="o1") is None
+        (seen,) = other.waiting(queues=["dev"], agents=[])
+        assert (seen.attempts, seen.runs) == (2, 2)
+    (now,) = source.waiting(queues=["dev"], agents=[])
+    assert claim(source, now, run="r2") is not None
+    assert source.settle(task.id, "r2", Settlement(verdict=Verdict.PARK))
+    assert queue.task(task.id).status is TaskStatus.PARKED
+    queue.assign(task.id, None)
+    (again,) = source.waiting(queues=["dev"], agents=[])
+    assert (again.attempts, again.runs) == (0, 0)
+
+
+def test_a_claim_whose_answer_was_lost_is_found_again(
+    source: TinyTask, wire: RestWire, queue: RestQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = queue.add("t", queue="dev")
+    with monkeypatch.context() as broken:
+        broken.setattr(wire, "update", _unreachable)
+        with pytest.raises(TransientError):
+            claim(source, task)
+    assert source.waiting(queues=["dev"], agents=[]) == []  # it is ours until it is settled
+    assert [one.claim_run for one in source.held("me")] == ["r1"]
+    assert source.settle(task.id, "r1", retry(charged=False))
+    assert len(source.waiting(queues=["dev"], agents=[])) == 1
+
+
+def _unreachable(*_: object, **__: object) -> None:
+    raise TransientError("the line is cut")

@@ -1,0 +1,236 @@
+"""TinyTask's own operations, as the few that a runner needs, whatever the transport; and its REST form."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import msgspec
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from tsched.model.errors import ConfigurationError, TransientError
+
+PAGE = 500  # tasks asked for at once
+ATTEMPTS = 3  # of what is safe to repeat
+TIMEOUT = 20.0  # seconds for one call
+CONNECTIONS = 8
+T = TypeVar("T")
+
+
+class NoteRow(msgspec.Struct, kw_only=True):
+    """A comment as TinyTask gives it."""
+
+    id: int
+    content: str
+    created_by: str | None = None
+
+
+class TaskRow(msgspec.Struct, kw_only=True):
+    """A task as TinyTask 1.0.0 and 2.0.0 give it; times as RFC 3339 or `YYYY-MM-DD HH:MM:SS`, UTC."""
+
+    id: int
+    title: str
+    status: str
+    created_at: str
+    updated_at: str
+    description: str | None = None
+    assigned_to: str | None = None
+    created_by: str | None = None
+    priority: int = 0
+    queue_name: str | None = None
+    blocked_by_task_id: int | None = None
+    is_currently_blocked: bool = False
+    archived_at: str | None = None
+    comments: list[NoteRow] = []
+
+
+class Wire(Protocol):
+    """One transport. Every call raises TransientError where the server can't be reached or answers nonsense."""
+
+    def tasks(self, *, status: str, assigned_to: str | None = None) -> Sequence[TaskRow]:
+        """Every task of that status that is not archived, page by page, without comments."""
+        ...
+
+    def task(self, number: int) -> TaskRow | None:
+        """One task with its comments, archived or not."""
+        ...
+
+    def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> None:
+        """Change a task. None leaves a field alone; an empty `assigned_to` takes the assignee off."""
+        ...
+
+    def comment(self, number: int, *, author: str, text: str) -> None:
+        """Add a comment. Never repeated by itself: an unanswered one may be there."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class Lost(TransientError):  # noqa: N818  # named for what happened
+    """No usable answer came: what is safe to repeat may be repeated."""
+
+
+class RestWire:
+    """TinyTask 2.0's `/api/v1` over one pool of connections. `base` is the server's address without a path."""
+
+    def __init__(
+        self,
+        base: str,
+        *,
+        token: str | None = None,
+        timeout: float = TIMEOUT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._base = base
+        self._shown = shown(base)
+        self._sleep = sleep
+        self.requests = 0
+        self._client = httpx.Client(
+            base_url=f"{base}/api/v1/",
+            headers={"User-Agent": "tsched", **({"Authorization": f"Bearer {token}"} if token else {})},
+            timeout=timeout,
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def offered(self) -> bool:
+        """Whether the server speaks this REST API at all."""
+        answer = self._repeated("GET", "queues")
+        return answer.status_code == httpx.codes.OK and answer.headers.get("content-type", "").startswith(
+            "application/json"
+        )
+
+    def tasks(self, *, status: str, assigned_to: str | None = None) -> Sequence[TaskRow]:
+        wanted = {"status": status, **({"assigned_to": assigned_to} if assigned_to is not None else {})}
+
+        def page(limit: int, offset: int) -> list[TaskRow]:
+            place = {"limit": str(limit)} | ({"offset": str(offset)} if offset else {})
+            return self._decode(self._good(self._repeated("GET", "tasks", params=wanted | place)), list[TaskRow])
+
+        return all_pages(page)
+
+    def task(self, number: int) -> TaskRow | None:
+        answer = self._repeated("GET", f"tasks/{number}")
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return self._decode(self._good(answer), TaskRow)
+
+    def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> None:
+        body: dict[str, str | None] = {}
+        if status is not None:
+            body["status"] = status
+        if assigned_to is not None:
+            body["assigned_to"] = assigned_to or None
+        self._good(self._repeated("PATCH", f"tasks/{number}", json=body))
+
+    def comment(self, number: int, *, author: str, text: str) -> None:
+        self._good(self._once("POST", f"tasks/{number}/comments", json={"content": text, "created_by": author}))
+
+    def _repeated(self, method: str, path: str, **parts: Any) -> httpx.Response:
+        """A call that may be made twice without harm."""
+        for attempt in Retrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            retry=retry_if_exception_type(Lost),
+            sleep=self._sleep,
+            reraise=True,
+        ):
+            with attempt:
+                return self._once(method, path, **parts)
+        raise AssertionError("not reached: the last attempt raises or returns")
+
+    def _once(self, method: str, path: str, **parts: Any) -> httpx.Response:
+        self.requests += 1
+        try:
+            answer = self._client.request(method, path, **parts)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Lost(f"{self._shown} does not answer ({reason_of(error)})") from error
+        if answer.status_code >= 500 or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            raise Lost(f"{self._shown} answers {answer.status_code} to {method} {path}")
+        return answer
+
+    def _good(self, answer: httpx.Response) -> httpx.Response:
+        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise TransientError(
+                f"{self._shown} refuses us ({answer.status_code}): set TSCHED_TASKS_TOKEN to a token it takes"
+            )
+        if not answer.is_success:
+            said = answer.text[:200].replace("\n", " ")
+            raise TransientError(f"{self._shown} answers {answer.status_code} to {answer.request.url.path}: {said}")
+        return answer
+
+    def _decode(self, answer: httpx.Response, shape: type[T]) -> T:
+        return decoded(answer.content, shape, self._shown)
+
+
+def all_pages(page: Callable[[int, int], list[TaskRow]]) -> list[TaskRow]:
+    """Every task of a listing, asked for by (limit, offset). A server without offsets gives all by limit 0."""
+    found: dict[int, TaskRow] = {}
+    offset = 0
+    while True:
+        rows = page(PAGE, offset)
+        new = {row.id: row for row in rows if row.id not in found}
+        found |= new
+        offset += len(rows)
+        if len(rows) < PAGE:
+            return list(found.values())
+        if not new:
+            return page(0, 0)
+
+
+def decoded(data: bytes | str, shape: type[T], server: str) -> T:
+    """An answer in its shape. Raises Lost where it is something else."""
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except msgspec.DecodeError as error:
+        raise Lost(f"{server} answers what is no TinyTask answer ({error}): is the address right?") from error
+
+
+def epoch(text: str) -> float:
+    """Seconds since the epoch of a TinyTask time; 0 where it is none."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return 0.0
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def shown(address: str) -> str:
+    """An address without user and password."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, in words, also where the library gives none."""
+    return str(error) or type(error).__name__
+
+
+def base_of(address: str) -> tuple[str, str]:
+    """`tinytask+http://host:3000[/mcp]` as the server's base and its MCP address.
+
+    Raises ConfigurationError where it is no such address.
+    """
+    plain = address.removeprefix("tinytask+")
+    try:
+        parts = urlsplit(plain)
+        good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"{shown(plain)!r} is no task server's address: write tinytask+http://host:3000, or its MCP address"
+        )
+    path = parts.path.rstrip("/")
+    for tail in ("/mcp", "/sse"):
+        if path.endswith(tail):
+            base = urlunsplit((parts.scheme, parts.netloc, path.removesuffix(tail), "", ""))
+            return base, base + tail
+    base = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    return base, f"{base}/mcp"
