@@ -1,11 +1,10 @@
 """The TinyTask source: the contract by REST and by MCP, the old server, several runners, requests, faults."""
 
-import importlib.util
 import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,6 @@ REAL = os.environ.get("TSCHED_TEST_TINYTASK_URL")
 
 @pytest.fixture
 def base(tmp_path: Path) -> Iterator[str]:
-    if importlib.util.find_spec("tsched.cli.tasks") is None:
-        pytest.skip("the embedded queue can't be served yet")
     with served(tmp_path / "state") as address:
         yield address
 
@@ -128,14 +125,16 @@ class Canned:
             self._held.append(one)
             self.requests += 1
             if self._answer is not None:
-                one.recv(65536)
-                one.sendall(self._answer)
-                one.shutdown(socket.SHUT_WR)
+                with suppress(OSError):  # the client has had enough
+                    one.recv(65536)
+                    one.sendall(self._answer)
+                    one.shutdown(socket.SHUT_WR)
 
 
 def _answer(status: str, body: bytes, kind: str = "application/json", length: int | None = None) -> bytes:
     size = len(body) if length is None else length
-    return f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {size}\r\n\r\n".encode() + body
+    head = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {size}\r\n\r\n"
+    return head.encode() + body
 
 
 def _no_sleep(seconds: float) -> None:

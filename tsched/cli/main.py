@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from tsched import __version__
-from tsched.cli import config, demo, edits, events, fleet, fmt, gate, plans, rules, start, task, validate
+from tsched.cli import config, demo, edits, events, fleet, fmt, gate, plans, rules, start, task, tasks, validate
 from tsched.cli import run as running
 from tsched.cli.output import complain
 from tsched.model.errors import TschedError
@@ -41,6 +41,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
 }
 GROUPS: Final[Mapping[str, typer.Typer]] = {
     "task": task.app,
+    "tasks": tasks.app,
     "agent": edits.agent,
     "pool": edits.pool,
 }

@@ -35,12 +35,15 @@ def branch(text: str) -> str:
     return text.removeprefix("refs/heads/")
 
 
+_TASK_SERVERS = (r"tinytask\+https?://[^/\s]+\S*", r"github(\+https?)?://[^\s?#]+/[^\s?#/]+/?")
+
+
 def tasks(text: str) -> str | None:
     if text == "embedded":
         return None
     address = f"tinytask+{text}" if text.startswith(("http://", "https://")) else text
-    if re.fullmatch(r"tinytask\+https?://[^/\s]+\S*", address) is None:
-        raise ValueError("write embedded, or the server as tinytask+http://host:3000")
+    if not any(re.fullmatch(pattern, address) for pattern in _TASK_SERVERS):
+        raise ValueError("write embedded, tinytask+http://host:3000 or github://owner/repo")
     return address.rstrip("/")
 
 

@@ -30,6 +30,19 @@ CREATE TABLE comments (
   id INTEGER PRIMARY KEY AUTOINCREMENT, task_id INTEGER NOT NULL REFERENCES tasks, author TEXT NOT NULL,
   text TEXT NOT NULL, created_at REAL NOT NULL, tag TEXT, UNIQUE (task_id, tag))
 """,
+    # What TinyTask has besides, for those who come over HTTP (served.py).
+    """
+ALTER TABLE tasks ADD COLUMN previous_assigned_to TEXT;
+ALTER TABLE tasks ADD COLUMN parent INTEGER REFERENCES tasks;
+ALTER TABLE tasks ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE tasks ADD COLUMN archived_at REAL;
+ALTER TABLE comments ADD COLUMN updated_at REAL;
+CREATE INDEX tasks_children ON tasks (parent) WHERE parent IS NOT NULL;
+CREATE INDEX comments_of_task ON comments (task_id);
+CREATE TABLE links (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, task_id INTEGER NOT NULL REFERENCES tasks, url TEXT NOT NULL,
+  description TEXT, created_by TEXT, created_at REAL NOT NULL)
+""",
 )
 
 # A blocker counts until it is complete or cancelled: a cancelled one will never be done, and would block for ever.
@@ -137,13 +150,13 @@ class EmbeddedTasks:
     ) -> Task:  # fmt: skip
         """Put a task in a queue. Raises ConfigurationError for a bad name, text or blocker."""
         title = title.strip()
-        _check_text("title", title, LONGEST_TITLE)
+        check_text("title", title, LONGEST_TITLE)
         if not title:
             raise ConfigurationError("a task needs a title: say in a few words what is to be done")
-        _check_text("description", description, LONGEST_TEXT)
-        _check_name("queue", queue)
+        check_text("description", description, LONGEST_TEXT)
+        check_name("queue", queue)
         if assign is not None:
-            _check_name("agent", assign)
+            check_name("agent", assign)
         if not -(2**31) <= priority < 2**31:
             raise ConfigurationError(f"priority {priority} is out of range: use a small whole number")
         with self._writing():
@@ -201,14 +214,15 @@ class EmbeddedTasks:
     def reopen(self, task_id: str) -> Task:
         """Back to the queue, unassigned, its attempts reset."""
         return self._set(
-            task_id, "status = 'idle', assigned_to = NULL, attempts = 0, runs = 0, not_before = 0",
+            task_id,
+            "status = 'idle', assigned_to = NULL, attempts = 0, runs = 0, not_before = 0, archived_at = NULL",
             allowed=("complete", "parked", "cancelled", "idle"),
         )  # fmt: skip
 
     def assign(self, task_id: str, agent: str | None) -> Task:
         """Give an open task to an agent, or to the queue (None). Its attempts are reset."""
         if agent is not None:
-            _check_name("agent", agent)
+            check_name("agent", agent)
         return self._set(
             task_id, "assigned_to = ?, attempts = 0, runs = 0, not_before = 0", agent,
             allowed=("idle", "working", "parked"),
@@ -216,7 +230,7 @@ class EmbeddedTasks:
 
     def move(self, task_id: str, queue: str) -> Task:
         """Hand an open task to another queue, unassigned and idle: the agent's own word where it is working."""
-        _check_name("queue", queue)
+        check_name("queue", queue)
         change = "queue = ?, status = 'idle', assigned_to = NULL, attempts = 0, runs = 0, not_before = 0"
         return self._set(task_id, change, queue, allowed=("idle", "working", "parked"))
 
@@ -231,7 +245,7 @@ class EmbeddedTasks:
             return self.task(task_id)
 
     def _comment(self, task_id: str, author: str, text: str, tag: str | None) -> None:
-        _check_text("comment", text, LONGEST_TEXT)
+        check_text("comment", text, LONGEST_TEXT)
         with self._writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO comments (task_id, author, text, created_at, tag) "
@@ -285,14 +299,14 @@ def _task(row: tuple[Any, ...]) -> Task:
     )  # fmt: skip
 
 
-def _check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
     if not NAME.fullmatch(name):
         raise ConfigurationError(
             f"{name!r} is no {what} name: use lower-case letters, digits, _ and -, beginning with a letter or digit"
         )
 
 
-def _check_text(what: str, text: str, longest: int) -> None:
+def check_text(what: str, text: str, longest: int) -> None:
     if "\0" in text:
         raise ConfigurationError(f"the {what} holds a NUL character: take it out")
     if any("\ud800" <= character <= "\udfff" for character in text):
