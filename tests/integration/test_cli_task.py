@@ -179,6 +179,7 @@ def test_show_has_runs_the_live_one_and_the_end_of_its_log(call: Call, folder: S
             "outcome": "failed",
             "exit_code": 3,
             "reason": "exit code 3",
+            "usage": None,
         },
         {
             "run_id": "run-2",
@@ -188,6 +189,7 @@ def test_show_has_runs_the_live_one_and_the_end_of_its_log(call: Call, folder: S
             "outcome": None,
             "exit_code": None,
             "reason": "running",
+            "usage": None,
         },
     ]
     said = call("task", "show", "1").out

@@ -109,9 +109,12 @@ class Canned:
         self._held: list[socket.socket] = []
         self.requests = 0
         self.base = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)  # wakes the one who waits in accept
+        self._thread.join()
         self._socket.close()
         for one in self._held:
             one.close()

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsched.executors.evidence import evidence
+from tsched.executors.evidence import evidence, usage
 from tsched.executors.runtimes import MOST, Paths, arguments, bounded, clean, environment, program, prompt
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Parameter, Recipe, Runtime
-from tsched.model.run import Run
+from tsched.model.run import Run, Usage
 from tsched.model.runtimes import BUILT_IN
 from tsched.model.task import Task
 
@@ -279,3 +279,50 @@ def test_nothing_else_is(runtime: str, output: str) -> None:
 @given(st.sampled_from(["goose", "codex", "own"]), st.text(max_size=200))
 def test_no_output_at_all_upsets_it(runtime: str, output: str) -> None:
     assert isinstance(evidence(runtime, output), bool)
+
+
+CODEX_TURN = {"type": "turn.completed", "usage": {"input_tokens": 9, "cached_input_tokens": 4, "output_tokens": 2}}
+OPENCODE_STEP = {"type": "step_finish", "part": {"cost": 0.25, "tokens": {"input": 5, "output": 3, "reasoning": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("runtime", "output", "figures"),
+    [
+        ("goose", lines(GOOSE), Usage(total_tokens=5)),
+        (
+            "goose",
+            lines({"type": "complete", "total_tokens": 12, "input_tokens": 10, "output_tokens": 2}),
+            Usage(input_tokens=10, output_tokens=2, total_tokens=12),
+        ),
+        ("goose", lines({"type": "complete", "total_tokens": 0}), Usage()),
+        ("codex", lines(CODEX_TURN, CODEX_TURN), Usage(input_tokens=18, output_tokens=4, total_tokens=22)),
+        (
+            "claude",
+            lines({"type": "result", "usage": {"input_tokens": 4, "output_tokens": 3}, "total_cost_usd": 0.5}),
+            Usage(input_tokens=4, output_tokens=3, total_tokens=7, cost_usd=0.5),
+        ),
+        (
+            "opencode",
+            lines(OPENCODE_STEP, OPENCODE_STEP),
+            Usage(input_tokens=10, output_tokens=6, total_tokens=16, cost_usd=0.5),
+        ),
+        ("own", lines(CODEX_TURN), Usage(input_tokens=9, output_tokens=2, total_tokens=11)),
+        ("codex", lines(GOOSE), None),
+        ("claude", "nothing of the kind", None),
+        ("claude", lines({"type": "result", "usage": {"output_tokens": "many"}, "total_cost_usd": True}), Usage()),
+        ("goose", lines({"type": "complete", "total_tokens": 1e300}), Usage()),
+    ],
+)
+def test_what_a_run_spent_is_read_from_its_output(runtime: str, output: str, figures: Usage | None) -> None:
+    assert usage(runtime, output) == figures
+
+
+def test_agents_are_told_of_the_task_servers_tools_in_their_own_way() -> None:
+    for name in ("goose", "claude", "codex"):
+        told = arguments(
+            BUILT_IN[name], recipe=RECIPE, task=TASK, agent="vaela", paths=PATHS, mcp="http://127.0.0.1:3000/mcp"
+        )
+        assert sum("http://127.0.0.1:3000/mcp" in item for item in told) == 1
+        assert not any("{mcp}" in item for item in told)
+    plain = arguments(BUILT_IN["claude"], recipe=RECIPE, task=TASK, agent="vaela", paths=PATHS)
+    assert "--mcp-config" not in plain

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -200,6 +201,7 @@ def _shown(
             "outcome": result.outcome,
             "exit_code": result.exit.exit_code,
             "reason": result.reason,
+            "usage": None if result.usage is None else asdict(result.usage),
         }
         for result in results
     ]
@@ -213,6 +215,7 @@ def _shown(
                 "outcome": None,
                 "exit_code": None,
                 "reason": lease.state,
+                "usage": None,
             }
         )
     said = [{"author": c.author, "text": c.text, "created_at": iso(c.created_at)} for c in comments]

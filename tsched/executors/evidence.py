@@ -1,8 +1,10 @@
-"""Whether a run's output proves that tokens were spent: exit status 0 alone proves nothing (goose-style agents)."""
+"""What a run's output says of tokens spent, and whether that proves work: exit status 0 alone proves nothing."""
 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+
+from tsched.model.run import Usage
 
 MOST = 1024 * 1024  # characters from the end of the output that are looked at
 
@@ -17,6 +19,19 @@ def evidence(runtime: str, output: str) -> bool:
     if any(reader(value) for value in documents(output) for reader in readers):
         return True
     return _goose in readers and any(int(match[1]) > 0 for match in _GOOSE_END.finditer(output[-4096:]))
+
+
+def usage(runtime: str, output: str) -> Usage | None:
+    """The figures in a run's output, in the words of that runtime (unknown: of any); None where there are none."""
+    output = output[-MOST:]
+    readers = [_FIGURES[runtime]] if runtime in _FIGURES else list(_FIGURES.values())
+    found: Usage | None = None
+    for value in documents(output):
+        for reader, adds in readers:
+            one = reader(value)
+            if one is not None:
+                found = found + one if found is not None and adds else one
+    return found
 
 
 def documents(output: str) -> Iterator[Mapping[str, object]]:
@@ -70,6 +85,49 @@ def _spent(usage: object) -> bool:
 def _positive(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
+
+def _goose_figures(value: Mapping[str, object]) -> Usage | None:
+    metadata = value if value.get("type") == "complete" else value.get("metadata")
+    if not isinstance(metadata, dict) or "total_tokens" not in metadata:
+        return None
+    return _usage(metadata, "input_tokens", "output_tokens")
+
+
+def _codex_figures(value: Mapping[str, object]) -> Usage | None:
+    spent = value.get("usage") if value.get("type") == "turn.completed" else None
+    return _usage(spent, "input_tokens", "output_tokens") if isinstance(spent, dict) else None
+
+
+def _claude_figures(value: Mapping[str, object]) -> Usage | None:
+    spent = value.get("usage") if value.get("type") == "result" else None
+    cost = value.get("total_cost_usd")
+    return _usage(spent, "input_tokens", "output_tokens", cost=cost) if isinstance(spent, dict) else None
+
+
+def _opencode_figures(value: Mapping[str, object]) -> Usage | None:
+    part = value.get("part") if value.get("type") == "step_finish" else None
+    if not isinstance(part, dict) or not isinstance(spent := part.get("tokens"), dict):
+        return None
+    return _usage(spent, "input", "output", cost=part.get("cost"))
+
+
+def _usage(spent: Mapping[str, object], asked: str, given: str, *, cost: object = None) -> Usage:
+    sent, got, total = (_count(spent.get(name)) for name in (asked, given, "total_tokens"))
+    price = float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None
+    return Usage(input_tokens=sent, output_tokens=got, total_tokens=total or sent + got, cost_usd=price)
+
+
+def _count(value: object) -> int:
+    return int(value) if isinstance(value, int | float) and _positive(value) and value < 2**53 else 0
+
+
+# Each runtime's reader, and whether the figures of several documents add up (else the last one counts).
+_FIGURES: Mapping[str, tuple[Callable[[Mapping[str, object]], Usage | None], bool]] = {
+    "goose": (_goose_figures, False),
+    "codex": (_codex_figures, True),
+    "claude": (_claude_figures, False),
+    "opencode": (_opencode_figures, True),
+}
 
 _READERS: Mapping[str, Callable[[Mapping[str, object]], bool]] = {
     "goose": _goose,

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from tsched.executors import workspace
 from tsched.executors.executor import Launch
-from tsched.executors.runtimes import Paths, arguments, clean, environment, program
+from tsched.executors.runtimes import TASKS_MCP, Paths, arguments, clean, environment, program
 from tsched.model.errors import ConfigurationError
 from tsched.model.run import Run
 from tsched.model.units import iso
@@ -154,7 +154,14 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         task_file=paths.task_file,
     )
     argv = list(
-        arguments(launch.runtime, recipe=launch.recipe, task=launch.task, agent=launch.run.agent, paths=paths)
+        arguments(
+            launch.runtime,
+            recipe=launch.recipe,
+            task=launch.task,
+            agent=launch.run.agent,
+            paths=paths,
+            mcp=env.get(TASKS_MCP),
+        )
     )
     if not Path(argv[0]).is_relative_to(paths.workspace):  # what the worktree brings can't be looked for yet
         argv[0] = program(argv[0], env["PATH"])

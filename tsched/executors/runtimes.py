@@ -18,6 +18,7 @@ MOST = 100 * 1024  # bytes of one argument or variable; Linux refuses 128 KiB
 RENDERED_MOST = 1024 * 1024  # characters that a prompt may put in by its values
 FUEL = 300_000  # steps that rendering a prompt may take
 HOST_NAMES = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
+TASKS_MCP = "TSCHED_TASKS_MCP"  # the variable that tells agents where the task server's MCP tools are
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 _PLACEHOLDER = re.compile(r"\{(prompt|recipe|task_id|task_file|workspace|agent)\}")
 _CUT = "\n[cut here: the whole text is in the file that TSCHED_TASK_FILE names]"
@@ -32,8 +33,12 @@ class Paths:
     workspace: Path
 
 
-def arguments(runtime: Runtime, *, recipe: Recipe, task: Task, agent: str, paths: Paths) -> tuple[str, ...]:
+def arguments(
+    runtime: Runtime, *, recipe: Recipe, task: Task, agent: str, paths: Paths, mcp: str | None = None
+) -> tuple[str, ...]:
     """The argv of a run. Text that is put in is not looked at for placeholders again.
+
+    `mcp`: the address of the task server's MCP tools, for runtimes that can be told it.
 
     Raises ConfigurationError where the recipe's prompt can't be rendered, or it needs a parameter nobody supplies.
     """
@@ -52,6 +57,8 @@ def arguments(runtime: Runtime, *, recipe: Recipe, task: Task, agent: str, paths
         _require_parameters(recipe, supplied)
         for key, value in supplied.items():
             argv += [runtime.parameters, bounded(f"{key}={value}")]
+    if mcp is not None:
+        argv += [item.replace("{mcp}", mcp) for item in runtime.mcp]
     return tuple(argv)
 
 

@@ -65,11 +65,13 @@ class Runtime:
     """How a recipe becomes a command: argv with placeholders, the variables that must be there, the proof.
 
     `parameters` is the flag before each `key=value` of the recipe's parameters ("": they are rendered into {prompt}).
+    `mcp`: what is added to argv where the task server has MCP tools; {mcp} stands for their address.
     """
 
     name: str
     argv: tuple[str, ...]
     parameters: str = ""
+    mcp: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     evidence: Evidence = Evidence.TASK
 

@@ -103,6 +103,29 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a run's agent says that it spent. `total_tokens` is the agent's own sum where it gives one."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost_usd: float | None = None
+
+    def __add__(self, other: "Usage") -> "Usage":
+        costs = [one for one in (self.cost_usd, other.cost_usd) if one is not None]
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            total_tokens=self.total_tokens + other.total_tokens,
+            cost_usd=sum(costs) if costs else None,
+        )
+
+    def __str__(self) -> str:
+        cost = "" if self.cost_usd is None else f", ${self.cost_usd:.2f}"
+        return f"{self.total_tokens} tokens{cost}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """A finished run as history keeps it: the run, its exit and what was decided, once, of it and its task."""
 
@@ -112,3 +135,4 @@ class RunResult:
     reason: str
     settlement: Settlement
     acknowledged: bool = False  # the task server has taken the result
+    usage: Usage | None = None  # None: its output names none

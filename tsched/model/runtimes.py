@@ -14,14 +14,24 @@ BUILT_IN: Mapping[str, Runtime] = {
             name="goose",
             argv=("goose", "run", "--recipe", "{recipe}", "--no-session", "-q", "--output-format", "json"),
             parameters="--params",
+            mcp=("--with-streamable-http-extension", "{mcp}"),
             evidence=Evidence.TOKENS,
         ),
         Runtime(
-            name="claude", argv=("claude", "-p", "{prompt}", "--output-format", "json"), evidence=Evidence.TOKENS
+            name="claude",
+            argv=("claude", "-p", "{prompt}", "--output-format", "json"),
+            mcp=(
+                "--mcp-config",
+                '{"mcpServers":{"tasks":{"type":"http","url":"{mcp}"}}}',
+                "--allowedTools",
+                "mcp__tasks",
+            ),
+            evidence=Evidence.TOKENS,
         ),
         Runtime(
             name="codex",
             argv=("codex", "exec", "--json", "--skip-git-repo-check", "{prompt}"),
+            mcp=("-c", 'mcp_servers.tasks.url="{mcp}"'),
             evidence=Evidence.TOKENS,
         ),
         Runtime(name="opencode", argv=("opencode", "run", "--format", "json", "{prompt}"), evidence=Evidence.TOKENS),

@@ -191,10 +191,10 @@ def task_table(tasks: Iterable[Task]) -> Table:
 def run_table(results: Iterable[RunResult], *, title: str = "") -> Table:
     return Table(
         title=title,
-        columns=("RUN", "AGENT", "ATTEMPT", "REVISION", "OUTCOME", "EXIT", "ENDED", "REASON"),
+        columns=("RUN", "AGENT", "ATTEMPT", "REVISION", "OUTCOME", "EXIT", "SPENT", "ENDED", "REASON"),
         rows=[
             (result.run.run_id, result.run.agent, str(result.run.attempt), result.run.revision[:12], result.outcome,
-             "-" if result.exit.exit_code is None else str(result.exit.exit_code),
+             "-" if result.exit.exit_code is None else str(result.exit.exit_code), str(result.usage or "-"),
              iso(result.exit.ended_at) if result.exit.ended_at else "-", result.reason)
             for result in results
         ],

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tsched.executors.evidence import evidence
+from tsched.executors.evidence import evidence, usage
 from tsched.executors.executor import Liveness
 from tsched.model.errors import TransientError
 from tsched.model.fleet import Evidence, Limits, OnDeadline
@@ -14,6 +14,7 @@ from tsched.schedule.recovery import Judgement, judge
 from tsched.state import history
 
 AUTHOR = "tsched"
+LINES = 2000  # of a run's log that are looked at for figures
 
 
 def survey(p: Pass) -> None:
@@ -137,7 +138,7 @@ def _judge(p: Pass, run: Run, end: RunExit, task: Task | None) -> Judgement:
     row = p.applied.lifecycles.get((run.agent, run.queue))
     on_deadline = row.policy.on_deadline if row is not None and row.policy is not None else OnDeadline.REQUEUE
     proof = run.evidence == Evidence.EXIT or (
-        run.evidence == Evidence.TOKENS and evidence(run.runtime, p.host.executor.tail(run.run_id, lines=2000))
+        run.evidence == Evidence.TOKENS and evidence(run.runtime, p.host.executor.tail(run.run_id, lines=LINES))
     )
     limits = p.applied.fleet.limits if p.applied.fleet is not None else Limits()
     return judge(
@@ -146,12 +147,14 @@ def _judge(p: Pass, run: Run, end: RunExit, task: Task | None) -> Judgement:
 
 
 def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
+    spent = usage(run.runtime, p.host.executor.tail(run.run_id, lines=LINES)) if end.started else None
     result = RunResult(
-        run=run, exit=end, outcome=verdict.outcome, reason=verdict.reason, settlement=verdict.settlement
+        run=run, exit=end, outcome=verdict.outcome, reason=verdict.reason, settlement=verdict.settlement, usage=spent
     )
     p.event(
         f"run.{verdict.outcome}", f"task/{run.task_id}", f"{run.agent}: {verdict.reason}",
         run_id=run.run_id, agent=run.agent, attempt=run.attempt, exit_code=end.exit_code,
+        tokens=None if spent is None else spent.total_tokens, cost_usd=None if spent is None else spent.cost_usd,
     )  # fmt: skip
     with p.commit():
         return history.record(p.host.db, result)
@@ -169,7 +172,8 @@ def _deliver(p: Pass, result: RunResult, saved: Sequence[str]) -> None:
 
 def _remark(p: Pass, result: RunResult, saved: Sequence[str]) -> str:
     run = result.run
-    lines = [f"run {run.run_id} by {run.agent}: {result.outcome}: {result.reason}", *saved]
+    spent = "" if result.usage is None else f" ({result.usage})"
+    lines = [f"run {run.run_id} by {run.agent}: {result.outcome}: {result.reason}{spent}", *saved]
     if result.settlement.verdict is Verdict.PARK:
         lines.append(f"Parked for a person: `tsched task reopen {run.task_id}` puts it back")
     if result.outcome in (Outcome.FAILED, Outcome.UNPROVEN) and (tail := p.host.executor.tail(run.run_id)):

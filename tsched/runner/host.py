@@ -7,10 +7,11 @@ from typing import TextIO
 
 from tsched.executors.executor import Executor
 from tsched.executors.local import LocalExecutor
+from tsched.executors.runtimes import TASKS_MCP
 from tsched.gitops.mirror import Mirror
 from tsched.model.errors import ConfigurationError
 from tsched.observe.log import OperatorLog
-from tsched.runner.sources import source_of
+from tsched.runner.sources import mcp_of, source_of
 from tsched.settings import Settings, masked
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
@@ -84,12 +85,14 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
 
 
 def executor_of(settings: Settings, folder: StateFolder) -> Executor:
-    """The local machine, with this host's environment."""
+    """The local machine, with this host's environment. Agents are told where the task server's MCP tools are."""
+    mcp = mcp_of(settings)
+    told = {} if mcp is None else {TASKS_MCP: mcp}
     return LocalExecutor(
         runs=folder.runs,
         running=folder.running,
         logs=folder.run_logs,
         workspaces=folder.workspaces,
-        environ=settings.environ,
-        pass_env=settings.pass_env,
+        environ={**settings.environ, **told},
+        pass_env=(*settings.pass_env, *told),
     )

@@ -7,6 +7,15 @@ from tsched.tasks.embedded import EmbeddedTasks
 from tsched.tasks.source import TaskSource
 
 
+def mcp_of(settings: Settings) -> str | None:
+    """Where agents find the task server's MCP tools: as set, else at the TinyTask server, else nowhere."""
+    if settings.tasks_mcp is not None or settings.tasks is None or not settings.tasks.startswith("tinytask+"):
+        return settings.tasks_mcp
+    from tsched.tasks.wire import base_of, shown
+
+    return shown(base_of(settings.tasks)[1])  # it goes into argv, where no password may be
+
+
 def source_of(settings: Settings, folder: StateFolder, *, read_only: bool = False) -> TaskSource:
     """Open it; a server is not asked yet. `read_only`: no file is made or changed. Raises ConfigurationError."""
     address = settings.tasks

@@ -32,8 +32,8 @@ class Detected:
     def task(self, number: int) -> TaskRow | None:
         return self._wire().task(number)
 
-    def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> None:
-        self._wire().update(number, status=status, assigned_to=assigned_to)
+    def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> TaskRow:
+        return self._wire().update(number, status=status, assigned_to=assigned_to)
 
     def comment(self, number: int, *, author: str, text: str) -> None:
         self._wire().comment(number, author=author, text=text)

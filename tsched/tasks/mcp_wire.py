@@ -60,13 +60,13 @@ class McpWire:
             raise
         return decoded(text, TaskRow, self._shown)
 
-    def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> None:
+    def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> TaskRow:
         changes: dict[str, str | int] = {"id": number}
         if status is not None:
             changes["status"] = status
         if assigned_to is not None:
             changes["assigned_to"] = assigned_to
-        self._tool("update_task", changes, safe=True)
+        return decoded(self._tool("update_task", changes, safe=True), TaskRow, self._shown)
 
     def comment(self, number: int, *, author: str, text: str) -> None:
         self._tool("add_comment", {"task_id": number, "content": text, "created_by": author}, safe=False)

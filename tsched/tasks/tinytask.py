@@ -105,8 +105,7 @@ class TinyTask:
         if not _as_seen(after, task):
             self._end(after, mine, left=after, attempts=mine.attempts, runs=mine.runs)
             return None
-        self._wire.update(int(task.id), status="working", assigned_to=agent)
-        return replace(after, status=TaskStatus.WORKING, assigned_to=agent)
+        return self._known(self._wire.update(int(task.id), status="working", assigned_to=agent))
 
     def settle(self, task_id: str, run_id: str, settlement: Settlement) -> bool:
         now = self._look(task_id) if task_id.isdecimal() else None

@@ -57,8 +57,11 @@ class Wire(Protocol):
         """One task with its comments, archived or not."""
         ...
 
-    def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> None:
-        """Change a task. None leaves a field alone; an empty `assigned_to` takes the assignee off."""
+    def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> TaskRow:
+        """Change a task. None leaves a field alone; an empty `assigned_to` takes the assignee off.
+
+        Gives the task as it is then, without comments.
+        """
         ...
 
     def comment(self, number: int, *, author: str, text: str) -> None:
@@ -121,13 +124,13 @@ class RestWire:
             return None
         return self._decode(self._good(answer), TaskRow)
 
-    def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> None:
+    def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> TaskRow:
         body: dict[str, str | None] = {}
         if status is not None:
             body["status"] = status
         if assigned_to is not None:
             body["assigned_to"] = assigned_to or None
-        self._good(self._repeated("PATCH", f"tasks/{number}", json=body))
+        return self._decode(self._good(self._repeated("PATCH", f"tasks/{number}", json=body)), TaskRow)
 
     def comment(self, number: int, *, author: str, text: str) -> None:
         self._good(self._once("POST", f"tasks/{number}/comments", json={"content": text, "created_by": author}))
