@@ -113,6 +113,7 @@ def launch_of(
     max_runtime: float = 600,
     stop_grace: float = 20,
     heartbeat: float = 0.2,
+    stall: float = 0.0,
     workspace: Workspace | None = None,
     attempt: int = 1,
 ) -> Launch:
@@ -163,5 +164,6 @@ def launch_of(
         max_runtime=max_runtime,
         stop_grace=stop_grace,
         heartbeat=heartbeat,
+        stall=stall,
         workspace=workspace,
     )

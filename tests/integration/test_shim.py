@@ -341,7 +341,7 @@ def test_an_agent_that_ended_by_itself_was_not_stopped(place: Place, tmp_path: P
     script = f"setsid sh -c '{deaf}' & until test -s {tmp_path}/deaf; do sleep 0.05; done"
     run_id = place.launch(launch_of(shell(script)))
     fields = place.until_running()
-    wait_for(lambda: gone(pid(fields, "agent_pid")))
+    wait_for(lambda: not Path(f"/proc/{pid(fields, 'agent_pid')}").exists())  # reaped, not a zombie any more
     os.kill(pid(fields), signal.SIGTERM)
     end = place.ended(run_id)
     assert (end.reason, end.exit_code) == (ExitReason.EXITED, 0)
@@ -362,6 +362,30 @@ def test_max_runtime_ends_a_run(place: Place) -> None:
     end = place.ended(run_id)
     assert (end.reason, end.started, end.exit_code) == (ExitReason.TIMEOUT, True, 128 + 15)
     assert "0.5 s" in end.detail
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "print('.', flush=True)",
+        "open('work', 'a').write('x')",
+        "os.path.exists('a/b') or os.makedirs('a/b'); open(f'a/b/{i}', 'w')",
+        "old and (old.kill(), old.wait()); old = subprocess.Popen(['sleep', '300'])",
+        "[hash(str(n)) for n in range(1_000_000)]",
+    ],
+    ids=["output", "a file", "a file below", "other processes", "computing"],
+)
+def test_any_sign_of_progress_keeps_a_run_alive(place: Place, sign: str) -> None:
+    loop = f"for i in range(40): {sign}; time.sleep(0.1)"
+    script = f"import os, subprocess, time\nold = None\n{loop}\nold and old.kill()"
+    end = place.ended(place.launch(launch_of(python(script), stall=2)))
+    assert (end.reason, end.exit_code) == (ExitReason.EXITED, 0), place.log(R1)
+
+
+def test_a_run_without_progress_is_stopped(place: Place) -> None:
+    end = place.ended(place.launch(launch_of(shell("echo begun; exec sleep 300"), stall=0.8)))
+    assert (end.reason, end.started) == (ExitReason.STALLED, True)
+    assert end.detail == "no output, no new process and no change in its folder for 0.8 s"
 
 
 def test_an_orphan_is_adopted_and_reaped(place: Place, tmp_path: Path) -> None:

@@ -19,14 +19,20 @@ def end(reason: ExitReason, code: int | None = None, *, started: bool = True) ->
 
 
 def verdict(
-    exit: RunExit, *, evidence: bool = False, on_deadline: OnDeadline = OnDeadline.REQUEUE, gone: bool = False,
+    exit: RunExit,
+    *,
+    evidence: bool = False,
+    on_deadline: OnDeadline = OnDeadline.REQUEUE,
+    gone: bool = False,
+    stalled_before: bool = False,
     **facts: object,
-) -> Judgement:  # fmt: skip
+) -> Judgement:
     known = {"id": "7", "title": "t", "queue": "dev", "status": TaskStatus.WORKING, "assigned_to": "ada", **facts}
     task = None if gone else Task(**known)  # type: ignore[arg-type]
     return judge(
-        exit=exit, run=RUN, task=task, evidence_found=evidence, retry=RETRY, on_deadline=on_deadline, now=1000.0
-    )
+        exit=exit, run=RUN, task=task, evidence_found=evidence, retry=RETRY, on_deadline=on_deadline,
+        stalled_before=stalled_before, now=1000.0,
+    )  # fmt: skip
 
 
 def test_exit_zero_with_evidence_completes() -> None:
@@ -50,6 +56,16 @@ def test_a_failure_is_tried_again_after_a_doubled_wait(attempts: int, wait: floa
 def test_the_last_attempt_parks() -> None:
     found = verdict(end(ExitReason.EXITED, 3), attempts=2, runs=2)
     assert found.settlement.verdict is Verdict.PARK
+
+
+def test_two_attempts_in_a_row_without_progress_park() -> None:
+    first, second = (verdict(end(ExitReason.STALLED), stalled_before=before) for before in (False, True))
+    assert (first.outcome, first.settlement.verdict, first.settlement.charged) == (
+        Outcome.FAILED, Verdict.RETRY, True,
+    )  # fmt: skip
+    assert second.settlement.verdict is Verdict.PARK
+    assert "made no progress" in second.reason
+    assert verdict(end(ExitReason.EXITED, 3), stalled_before=True).settlement.verdict is Verdict.RETRY
 
 
 def test_many_runs_of_any_kind_park_all_the_same() -> None:

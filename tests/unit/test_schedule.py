@@ -95,6 +95,16 @@ def test_no_slots_in_a_suspended_pool_until_it_ends_by_itself() -> None:
         assert [one.free for one in capacity.agents] == [free]
 
 
+def test_a_resting_recipe_gives_its_agents_together_what_its_breaker_allows() -> None:
+    agents = (Agent(name="ada", recipe="r", limit=2), Agent(name="ben", recipe="r"), Agent(name="cy", recipe="s"))
+    fleet = Fleet(revision="r", pools=(Pool(name="dev", queue="dev", agents=agents),))
+    for more, free in ((0, [0, 0, 1]), (1, [1, 0, 1])):
+        (capacity,) = capacities(
+            fleet, {}, running_by_agent={}, running_by_queue={}, now=NOW, resting={"r": more}
+        )  # fmt: skip
+        assert [one.free for one in capacity.agents] == free
+
+
 @given(fleets(), lifecycles(), tasks(), st.randoms(use_true_random=False), st.booleans())
 def test_no_slot_is_oversubscribed_and_no_blocked_task_matched(
     fleet: Fleet, rows: Rows, waiting: list[Task], shuffle: random.Random, blocking: bool

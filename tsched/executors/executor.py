@@ -22,6 +22,7 @@ class Launch:
     max_runtime: float
     stop_grace: float
     heartbeat: float
+    stall: float = 0.0  # without progress; 0: no limit
     workspace: Workspace | None = None
 
 

@@ -182,6 +182,7 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         "heartbeat": launch.heartbeat,
         "max_runtime": launch.max_runtime,
         "stop_grace": launch.stop_grace,
+        "stall": launch.stall,
         "setup": [{"what": what, "argv": command} for what, command in setup],
         "setup_lock": f"{tree.cache}.lock" if tree is not None else "",
         "setup_env": workspace.git_environment(host.environ, run.run_id),

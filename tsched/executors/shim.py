@@ -22,6 +22,9 @@ LOST_THE_FENCE = 3  # exit status of a shim that came too late: another shim, or
 TICK = 1.0  # seconds between two looks at stop requests
 SWEEP_GRACE = 2.0  # what an agent leaves behind when it ends by itself is given this long after TERM
 KILL_EVERY = 0.05  # seconds between two rounds of KILL
+LOOK_EVERY = 60.0  # seconds between two looks at an agent's progress, or an eighth of `stall`
+BUSY = 0.1  # of one processor: an agent that computes so much does something
+MOST_FILES = 20_000  # of its folder that one look goes through
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 HEARD = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -194,12 +197,82 @@ class Lease:
             attempt(os.unlink, path)
 
 
+class Progress:
+    """Whether the agent does anything: a longer log, other processes, computing, a change in its folder."""
+
+    __slots__ = ("cpu", "every", "folder", "known", "limit", "log", "looked", "newest", "since", "size")
+
+    def __init__(self, spec: "dict[str, Any]") -> None:
+        self.limit: float = spec["stall"]  # seconds without any; 0: for ever
+        self.every = min(LOOK_EVERY, self.limit / 8)
+        self.log: str = spec["log"]
+        self.folder: str = spec["cwd"]
+        self.since = self.looked = since_boot()
+        self.size = self.newest = 0
+        self.known: list[tuple[int, int]] = []
+        self.cpu = 0.0
+
+    def stalled(self) -> bool:
+        """Look, where it is time. Whether nothing has moved for `stall`."""
+        now = since_boot()
+        if not self.limit or now < self.looked + self.every:
+            return False
+        elapsed, self.looked = now - self.looked, now
+        if self.moved(elapsed):
+            self.since = now
+        return now - self.since >= self.limit
+
+    def moved(self, elapsed: float) -> bool:
+        """The cheapest sign first. A sign that was not looked at is compared with its older state the next time."""
+        before, self.size = self.size, size_of(self.log)
+        if self.size != before:
+            return True
+        others, self.known = self.known, descendants()
+        used, self.cpu = self.cpu, sum(computed(pid) for pid, _ in self.known)
+        if self.known != others or self.cpu - used >= BUSY * elapsed:
+            return True
+        touched, self.newest = self.newest, newest(self.folder)
+        return self.newest != touched
+
+
+def size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def computed(pid: int) -> float:
+    """Seconds of processor time that a process and its ended children have used."""
+    try:
+        fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / float(os.sysconf("SC_CLK_TCK"))
+
+
+def newest(folder: str) -> int:
+    """The newest change below a folder, in nanoseconds since the epoch; links are not followed."""
+    latest, seen, folders = 0, 0, [folder]
+    while folders and seen < MOST_FILES:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    seen += 1
+                    latest = max(latest, entry.stat(follow_symlinks=False).st_mtime_ns)
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except OSError:
+            continue  # it went away meanwhile
+    return latest
+
+
 class Shim:
     """One run from fence to end. `reason` is why it is being stopped, "" while it isn't."""
 
     __slots__ = (
         *("folder", "give_up", "kill_at", "lease", "main", "next_beat"),
-        *("over", "reason", "running", "spec", "started_at"),
+        *("over", "progress", "reason", "running", "spec", "started_at"),
     )
 
     def __init__(self, folder: str, spec: "dict[str, Any]") -> None:
@@ -209,6 +282,7 @@ class Shim:
         self.reason = ""
         self.main = 0  # the child whose end counts: a setup command, then the agent
         self.running = False  # the agent has been started
+        self.progress: Progress | None = None  # of the agent, once it runs
         self.over = False  # the agent has ended by itself: from then on nothing stops it any more
         self.started_at = 0.0
         self.next_beat = 0.0
@@ -230,6 +304,7 @@ class Shim:
             return self.end("start-failed", detail=problem)
         self.running = True
         self.started_at = time.time()
+        self.progress = Progress(spec)
         self.next_beat = 0.0  # the lease says so at once
         code = self.watch()
         return self.end("exited", code=code)
@@ -239,6 +314,8 @@ class Shim:
         reason = self.reason or reason
         if reason == "timeout" and not detail:
             detail = f"it ran longer than max_runtime, {self.spec['max_runtime']:g} s"
+        if reason == "stalled":
+            detail = f"no output, no new process and no change in its folder for {self.spec['stall']:g} s"
         return {
             "run_id": self.spec["run_id"],
             "reason": reason,
@@ -385,6 +462,8 @@ class Shim:
             self.stop("timeout")
         elif reason := self.request():
             self.stop(reason)
+        elif self.progress is not None and self.progress.stalled():
+            self.stop("stalled")
 
     def beat(self) -> bool:
         """Heartbeat, where one is due. False where it found the lease gone or another run's."""

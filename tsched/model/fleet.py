@@ -1,5 +1,6 @@
 """The fleet: the validated, typed content of one revision. Durations are seconds; every default is resolved."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -111,6 +112,7 @@ class Limits:
     loop_interval: float = 60.0
     heartbeat: float = 15.0
     max_runtime: float = 3600.0
+    stall: float = 600.0
     stop_grace: float = 30.0
     retry: Retry = Retry()
     guard: Guard = Guard()
@@ -160,16 +162,26 @@ class Recipe:
     files: tuple[RecipeFile, ...] = ()
     powers: tuple[Power, ...] = field(default=(), compare=False)
 
+    @property
+    def content(self) -> str:
+        """What its files come to: 12 hexadecimal digits that change where one of them does."""
+        blobs = " ".join(file.blob for file in self.files)
+        return hashlib.sha256(blobs.encode()).hexdigest()[:12]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """A named worker: `limit` slots, a recipe (a key of Fleet.recipes) and a runtime. All defaults resolved."""
+    """A named worker: `limit` slots, a recipe (a key of Fleet.recipes) and a runtime. All defaults resolved.
+
+    `stall`: seconds that a run may go on without progress; 0: no limit.
+    """
 
     name: str
     limit: int = 1
     recipe: str
     runtime: str = "goose"
     max_runtime: float = 3600.0
+    stall: float = 600.0
     priority_floor: int = 0
 
 

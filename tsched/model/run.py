@@ -24,6 +24,7 @@ class ExitReason(StrEnum):
 
     EXITED = "exited"  # the agent ended by itself: see exit_code
     TIMEOUT = "timeout"  # max_runtime passed
+    STALLED = "stalled"  # it made no progress for `stall`
     DRAIN = "drain"  # its removed agent's deadline passed
     STOPPED = "stopped"  # an operator's stop: TERM to the shim, or a stop request
     LEASE_GONE = "lease-gone"  # the lease was removed by hand
@@ -99,6 +100,7 @@ class Run:
     workspace: str = ""  # absolute path, "" for none
     workspace_repo: str = ""
     keep: str = "never"
+    content: str = ""  # of the recipe with all that it reaches: changes where they do
     assigned_before: str | None = None  # who the task belonged to before the claim
 
 

@@ -9,7 +9,7 @@ from tsched.model.change import AgentChange, Change, LimitsChange, PoolChange, R
 from tsched.model.fleet import Agent, DrainPolicy, Pool, Retry, Suspend, Workspace
 from tsched.model.units import format_duration, iso
 
-DURATIONS = frozenset({"max_runtime", "loop_interval", "heartbeat", "stop_grace", "backoff", "max_backoff"})
+DURATIONS = frozenset({"max_runtime", "stall", "loop_interval", "heartbeat", "stop_grace", "backoff", "max_backoff"})
 
 
 def describe(change: Change) -> str:

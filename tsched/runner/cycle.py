@@ -17,7 +17,7 @@ from tsched.runner.record import Pass
 from tsched.runner.report import report
 from tsched.runner.retire import drain
 from tsched.runner.revise import Rules, consider, fetch
-from tsched.state import applied, requests, verdicts
+from tsched.state import applied, breakers, requests, verdicts
 from tsched.state.lock import RunnerLock
 
 
@@ -59,6 +59,7 @@ def begin(host: Host, log: PassLog) -> Pass:
         now=host.clock(),
         applied=applied.load(host.db),
         last=verdicts.get_report(host.db, LastReport, NOTHING_SEEN),
+        breakers=breakers.load(host.db),
     )
     survey(p)
     return p

@@ -8,10 +8,11 @@ from tsched.model.errors import TransientError
 from tsched.model.fleet import Evidence, Limits, OnDeadline
 from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult
 from tsched.model.task import Settlement, Task, TaskStatus, Verdict
-from tsched.model.units import count
+from tsched.model.units import count, iso
 from tsched.runner.record import Pass
+from tsched.schedule.breaker import Breaker, after
 from tsched.schedule.recovery import Judgement, judge
-from tsched.state import history
+from tsched.state import breakers, history
 
 AUTHOR = "tsched"
 LINES = 2000  # of a run's log that are looked at for figures
@@ -142,8 +143,15 @@ def _judge(p: Pass, run: Run, end: RunExit, task: Task | None) -> Judgement:
     )
     limits = p.applied.fleet.limits if p.applied.fleet is not None else Limits()
     return judge(
-        exit=end, run=run, task=task, evidence_found=proof, retry=limits.retry, on_deadline=on_deadline, now=p.now
-    )
+        exit=end, run=run, task=task, evidence_found=proof, retry=limits.retry, on_deadline=on_deadline,
+        stalled_before=end.reason is ExitReason.STALLED and _stalled_before(p, run), now=p.now,
+    )  # fmt: skip
+
+
+def _stalled_before(p: Pass, run: Run) -> bool:
+    """Whether the attempt before this one was stopped for the same reason. A reopened task counts anew."""
+    last = next(reversed(history.of_task(p.host.db, run.task_id)), None)
+    return last is not None and last.run.attempt == run.attempt - 1 and last.exit.reason is ExitReason.STALLED
 
 
 def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
@@ -157,7 +165,31 @@ def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
         tokens=None if spent is None else spent.total_tokens, cost_usd=None if spent is None else spent.cost_usd,
     )  # fmt: skip
     with p.commit():
+        _count(p, result)
         return history.record(p.host.db, result)
+
+
+def _count(p: Pass, result: RunResult) -> None:
+    """What a result means for its recipe's breaker."""
+    run = result.run
+    known = p.breakers.get(run.recipe)
+    if known is None or known.content != run.content:
+        known = Breaker(recipe=run.recipe, content=run.content)
+    now = after(known, result.outcome, task_id=run.task_id, now=p.now)
+    if now == known:
+        return
+    breakers.put(p.host.db, now)
+    p.breakers = {**p.breakers, run.recipe: now}
+    if now.until > known.until:
+        words = (
+            f"its last {count(now.failures, 'run')} failed: no more start before {iso(now.until)}, "
+            "then one tries; a change of the recipe ends this"
+        )
+        p.log.warning(f"{run.recipe}: {words}")
+        p.event("breaker.opened", f"recipe/{run.recipe}", words, failures=now.failures)
+    elif known.open and not now.open:
+        p.log.info(f"{run.recipe}: a run was complete, its breaker is closed")
+        p.event("breaker.closed", f"recipe/{run.recipe}", f"run {run.run_id} was complete")
 
 
 def _deliver(p: Pass, result: RunResult, saved: Sequence[str]) -> None:

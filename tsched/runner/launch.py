@@ -17,6 +17,7 @@ from tsched.observe import messages
 from tsched.runner.finish import settle
 from tsched.runner.record import Pass
 from tsched.runner.revise import select
+from tsched.schedule.breaker import allowed
 from tsched.schedule.match import Assignment, Capacity, capacities, match, room
 from tsched.schedule.order import Ordered, order
 from tsched.state import history
@@ -57,7 +58,10 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
     ordered = order(waiting, now=p.now, blocking=not p.host.settings.disable_blocking)
     by_agent = Counter(run.agent for run in p.runs.values())
     by_queue = Counter(run.queue for run in p.runs.values())
-    slots = capacities(fleet, p.applied.lifecycles, running_by_agent=by_agent, running_by_queue=by_queue, now=p.now)
+    slots = capacities(
+        fleet, p.applied.lifecycles, running_by_agent=by_agent, running_by_queue=by_queue, now=p.now,
+        resting=_resting(p, fleet),
+    )  # fmt: skip
     _say(p, waiting, ordered, slots)
     return match(
         ordered.ready,
@@ -75,6 +79,18 @@ def _held(p: Pass) -> frozenset[str]:
     leases = p.host.leases.read_all()
     names = {name.removeprefix("task_").removesuffix(".json") for name in leases.unreadable}
     return frozenset({run.task_id for run in p.runs.values()} | undelivered | leases.leases.keys() | names)
+
+
+def _resting(p: Pass, fleet: Fleet) -> dict[str, int]:
+    """Recipes whose breaker is open, and how many more of their runs may start."""
+    running = Counter(run.recipe for run in p.runs.values())
+    found: dict[str, int] = {}
+    for path, breaker in p.breakers.items():
+        recipe = fleet.recipes.get(path)
+        more = allowed(breaker, running=running[path], now=p.now)
+        if recipe is not None and recipe.content == breaker.content and more is not None:
+            found[path] = more
+    return found
 
 
 def _say(p: Pass, waiting: Sequence[Task], ordered: Ordered, slots: Sequence[Capacity]) -> None:
@@ -156,6 +172,7 @@ def _prepare(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task, run: R
                 recipe=fleet.recipes[agent.recipe],
                 runtime=_with_goose(runtime, settings.goose_bin),
                 max_runtime=settings.max_runtime or agent.max_runtime,
+                stall=agent.stall,
                 stop_grace=fleet.limits.stop_grace,
                 heartbeat=settings.heartbeat or fleet.limits.heartbeat,
                 workspace=pool.workspace,
@@ -191,6 +208,7 @@ def _run(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task) -> Run:
         created_at=p.now,
         keep=str(pool.workspace.keep if pool.workspace is not None else Keep.NEVER),
         workspace_repo=pool.workspace.repo if pool.workspace is not None else "",
+        content=fleet.recipes[agent.recipe].content,
         assigned_before=task.assigned_to,
     )
 

@@ -13,6 +13,7 @@ from tsched.observe.log import PassLog
 from tsched.observe.status import Report
 from tsched.runner.host import Host
 from tsched.runner.revise import Verdict
+from tsched.schedule.breaker import Breaker
 from tsched.state import events
 from tsched.state.applied import Applied
 
@@ -26,6 +27,7 @@ class Pass:
     now: float
     applied: Applied
     last: Report
+    breakers: Mapping[str, Breaker] = field(default_factory=dict)  # by the recipe's path: those with failures
     verdict: Verdict | None = None
     runs: Mapping[str, Run] = field(default_factory=dict)  # by run id: every run that is not wholly settled
     liveness: Mapping[str, Liveness] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tsched.model.fleet import Fleet
 from tsched.model.lifecycle import AgentState, Lifecycle
@@ -53,26 +54,27 @@ def capacities(
     running_by_agent: Mapping[str, int],
     running_by_queue: Mapping[str, int],
     now: float,
+    resting: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Capacity, ...]:
     """Free slots of each pool. An agent's limit counts its runs in all queues. `now`: seconds since the epoch.
 
-    Agents that are not active in the pool's queue, and all agents of a suspended pool, have none.
+    Agents that are not active in the pool's queue, and all agents of a suspended pool, have none. `resting`: recipes
+    whose breaker is open, and how many more of their runs may start.
     """
     found = []
+    left = dict(resting)
     for pool in fleet.pools:
         suspended = pool.suspend is not None and pool.suspend.holds(now)
-        agents = tuple(
-            AgentSlots(
-                name=agent.name,
-                free=0
-                if suspended or not admits(lifecycles, agent.name, pool.queue)
-                else max(0, agent.limit - running_by_agent.get(agent.name, 0)),
-                priority_floor=agent.priority_floor,
-            )
-            for agent in pool.agents
-        )
+        agents = []
+        for agent in pool.agents:
+            closed = suspended or not admits(lifecycles, agent.name, pool.queue)
+            slots = 0 if closed else max(0, agent.limit - running_by_agent.get(agent.name, 0))
+            if agent.recipe in left:
+                slots = min(slots, left[agent.recipe])
+                left[agent.recipe] -= slots
+            agents.append(AgentSlots(name=agent.name, free=slots, priority_floor=agent.priority_floor))
         free = room(pool.max_running, running_by_queue.get(pool.queue, 0))
-        found.append(Capacity(pool=pool.name, queue=pool.queue, agents=agents, free=free))
+        found.append(Capacity(pool=pool.name, queue=pool.queue, agents=tuple(agents), free=free))
     return tuple(found)
 
 

@@ -29,11 +29,13 @@ def judge(
     evidence_found: bool,
     retry: Retry,
     on_deadline: OnDeadline = OnDeadline.REQUEUE,
+    stalled_before: bool = False,
     now: float,
 ) -> Judgement:
     """Decide once what a run came to. `task`: as the task server has it now, None where it is gone.
 
-    `on_deadline` is the policy frozen at the agent's cordon. `now`: seconds since the epoch.
+    `on_deadline` is the policy frozen at the agent's cordon; `stalled_before`: the attempt before made no progress
+    either. `now`: seconds since the epoch.
     """
     if task is None:
         return _stands(Outcome.CANCELLED, "its task is gone from the task server", exit)
@@ -45,6 +47,9 @@ def judge(
     if exit.reason is ExitReason.DRAIN and on_deadline is OnDeadline.FAIL:
         parked = Settlement(verdict=Verdict.PARK, charged=charged)
         return Judgement(outcome=Outcome.FAILED, reason=f"{reason}; on_deadline is fail", settlement=parked)
+    if exit.reason is ExitReason.STALLED and stalled_before:
+        parked = Settlement(verdict=Verdict.PARK)
+        return Judgement(outcome=outcome, reason=f"{reason}, as the attempt before", settlement=parked)
     return _again(outcome, reason, charged, run, task, retry, now, delayed=_delayed(outcome, exit))
 
 
@@ -76,23 +81,28 @@ def _outcome(exit: RunExit, proven: bool) -> tuple[Outcome, str, bool]:
             return Outcome.FAILED, _status(exit.exit_code), True
         case ExitReason.TIMEOUT:
             return Outcome.FAILED, "max_runtime passed" + detail, True
+        case ExitReason.STALLED:
+            return Outcome.FAILED, "it made no progress" + detail, True
         case ExitReason.SHIM_DIED:
             return Outcome.FAILED, "the run's shim died" + detail, exit.started
         case ExitReason.START_FAILED:
             return Outcome.FAILED, "could not be started" + detail, False
-        case ExitReason.DRAIN:
-            return Outcome.INTERRUPTED, "the drain deadline of its removed agent passed", False
-        case ExitReason.STOPPED:
-            return Outcome.INTERRUPTED, "stopped by an operator" + detail, False
-        case ExitReason.LEASE_GONE:
-            return Outcome.INTERRUPTED, "its lease was removed", False
-        case ExitReason.NOT_STARTED:
-            return Outcome.INTERRUPTED, "it never started" + detail, False
-        case ExitReason.REBOOT:
-            return Outcome.INTERRUPTED, "the machine was restarted", False
         case ExitReason.CANCELLED:
             return Outcome.CANCELLED, "stopped because its task was cancelled", False
+        case (
+            ExitReason.DRAIN | ExitReason.STOPPED | ExitReason.LEASE_GONE | ExitReason.NOT_STARTED | ExitReason.REBOOT
+        ):
+            return Outcome.INTERRUPTED, _INTERRUPTED[exit.reason] + detail, False
     assert_never(exit.reason)
+
+
+_INTERRUPTED = {
+    ExitReason.DRAIN: "the drain deadline of its removed agent passed",
+    ExitReason.STOPPED: "stopped by an operator",
+    ExitReason.LEASE_GONE: "its lease was removed",
+    ExitReason.NOT_STARTED: "it never started",
+    ExitReason.REBOOT: "the machine was restarted",
+}
 
 
 def _status(code: int | None) -> str:

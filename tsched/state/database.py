@@ -32,6 +32,7 @@ CREATE TABLE runs (run_id TEXT PRIMARY KEY, task_id TEXT NOT NULL, ended_at REAL
 CREATE INDEX runs_by_task ON runs (task_id, ended_at);
 CREATE INDEX runs_waiting ON runs (acknowledged) WHERE acknowledged = 0
 """,
+    "CREATE TABLE breakers (recipe TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID",
 )
 T = TypeVar("T")
 

@@ -171,6 +171,7 @@ def _agent(value: Mapped, defaults: Mapped, pool_runtime: Value, limits: Limits)
         recipe=rules.recipe_path(value),
         runtime=str(merged.get("runtime") or pool_runtime or "goose"),
         max_runtime=seconds(merged.get("max_runtime"), limits.max_runtime),
+        stall=seconds(merged.get("stall"), limits.stall),
         priority_floor=whole(merged.get("priority_floor"), 0),
     )
 

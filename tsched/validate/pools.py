@@ -104,6 +104,7 @@ def limits_of(value: Mapped) -> Limits:
         loop_interval=seconds(value.get("loop_interval"), base.loop_interval),
         heartbeat=seconds(value.get("heartbeat"), base.heartbeat),
         max_runtime=seconds(value.get("max_runtime"), base.max_runtime),
+        stall=seconds(value.get("stall"), base.stall),
         stop_grace=seconds(value.get("stop_grace"), base.stop_grace),
         retry=Retry(
             attempts=whole(retry.get("attempts"), base.retry.attempts),
