@@ -126,6 +126,44 @@ def test_work_that_was_committed_but_never_pushed_is_kept(place: Place, repo: Pa
     assert git("log", "-1", "--format=%s", commit, at=repo) == "one"
 
 
+@pytest.mark.parametrize(
+    ("script", "kept"),
+    [
+        (f"git switch -qc side; echo side > gate; {COMMIT} side; git switch -q --detach origin/main", "side"),
+        (f"git switch -qc side; echo s > gate; {COMMIT} s; git switch -q --detach HEAD~1; git branch -qD side", "s"),
+        (f"echo loose > gate; {COMMIT} loose; git switch -q --detach HEAD~1", "loose"),
+        ("echo stashed > gate; git -c user.name=a -c user.email=a@a stash -q", "stashed"),
+    ],
+    ids=["a branch", "a branch that was deleted", "a commit on no branch", "a stash"],
+)  # fmt: skip
+def test_work_that_head_has_left_is_kept_too(place: Place, repo: Path, script: str, kept: str) -> None:
+    run_id = place.launch(launch_of(shell(script), workspace=tree_of(repo)))
+    assert place.ended(run_id).exit_code == 0, place.log(run_id)
+    (line,) = place.executor.salvage(run_id)
+    place.executor.discard(run_id, succeeded=True)
+    commit = saved(place, repo, "refs/tsched/salvage/7/1")
+    assert commit[:12] in line
+    assert git("show", f"{commit}:gate", at=repo) == kept
+
+
+def test_several_lines_of_work_are_kept_in_one_commit(place: Place, repo: Path) -> None:
+    script = f"for i in 1 2; do git switch -q --detach origin/main; echo $i > gate; {COMMIT} $i; done; echo 3 > gate"
+    run_id = place.launch(launch_of(shell(script), workspace=tree_of(repo)))
+    place.ended(run_id)
+    (line,) = place.executor.salvage(run_id)
+    assert place.executor.salvage(run_id) == (line,)
+    assert "with 1 other line(s) of work as parents" in line
+    commit = saved(place, repo, "refs/tsched/salvage/7/1")
+    assert [git("show", f"{commit}{parent}:gate", at=repo) for parent in ("", "^1", "^2")] == ["3", "2", "1"]
+
+
+def test_branches_that_were_pushed_are_not_kept(place: Place, repo: Path) -> None:
+    script = f"git switch -qc side; echo x > gate; {COMMIT} x; git push -q origin side; git switch -q --detach HEAD~1"
+    run_id = place.launch(launch_of(shell(script), workspace=tree_of(repo)))
+    assert place.ended(run_id).exit_code == 0, place.log(run_id)
+    assert place.executor.salvage(run_id) == ()
+
+
 def test_an_attempt_that_was_not_charged_does_not_overwrite_the_work_of_the_one_before(
     place: Place, repo: Path
 ) -> None:

@@ -12,7 +12,22 @@ from typing import Annotated, Final
 import typer
 
 from tsched import __version__
-from tsched.cli import config, demo, edits, events, fleet, fmt, gate, plans, rules, start, task, tasks, validate
+from tsched.cli import (
+    config,
+    demo,
+    edits,
+    events,
+    fleet,
+    fmt,
+    gate,
+    plans,
+    rules,
+    start,
+    task,
+    tasks,
+    validate,
+    workspace,
+)
 from tsched.cli import run as running
 from tsched.cli.output import complain
 from tsched.model.errors import TschedError
@@ -44,6 +59,7 @@ GROUPS: Final[Mapping[str, typer.Typer]] = {
     "tasks": tasks.app,
     "agent": edits.agent,
     "pool": edits.pool,
+    "workspace": workspace.app,
 }
 
 

@@ -91,6 +91,10 @@ class Executor(Protocol):
         """Remove the run's record and, unless it is kept, its workspace. Its log stays. Repeatable."""
         ...
 
+    def tidy(self) -> None:
+        """Go on with removals of workspaces that had to wait: for a hook, or for a process in them."""
+        ...
+
     def tail(self, run_id: str, *, lines: int = 20) -> str:
         """The last lines of the run's log, as text ("" where there is none)."""
         ...

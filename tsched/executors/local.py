@@ -1,6 +1,5 @@
 """Runs as processes of this machine, each under a shim of its own that outlives the runner."""
 
-import fcntl
 import json
 import os
 import re
@@ -14,7 +13,9 @@ from pathlib import Path
 import msgspec
 
 from tsched.executors import durable, processes, workspace
+from tsched.executors.departures import Departures, Kept
 from tsched.executors.executor import Launch, Liveness
+from tsched.executors.locks import locked
 from tsched.executors.pinned import Host, RunFolder, pin
 from tsched.executors.recovery import Census, Remains, census, clear, end_of, rebooted
 from tsched.model.errors import TransientError
@@ -55,6 +56,7 @@ class LocalExecutor:
             boot_id=processes.boot_id(),
         )
         self._clock = clock
+        self._departures = Departures(self._host, lambda run_id, folder: self._spawn(run_id, folder, "depart"))
         self._children: dict[str, int] = {}  # shims that this very process started, until they are reaped
         self._lost: frozenset[str] = frozenset()  # by the newest poll
         self._census: Census | None = None  # taken after that poll, shared by the recoveries of those runs
@@ -97,7 +99,9 @@ class LocalExecutor:
 
     def start(self, run_id: str) -> None:
         """Start the run's shim; see Executor."""
-        folder = self._folder(run_id)
+        self._spawn(run_id, self._folder(run_id))
+
+    def _spawn(self, run_id: str, folder: RunFolder, *words: str) -> None:
         environ = self._host.environ
         env = {name: environ[name] for name in ("PATH", "HOME", "TMPDIR", "TZ") if name in environ}
         actions = [
@@ -108,7 +112,7 @@ class LocalExecutor:
         try:
             self._children[run_id] = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-S", "-X", "utf8", str(SHIM), str(folder.path)],
+                [sys.executable, "-I", "-S", "-X", "utf8", str(SHIM), str(folder.path), *words],
                 {**env, "TSCHED_RUN_ID": run_id},
                 file_actions=actions,
                 setsid=True,
@@ -133,7 +137,7 @@ class LocalExecutor:
 
     def _liveness(self, run_id: str) -> Liveness:
         folder = self._folder(run_id)
-        if _locked(folder.lock):
+        if locked(folder.lock):
             return Liveness.ALIVE  # also with the exit on record: it is still letting go of its lease
         if folder.exit.exists():
             return Liveness.ENDED
@@ -174,7 +178,7 @@ class LocalExecutor:
     def recover(self, run_id: str) -> RunExit | None:
         """Fence a lost run and clear away what is left of it; see Executor."""
         folder = self._folder(run_id)
-        if _locked(folder.lock):
+        if locked(folder.lock):
             return None
         if folder.exit.exists():
             return self.exit(run_id)
@@ -257,7 +261,7 @@ class LocalExecutor:
         folder = self._folder(run_id)
         try:
             line = workspace.salvage(tree, self._git_environment(run_id), scratch=folder.path)
-        except (OSError, subprocess.SubprocessError) as error:
+        except workspace.FAILURES as error:
             folder.unsaved.touch(mode=0o600)
             return (f"Its unsaved work could not be put into git ({_reason(error)}): it stays in {tree.folder}",)
         folder.unsaved.unlink(missing_ok=True)
@@ -266,23 +270,48 @@ class LocalExecutor:
     def discard(self, run_id: str, *, succeeded: bool) -> None:
         """Remove the run's workspace, unless it is kept, then its folder; see Executor."""
         folder, run = self._folder(run_id), self.run(run_id)
-        gone = self._host.runs / f".gone_{run_id}"
-        tree = self._host.worktree(run) if run is not None else None
-        place = self._host.workspaces / run_id
-        unknown = run is None and (place / ".git").exists()  # a worktree of who knows what: for a person
-        if not (unknown or folder.unsaved.exists() or (run and _kept(run.keep, succeeded=succeeded))):
-            if tree is not None:
+        if self._departures.leaving(run_id):
+            return
+        why = self._why_kept(folder, run, run_id, succeeded=succeeded)
+        try:
+            if why is None and (folder.hook("before_remove") or self._departures.occupied(run_id)):
+                self._departures.begin(folder, run_id)
+                return
+            if why is not None:
+                self._departures.keep(run_id, run, why)
+            elif tree := self._host.worktree(run) if run is not None else None:
                 workspace.remove_worktree(tree, self._git_environment(run_id))
             else:
-                workspace.remove(place)
-        try:
+                workspace.remove(self._departures.place(run_id))
+            gone = self._host.runs / f".gone_{run_id}"
             workspace.remove(gone)
             folder.path.rename(gone)  # in one step: a late shim finds all of it or nothing
         except FileNotFoundError:
-            pass
+            return
         except OSError as error:
             raise TransientError(f"{folder.path} can't be removed: {error}") from error
         workspace.remove(gone)
+
+    def _why_kept(self, folder: RunFolder, run: Run | None, run_id: str, *, succeeded: bool) -> str | None:
+        if run is None and (self._departures.place(run_id) / ".git").exists():
+            return "it is a worktree of a run whose record can't be read"
+        if folder.unsaved.exists():
+            return "its unsaved work could not be put into git"
+        if run is not None and run.workspace_repo and _kept(run.keep, succeeded=succeeded):
+            return f"keep: {run.keep}"
+        return None
+
+    def tidy(self) -> None:
+        """Go on with removals that waited; see Executor."""
+        self._departures.tidy()
+
+    def kept(self) -> Sequence[Kept]:
+        """Workspaces whose run is over and that are still there."""
+        return self._departures.all()
+
+    def release(self, run_id: str) -> str | None:
+        """Remove a kept workspace, its unsaved work saved first; see Departures.release."""
+        return self._departures.release(run_id)
 
     def tail(self, run_id: str, *, lines: int = 20) -> str:
         """The end of the run's log, at most a MiB of it; see Executor."""
@@ -300,21 +329,6 @@ class LocalExecutor:
 
     def _git_environment(self, run_id: str) -> dict[str, str]:
         return workspace.git_environment(self._host.environ, run_id)
-
-
-def _locked(path: Path) -> bool:
-    """Whether a shim holds the lock. Shared, so that two readers at once don't take each other for one."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def _kept(keep: str, *, succeeded: bool) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from tsched.executors import workspace
+from tsched.executors import durable, workspace
 from tsched.executors.executor import Launch
 from tsched.executors.runtimes import TASKS_MCP, Paths, arguments, clean, environment, program
 from tsched.model.errors import ConfigurationError
@@ -66,6 +66,16 @@ class RunFolder:
     def stopping(self) -> Path:
         """The stop request, once the shim acts on it."""
         return self.path / "stopping"
+
+    def hook(self, name: str) -> str:
+        """The script of a hook as it was when the run was prepared, "" where there is none."""
+        hooks = (durable.record(self.spec) or {}).get("hooks")
+        return str(hooks.get(name, "")) if isinstance(hooks, dict) else ""
+
+    @property
+    def hooked(self) -> Path:
+        """Present once before_remove has had its chance."""
+        return self.path / "hooked"
 
     @property
     def shim_log(self) -> Path:
@@ -186,6 +196,8 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         "setup": [{"what": what, "argv": command} for what, command in setup],
         "setup_lock": f"{tree.cache}.lock" if tree is not None else "",
         "setup_env": workspace.git_environment(host.environ, run.run_id),
+        "hooks": {} if launch.workspace is None else launch.workspace.hooks.scripts(),
+        "hook_limit": 0.0 if launch.workspace is None else launch.workspace.hooks.timeout,
     }
 
 

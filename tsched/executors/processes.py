@@ -78,6 +78,18 @@ def attached(process: Process, *, folder: Path, log: Path) -> bool:
     return False
 
 
+def places() -> frozenset[Path]:
+    """The working directories of all processes that we may look at."""
+    found = set()
+    for name in os.listdir(PROC):
+        try:
+            if name.isdecimal():
+                found.add(os.readlink(PROC / name / "cwd"))
+        except OSError:
+            continue  # it has ended, or is another user's
+    return frozenset(map(Path, found))
+
+
 def kill(process: Process) -> None:
     """SIGKILL that very process. One that has got its pid since is left alone."""
     try:

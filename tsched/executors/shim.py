@@ -271,7 +271,7 @@ class Shim:
     """One run from fence to end. `reason` is why it is being stopped, "" while it isn't."""
 
     __slots__ = (
-        *("folder", "give_up", "kill_at", "lease", "main", "next_beat"),
+        *("folder", "give_up", "kill_at", "late", "lease", "main", "next_beat"),
         *("over", "progress", "reason", "running", "spec", "started_at"),
     )
 
@@ -280,7 +280,8 @@ class Shim:
         self.spec = spec
         self.lease = Lease(spec)
         self.reason = ""
-        self.main = 0  # the child whose end counts: a setup command, then the agent
+        self.main = 0  # the child whose end counts: a setup command, a hook, the agent
+        self.late = False  # a hook took longer than it may
         self.running = False  # the agent has been started
         self.progress: Progress | None = None  # of the agent, once it runs
         self.over = False  # the agent has ended by itself: from then on nothing stops it any more
@@ -294,7 +295,7 @@ class Shim:
     def run(self) -> "dict[str, object]":
         """Set up, start the agent, see it to its end. Returns the exit record."""
         spec = self.spec
-        problem = self.set_up()
+        problem = self.set_up() or self.hook("after_create") or self.hook("before_run")
         self.listen(0)
         self.look()
         if self.reason:
@@ -338,6 +339,9 @@ class Shim:
                 print(f"exit.json could not be written: {error}", file=sys.stderr, flush=True)
             self.lease.beat(running=False)
             self.listen(TICK)
+        if self.running and self.reason != "lease-gone":
+            self.over = True
+            self.aftermath("after_run")
         self.lease.release()
 
     # -- children ------------------------------------------------------------------------------------------------
@@ -364,11 +368,33 @@ class Shim:
         finally:
             os.close(lock)
 
-    def complaint(self) -> str:
+    def hook(self, name: str) -> str:
+        """Run a hook of the workspace, where it has that one. Returns what went wrong, "" for nothing."""
+        script = self.spec["hooks"].get(name)
+        if not script or self.reason:
+            return ""
+        before = size_of(self.spec["log"])
+        limit = self.spec["hook_limit"]
+        problem = self.spawn(["/bin/sh", "-c", script], self.spec["env"], self.spec["cwd"], record=False)
+        code = 0 if problem else self.watch(limit=limit)
+        if self.late:
+            problem = f"it took longer than {limit:g} s"
+        elif code:
+            problem = f"exit status {code}: {self.complaint(before)}"
+        return f"hook {name} failed: {problem}" if problem else ""
+
+    def aftermath(self, name: str) -> None:
+        """A hook whose failure changes nothing: it is said in the log."""
+        self.reason = ""  # nothing stops it but its own limit
+        if problem := self.hook(name):
+            with open(self.spec["log"], "a", encoding="utf-8") as log:
+                print(f"tsched: {problem}", file=log)
+
+    def complaint(self, since: int = 0) -> str:
         """What the log's end says of a failure: the line that a person should read first."""
         try:
             with open(self.spec["log"], "rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+                log.seek(max(since, log.seek(0, os.SEEK_END) - 4096))
                 lines = log.read().decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
         except OSError as error:
             return f"{error}"
@@ -410,9 +436,14 @@ class Shim:
         own = stat_of(os.getpid())
         self.lease.fields.update(agent, pid=os.getpid(), state="running", process_start=own[1] if own else 0)
 
-    def watch(self) -> int:
-        """Wait until the child and whatever it left behind have ended. Returns its exit code (signal N: 128 + N)."""
+    def watch(self, *, limit: float = 0.0) -> int:
+        """Wait until the child and whatever it left behind have ended. Returns its exit code (signal N: 128 + N).
+
+        `limit`: seconds that it may take, 0 for as long as the run may.
+        """
         code: int | None = None
+        until = since_boot() + limit
+        self.late = False
         while True:
             ended, alone = self.reap()
             code = ended if code is None else code
@@ -421,6 +452,9 @@ class Shim:
                 return code if code is not None else 255
             if code is None:
                 self.look()
+                if limit and self.kill_at is None and since_boot() >= until:
+                    self.late = True
+                    self.terminate(min(SWEEP_GRACE, self.spec["stop_grace"]))
             elif self.kill_at is None:  # it ended by itself: what it left behind has to go too
                 self.over = self.running
                 self.terminate(min(SWEEP_GRACE, self.spec["stop_grace"]))
@@ -453,8 +487,8 @@ class Shim:
     # -- reasons to stop -----------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Find a reason to stop, unless there is one already."""
-        if self.reason:
+        """Find a reason to stop, unless there is one already, or the agent has ended."""
+        if self.reason or self.over:
             return
         if not self.beat():
             self.stop("lease-gone")
@@ -578,8 +612,19 @@ def fence(folder: str) -> bool:
     return True
 
 
-def main(folder: str) -> int:
-    """See one run through. Returns the exit status."""
+def depart(shim: Shim) -> int:
+    """The hook of an ended run's workspace that is about to be removed; `hooked` says that it had its chance."""
+    lock = os.open(os.path.join(shim.folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if not try_lock(lock) or os.path.exists(os.path.join(shim.folder, "hooked")):
+        return LOST_THE_FENCE
+    shim.over = True
+    shim.aftermath("before_remove")
+    write_atomically(os.path.join(shim.folder, "hooked"), "", durable=False)
+    return 0
+
+
+def main(folder: str, *, departing: bool = False) -> int:
+    """See one run through, or its workspace's removal begin. Returns the exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
     os.closerange(3, 4096)  # nothing of whoever started us may stay open in a run
@@ -589,6 +634,8 @@ def main(folder: str) -> int:
         raise OSError(ctypes.get_errno(), "this kernel has no child subreaper")
     spec = json.loads(read_text(os.path.join(folder, "spec.json")))
     shim = Shim(folder, spec)
+    if departing:
+        return depart(shim)
     if not fence(folder):
         return LOST_THE_FENCE
     shim.finish(shim.run())
@@ -596,4 +643,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], departing=sys.argv[2:] == ["depart"]))

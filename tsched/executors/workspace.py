@@ -20,8 +20,10 @@ GIT = (
     *("-c", "gc.auto=0"),  # nothing may go on in the background
     *("-c", "maintenance.auto=false"),
 )
+FAILURES = (OSError, subprocess.SubprocessError)  # what git commands of ours can raise
 PATIENCE = 120.0  # seconds for one git command of ours; setup commands have the run's max_runtime
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@-]*")
+_LEFT = re.compile(r"([0-9a-f]+) .*\tcheckout: moving from (\S+) to ")  # a line of HEAD's log
 _PASSED = (
     *("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "SSH_AUTH_SOCK"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"),
@@ -99,6 +101,7 @@ def setup_commands(tree: Worktree, *, repo: str, ref: str) -> list[tuple[str, li
         ),
         (making, [*git, "config", "remote.origin.url", repo]),  # so that an agent can push from the worktree
         (making, [*git, "config", "remote.origin.fetch", heads]),
+        (making, [*git, "config", "core.logAllRefUpdates", "true"]),  # salvage finds by it what HEAD has left
         (f"fetching {ref} of {repo}", [*git, *fetch]),
         (
             f"making the worktree {tree.folder}",
@@ -141,16 +144,62 @@ def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | N
         _git([*here, "read-tree", head], index)
     _git([*here, "add", "--all", "--", "."], index, cwd=tree.folder)
     work = _git([*here, "write-tree"], index)
-    saved = head
-    if work != _git([*here, "rev-parse", f"{head}^{{tree}}"], index):
+    changed = work != _git([*here, "rev-parse", f"{head}^{{tree}}"], index)
+    tips = _unsaved(tree, env, head)
+    if not changed and not tips:
+        return None
+    saved, others = tips[0] if tips else head, [tip for tip in tips if tip != head]
+    together = changed or len(tips) > 1
+    if together:
         when = f"@{int(tree.run.created_at)} +0000"
         dated = {**index, "GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
         words = f"Unsaved work of {tree.run.agent} on task {tree.run.task_id}, run {tree.run.run_id}"
-        saved = _git([*here, "commit-tree", work, "-p", head, "-m", words], dated)
-    elif head == base or _pushed(tree, env, head):
-        return None
+        parents = [word for commit in (head, *others) for word in ("-p", commit)]
+        saved = _git([*here, "commit-tree", work, *parents, "-m", words], dated)
     ref = _keep(tree, env, saved)
-    return f"Unsaved work is kept as {saved[:12]}: `git fetch {tree.cache} {ref}` brings it"
+    more = f", with {len(others)} other line(s) of work as parents" if together and others else ""
+    return f"Unsaved work is kept as {saved[:12]}{more}: `git fetch {tree.cache} {ref}` brings it"
+
+
+def _unsaved(tree: Worktree, env: Mapping[str, str], head: str) -> list[str]:
+    """The run's commits that are on no remote and that no other of them contains, HEAD first.
+
+    Looked at: HEAD, each branch or commit that it has left (by its log), and what was stashed since the run began.
+    """
+    here = f"--git-dir={tree.cache}"
+    branches = dict(
+        line.split(" ", 1)
+        for line in _git(
+            [here, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads"], env
+        ).splitlines()
+    )
+    left = [match.groups() for line in _lines(tree.admin / "logs" / "HEAD") if (match := _LEFT.match(line))]
+    stashes = [line.split() for line in _lines(tree.cache / "logs" / "refs" / "stash")]
+    found = [head, *(branches.get(name, commit) for commit, name in left)]
+    found += [words[1] for words in stashes if _stashed_at(words) >= tree.run.created_at]
+    known = [commit for commit in dict.fromkeys(found) if commit == head or _commit(tree, env, commit) is not None]
+    elsewhere = set(_git([here, "rev-list", *known, "--not", "--remotes", tree.base], env).split())
+    tips = [commit for commit in known if commit in elsewhere]
+    if len(tips) > 1:
+        apart = set(_git([here, "merge-base", "--independent", *tips], env).split())
+        tips = [commit for commit in tips if commit in apart]
+    return tips
+
+
+def _stashed_at(words: list[str]) -> float:
+    """The time in a line of a log: `OLD NEW Name <address> SECONDS ZONE\tmessage`."""
+    end = next((index for index, word in enumerate(words) if word.endswith(">")), 0)
+    try:
+        return float(words[end + 1])
+    except (IndexError, ValueError):
+        return 0.0
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _keep(tree: Worktree, env: Mapping[str, str], commit: str) -> str:
@@ -163,11 +212,6 @@ def _keep(tree: Worktree, env: Mapping[str, str], commit: str) -> str:
         if known in (None, commit):
             return name
     return f"{ref}-{tree.run.run_id}"
-
-
-def _pushed(tree: Worktree, env: Mapping[str, str], commit: str) -> bool:
-    arguments = ["for-each-ref", "--count=1", f"--contains={commit}", "refs/remotes"]
-    return _git([f"--git-dir={tree.cache}", *arguments], env) != ""
 
 
 def _commit(tree: Worktree, env: Mapping[str, str], name: str, *, git_dir: Path | None = None) -> str | None:
@@ -212,5 +256,5 @@ def remove_worktree(tree: Worktree, env: Mapping[str, str]) -> None:
     try:
         _git([f"--git-dir={tree.cache}", "worktree", "prune"], env)
         _git([f"--git-dir={tree.cache}", "update-ref", "-d", tree.base], env)
-    except (OSError, subprocess.SubprocessError):
+    except FAILURES:
         return

@@ -53,12 +53,32 @@ class Suspend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Shell scripts around a run, run in its workspace with its environment; "": none. `timeout`: seconds for each.
+
+    As in OpenAI's Symphony specification the first two end the run where they fail, the others are only logged.
+    """
+
+    after_create: str = ""
+    before_run: str = ""
+    after_run: str = ""
+    before_remove: str = ""
+    timeout: float = 60.0
+
+    def scripts(self) -> Mapping[str, str]:
+        """Those that there are, by name, in the order of a run."""
+        names = ("after_create", "before_run", "after_run", "before_remove")
+        return {name: script for name in names if (script := getattr(self, name))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
     """Each run of the pool gets a fresh git worktree of `repo` at `ref`."""
 
     repo: str
     ref: str = "HEAD"
     keep: Keep = Keep.ON_FAILURE
+    hooks: Hooks = Hooks()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Changes in words: one line each, for tables, events and comments."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import fields
 from enum import StrEnum
@@ -56,6 +57,10 @@ def _fields(old: Agent | Pool, new: Agent | Pool) -> Iterator[str]:
             yield f"{key} {value(key, before)} → {value(key, after)}"
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
 def value(key: str, given: object) -> str:
     """One setting's value as a person writes it."""
     match given:
@@ -68,7 +73,8 @@ def value(key: str, given: object) -> str:
         case Suspend():
             return "on" + (f" until {iso(given.until)}" if given.until is not None else "")
         case Workspace():
-            return f"{given.repo}@{given.ref}"
+            hooks = (f", {name} {_digest(script)}" for name, script in given.hooks.scripts().items())
+            return f"{given.repo}@{given.ref}, keep {given.keep}{''.join(hooks)}"
         case StrEnum():
             return str(given)
         case float() if key in DURATIONS:

@@ -26,8 +26,10 @@ def survey(p: Pass) -> None:
 
 
 def reap(p: Pass) -> None:
-    """Settle each run whose end is on record."""
+    """Settle each run whose end is on record, and go on with what earlier ones left to remove."""
     executor = p.host.executor
+    with p.guarded("workspaces"):
+        executor.tidy()
     ended = [run_id for run_id, state in p.liveness.items() if state is Liveness.ENDED]
     _settle_all(p, {run_id: end for run_id in ended if (end := executor.exit(run_id)) is not None})
 

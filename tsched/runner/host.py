@@ -84,7 +84,7 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
     )
 
 
-def executor_of(settings: Settings, folder: StateFolder) -> Executor:
+def executor_of(settings: Settings, folder: StateFolder) -> LocalExecutor:
     """The local machine, with this host's environment. Agents are told where the task server's MCP tools are."""
     mcp = mcp_of(settings)
     told = {} if mcp is None else {TASKS_MCP: mcp}

@@ -40,7 +40,7 @@ class Starved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Widened:
-    """A power that agents gain. `source`: the recipe or runtime that brings it."""
+    """A power that agents gain. `source`: the recipe, runtime or pool that brings it."""
 
     power: Power
     source: str
@@ -136,12 +136,12 @@ def widening(old: Fleet | None, new: Fleet) -> tuple[Widened, ...]:
     """Powers that an agent gains, or that a new agent has and none had before. Nothing where there was no fleet."""
     if old is None:
         return ()
-    before = {agent.name: powers(agent, old) for _, agent in old.agents()}
+    before = {agent.name: powers(pool, agent, old) for pool, agent in old.agents()}
     everybody = {power for own in before.values() for power in own}
     gained: dict[tuple[Power, str], list[str]] = {}
-    for _, agent in new.agents():
+    for pool, agent in new.agents():
         had = before.get(agent.name, everybody)
-        for power, source in powers(agent, new).items():
+        for power, source in powers(pool, agent, new).items():
             if power not in had:
                 gained.setdefault((power, source), []).append(agent.name)
     return tuple(
@@ -150,8 +150,8 @@ def widening(old: Fleet | None, new: Fleet) -> tuple[Widened, ...]:
     )
 
 
-def powers(agent: Agent, fleet: Fleet) -> Mapping[Power, str]:
-    """What the agent's runs may use, each with the recipe or runtime that brings it."""
+def powers(pool: Pool, agent: Agent, fleet: Fleet) -> Mapping[Power, str]:
+    """What the agent's runs may use, each with the recipe, runtime or pool that brings it."""
     recipe = fleet.recipes.get(agent.recipe)
     runtime = runtime_of(agent.runtime, fleet.limits.runtimes)
     found = dict.fromkeys(recipe.powers if recipe is not None else (), agent.recipe)
@@ -159,6 +159,10 @@ def powers(agent: Agent, fleet: Fleet) -> Mapping[Power, str]:
         source = f"runtime {runtime.name}"
         found[Power(kind="command", what=" ".join(runtime.argv))] = source
         found.update((Power(kind="variable", what=name), source) for name in runtime.env)
+    hooks = pool.workspace.hooks.scripts() if pool.workspace is not None else {}
+    found.update(
+        (Power(kind="command", what=f"{name}: {script}"), f"pool {pool.name}") for name, script in hooks.items()
+    )
     return found
 
 

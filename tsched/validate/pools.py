@@ -8,6 +8,7 @@ from tsched.model.fleet import (
     DrainPolicy,
     Evidence,
     Guard,
+    Hooks,
     Keep,
     Limits,
     OnDeadline,
@@ -154,5 +155,13 @@ def workspace_of(value: Value) -> Workspace | None:
         return None
     base = Workspace(repo="")
     return Workspace(
-        repo=str(value["repo"]), ref=str(value.get("ref", base.ref)), keep=Keep(str(value.get("keep", base.keep)))
+        repo=str(value["repo"]),
+        ref=str(value.get("ref", base.ref)),
+        keep=Keep(str(value.get("keep", base.keep))),
+        hooks=_hooks(mapping(value.get("hooks"))),
     )
+
+
+def _hooks(value: Mapped) -> Hooks:
+    scripts = {name: str(script) for name, script in value.items() if name != "timeout"}
+    return Hooks(**scripts, timeout=seconds(value.get("timeout"), Hooks().timeout))

@@ -1,0 +1,161 @@
+"""Workspaces whose run is over: those that are kept, with why, and those whose removal waits for something."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+
+from tsched.executors import durable, processes, workspace
+from tsched.executors.locks import locked
+from tsched.executors.pinned import Host, RunFolder
+from tsched.model.run import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A workspace that is still there. `run` is None where nobody knows whose it was."""
+
+    folder: Path
+    run: Run | None
+    reason: str
+
+
+class Departures:
+    """The folders `.kept` and `.leaving` beside the workspaces.
+
+    `.kept/<run_id>.json` has a Kept's facts; `.leaving/<run_id>` is the folder of a run whose workspace goes as soon
+    as its hook has run and no process is in it. `depart(run_id, folder)` starts that hook.
+    """
+
+    def __init__(self, host: Host, depart: Callable[[str, RunFolder], None]) -> None:
+        self._host = host
+        self._depart = depart
+        self._kept = host.workspaces / ".kept"
+        self._places: frozenset[Path] | None = None  # where processes work, looked at once between two `tidy`
+        self._leaving = host.workspaces / ".leaving"
+
+    # -- kept ----------------------------------------------------------------------------------------------------
+
+    def keep(self, run_id: str, run: Run | None, reason: str) -> None:
+        """Note that a workspace stays, and why; the first reason stands."""
+        note = self._kept / f"{run_id}.json"
+        if note.exists() or not self.place(run_id).is_dir():
+            return
+        self._kept.mkdir(mode=0o700, exist_ok=True)
+        facts = {"reason": reason, "run": None if run is None else asdict(run)}
+        durable.replace(note, json.dumps(facts).encode())
+
+    def all(self) -> Sequence[Kept]:
+        """Every workspace without a living run, by run id."""
+        return sorted((*self._noted(), *self._waiting()), key=lambda one: one.folder)
+
+    def _noted(self) -> Iterator[Kept]:
+        for note in (name for name in _names(self._kept) if name.endswith(".json")):
+            run_id = note.removesuffix(".json")
+            folder = self.place(run_id)
+            facts = durable.record(self._kept / note) or {}
+            if folder.is_dir():
+                yield Kept(folder=folder, run=_run(facts.get("run")), reason=str(facts.get("reason", "")))
+
+    def _waiting(self) -> Iterator[Kept]:
+        for run_id in _names(self._leaving):
+            path = self._leaving / run_id
+            reason = "its before_remove hook runs" if locked(path / "lock") else "a process works in it"
+            yield Kept(folder=self.place(run_id), run=_run(durable.record(path / "run.json")), reason=reason)
+
+    def release(self, run_id: str) -> str | None:
+        """Remove a kept workspace, its unsaved work saved first. Returns why it can't be, None where it is gone."""
+        note = self._kept / f"{run_id}.json"
+        run = _run((durable.record(note) or {}).get("run"))
+        if not note.exists():
+            return "no workspace of that run is kept"
+        if self.occupied(run_id):
+            return "a process works in it"
+        tree = self._host.worktree(run) if run is not None else None
+        if tree is None and (self.place(run_id) / ".git").exists():
+            return "nobody knows whose worktree it is: remove its folder by hand"
+        if tree is not None and not self._saved(run_id, tree, self._kept):
+            return "its unsaved work could not be put into git: look into it, then remove the folder by hand"
+        self._remove(run_id, tree)
+        note.unlink(missing_ok=True)
+        return None
+
+    # -- leaving -------------------------------------------------------------------------------------------------
+
+    def place(self, run_id: str) -> Path:
+        return self._host.workspaces / run_id
+
+    def leaving(self, run_id: str) -> bool:
+        """Whether its removal has begun."""
+        return (self._leaving / run_id).exists()
+
+    def occupied(self, run_id: str) -> bool:
+        """Whether a process works in that workspace. What was so a moment ago is looked at again."""
+        place = self.place(run_id)
+        if self._places is None:
+            self._places = processes.places()
+        return any(one.is_relative_to(place) for one in self._places) and any(
+            one.is_relative_to(place) for one in processes.places()
+        )
+
+    def begin(self, folder: RunFolder, run_id: str) -> None:
+        """Take over the folder of a run, in one step, and go as far as it goes now."""
+        self._leaving.mkdir(mode=0o700, exist_ok=True)
+        folder.path.rename(self._leaving / run_id)
+        self._go_on(run_id)
+
+    def tidy(self) -> None:
+        """Go on with every removal that has begun."""
+        self._places = None
+        for run_id in _names(self._leaving):
+            self._go_on(run_id)
+
+    def _go_on(self, run_id: str) -> None:
+        folder = RunFolder(path=self._leaving / run_id)
+        run = _run(durable.record(folder.run))
+        tree = self._host.worktree(run) if run is not None else None
+        if locked(folder.lock):
+            return
+        if folder.hook("before_remove") and not folder.hooked.exists() and self.place(run_id).is_dir():
+            self._depart(run_id, folder)
+            return
+        if self.occupied(run_id):
+            return
+        if tree is not None and folder.hooked.exists() and not self._saved(run_id, tree, folder.path):
+            self.keep(run_id, run, "what its before_remove hook left could not be put into git")
+        else:
+            self._remove(run_id, tree)
+        workspace.remove(folder.path)
+
+    def _saved(self, run_id: str, tree: workspace.Worktree, scratch: Path) -> bool:
+        try:
+            workspace.salvage(tree, self._env(run_id), scratch=scratch)
+        except workspace.FAILURES:
+            return False
+        return True
+
+    def _remove(self, run_id: str, tree: workspace.Worktree | None) -> None:
+        if tree is not None:
+            workspace.remove_worktree(tree, self._env(run_id))
+        else:
+            workspace.remove(self.place(run_id))
+
+    def _env(self, run_id: str) -> dict[str, str]:
+        return workspace.git_environment(self._host.environ, run_id)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _run(facts: object) -> Run | None:
+    try:
+        return msgspec.convert(facts, Run)
+    except msgspec.ValidationError:
+        return None
