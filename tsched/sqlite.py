@@ -74,11 +74,12 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def open_read_only(path: Path) -> sqlite3.Connection | None:
+def open_read_only(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connection | None:
     """Read a database without changing or making any file beside it. None where there is none, or none yet in it.
 
     The file and its write-ahead log, where a live or killed writer left one, are copied, and the copy is read: SQLite
-    itself would write to the log's index, or miss what is in the log.
+    itself would write to the log's index, or miss what is in the log. A file that an older program made is brought up
+    to date in the copy alone.
     """
     if not path.exists():
         return None
@@ -93,6 +94,7 @@ def open_read_only(path: Path) -> sqlite3.Connection | None:
                 if _stamp(path) == before:
                     memory = _in_memory(copy)
                     if _version(memory):
+                        _migrate(memory, path, migrations)
                         return memory
                     memory.close()  # its maker has the file, but has not committed its tables yet
                     return None

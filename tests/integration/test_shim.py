@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.integration.local_runs import R1, Place, launch_of, python, shell, wait_for
 from tsched.executors import processes
-from tsched.executors.executor import Liveness
+from tsched.executors.executor import Launch, Liveness
 from tsched.executors.local import SHIM
 from tsched.model.run import ExitReason, RunExit
 
@@ -403,6 +404,51 @@ def test_an_agent_dies_with_its_shim(place: Place) -> None:
     wait_for(lambda: gone(pid(fields, "agent_pid")))
     place.until(run_id, Liveness.LOST)
     assert place.executor.recover(run_id) is not None
+
+
+# -- the recipe's checks ---------------------------------------------------------------------------------------------
+
+
+def checked(script: str, *checks: str, limit: float = 60, grace: float = 0.5) -> Launch:
+    launch = launch_of(shell(script), stop_grace=grace)
+    return replace(launch, recipe=replace(launch.recipe, checks=checks, check_timeout=limit))
+
+
+def test_checks_run_in_the_folder_after_the_agent_and_the_first_that_fails_is_recorded(place: Place) -> None:
+    checks = ("test -e done", "echo looking; test -e more", "touch never")
+    end = place.ended(place.launch(checked("touch done; echo agent", *checks)))
+    assert (end.reason, end.exit_code) == (ExitReason.EXITED, 0)
+    assert end.unmet == "`echo looking; test -e more`: exit status 1: looking"
+    assert place.log(R1) == "agent\nlooking\n"
+    assert not (place.workspaces / R1 / "never").exists()
+
+
+def test_checks_that_pass_leave_nothing_to_say(place: Place) -> None:
+    assert place.ended(place.launch(checked("touch done", "test -e done", "true"))).unmet == ""
+
+
+def test_no_check_after_a_failure(place: Place) -> None:
+    end = place.ended(place.launch(checked("exit 3", "echo checked")))
+    assert (end.exit_code, end.unmet, place.log(R1)) == (3, "", "")
+
+
+def test_a_check_that_hangs_is_ended(place: Place) -> None:
+    end = place.ended(place.launch(checked("true", "exec sleep 300", limit=0.3)))
+    assert end.unmet == "`exec sleep 300`: it took longer than 0.3 s"
+
+
+def test_a_run_can_be_stopped_while_it_is_checked(place: Place, tmp_path: Path) -> None:
+    place.launch(checked("true", f"touch {tmp_path}/here; exec sleep 300"))
+    wait_for((tmp_path / "here").exists)
+    end = place.finish(R1)
+    assert (end.reason, end.unmet) == (ExitReason.STOPPED, "")
+
+
+def test_a_check_that_goose_would_fill_in_is_left_to_goose(place: Place) -> None:
+    """A task's text in a shell command could be a command."""
+    assert (
+        place.ended(place.launch(checked("true", "test -e '{{ task_title }}'", "{% if 1 %}x{% endif %}"))).unmet == ""
+    )
 
 
 # -- the record of the end -------------------------------------------------------------------------------------------

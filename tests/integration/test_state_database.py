@@ -16,9 +16,9 @@ from tsched.model.event import Event
 from tsched.model.fleet import Agent, Fleet, Pool, Recipe, RecipeFile
 from tsched.model.run import Outcome
 from tsched.sqlite import open_database
-from tsched.state import applied, events, history, requests, verdicts
+from tsched.state import applied, breakers, events, history, requests, verdicts
 from tsched.state.applied import Applied
-from tsched.state.database import Database
+from tsched.state.database import MIGRATIONS, Database
 from tsched.state.folder import StateFolder, write_durably
 
 
@@ -237,6 +237,17 @@ def test_a_database_that_is_just_being_made_is_none_yet(tmp_path: Path) -> None:
         maker.execute("BEGIN IMMEDIATE")
         maker.execute("CREATE TABLE applied (x)")
         assert Database.read_only(path) is None
+
+
+def test_a_file_of_an_older_program_is_read_without_changing_it(tmp_path: Path) -> None:
+    path = tmp_path / "tsched.db"
+    open_database(path, migrations=MIGRATIONS[:1]).close()
+    before = path.read_bytes()
+    with closing(Database.read_only(path) or Database.empty()) as database:
+        assert breakers.load(database) == {}
+    assert path.read_bytes() == before
+    with closing(Database.open(path)) as database:
+        assert breakers.load(database) == {}
 
 
 def test_a_read_only_left_over_does_not_stop_the_next_write(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ def verdict(
     known = {"id": "7", "title": "t", "queue": "dev", "status": TaskStatus.WORKING, "assigned_to": "ada", **facts}
     task = None if gone else Task(**known)  # type: ignore[arg-type]
     return judge(
-        exit=exit, run=RUN, task=task, evidence_found=evidence, retry=RETRY, on_deadline=on_deadline,
-        stalled_before=stalled_before, now=1000.0,
+        exit=exit, run=RUN, task=task, missing="" if evidence else "no token was spent", retry=RETRY,
+        on_deadline=on_deadline, stalled_before=stalled_before, now=1000.0,
     )  # fmt: skip
 
 

@@ -111,6 +111,14 @@ def test_every_built_in_runtime_makes_a_command(name: str) -> None:
     assert sum("Mend the gate" in item for item in command) == 1
 
 
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_an_agent_is_told_the_form_of_its_answer(name: str) -> None:
+    recipe = replace(RECIPE, response='{"type": "object"}')
+    command = arguments(BUILT_IN[name], recipe=recipe, task=TASK, agent="vaela", paths=PATHS)
+    told = any('matches this JSON Schema:\n{"type": "object"}' in item for item in command)
+    assert told == (name != "goose"), "goose reads the recipe itself"
+
+
 # -- prompts ---------------------------------------------------------------------------------------------------------
 
 

@@ -4,12 +4,32 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from tsched.model.run import Usage
+from tsched.executors.answer import misfit
+from tsched.model.fleet import Evidence
+from tsched.model.run import Run, RunExit, Usage
 
 MOST = 1024 * 1024  # characters from the end of the output that are looked at
 
 # The last resort for one JSON document whose beginning was cut off. An unescaped quote can't stand inside a string.
 _GOOSE_END = re.compile(r'(?<!\\)"total_tokens"\s*:\s*([0-9]+)')
+
+
+def missing(run: Run, end: RunExit, output: str) -> str:
+    """What a run that exited with 0 lacks as proof of success, in words; "" where it has all.
+
+    `evidence: task` is proven by the task itself, which is looked at before this: here it is always lacking.
+    """
+    match Evidence(run.evidence):
+        case Evidence.TASK:
+            return "the agent neither completed nor handed over its task"
+        case Evidence.TOKENS if not evidence(run.runtime, output):
+            return f"the output does not show that {run.runtime} got an answer from its model (no token spent)"
+        case Evidence.TOKENS | Evidence.EXIT:
+            pass
+    if end.unmet:
+        return f"the recipe's check {end.unmet}"
+    problem = misfit(run.runtime, documents(output[-MOST:]), run.response) if run.response else ""
+    return f"its answer is not what the recipe's response asks for: {problem}" if problem else ""
 
 
 def evidence(runtime: str, output: str) -> bool:

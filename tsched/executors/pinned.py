@@ -196,9 +196,16 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         "setup": [{"what": what, "argv": command} for what, command in setup],
         "setup_lock": f"{tree.cache}.lock" if tree is not None else "",
         "setup_env": workspace.git_environment(host.environ, run.run_id),
+        "checks": [command for command in launch.recipe.checks if not _templated(command)],
+        "check_limit": launch.recipe.check_timeout,
         "hooks": {} if launch.workspace is None else launch.workspace.hooks.scripts(),
         "hook_limit": 0.0 if launch.workspace is None else launch.workspace.hooks.timeout,
     }
+
+
+def _templated(text: str) -> bool:
+    """Whether goose would put values into it. Put into a shell command they could be one: goose alone runs that."""
+    return "{{" in text or "{%" in text
 
 
 def _task(launch: Launch) -> dict[str, object]:

@@ -51,7 +51,7 @@ def arguments(
         "agent": agent,
     }
     if any("{prompt}" in item for item in runtime.argv):
-        values["prompt"] = prompt(recipe, supplied=supplied, folder=paths.recipe.parent)
+        values["prompt"] = prompt(recipe, supplied=supplied, folder=paths.recipe.parent) + _answer(recipe)
     argv = [_fill(item, values) for item in runtime.argv]
     if runtime.parameters:
         _require_parameters(recipe, supplied)
@@ -60,6 +60,11 @@ def arguments(
     if mcp is not None:
         argv += [item.replace("{mcp}", mcp) for item in runtime.mcp]
     return tuple(argv)
+
+
+def _answer(recipe: Recipe) -> str:
+    """What tells an agent of the answer's form. goose reads it from the recipe itself."""
+    return f"\n\nEnd with one JSON value that matches this JSON Schema:\n{recipe.response}" if recipe.response else ""
 
 
 def _fill(item: str, values: Mapping[str, str]) -> str:

@@ -308,9 +308,12 @@ class Shim:
         self.progress = Progress(spec)
         self.next_beat = 0.0  # the lease says so at once
         code = self.watch()
-        return self.end("exited", code=code)
+        unmet = "" if code or self.reason else self.unmet()
+        return self.end("exited", code=code, unmet=unmet)
 
-    def end(self, reason: str, *, code: "int | None" = None, detail: str = "") -> "dict[str, object]":
+    def end(
+        self, reason: str, *, code: "int | None" = None, detail: str = "", unmet: str = ""
+    ) -> "dict[str, object]":
         """The exit record, as model/run.py's RunExit. A reason to stop comes before the one given."""
         reason = self.reason or reason
         if reason == "timeout" and not detail:
@@ -323,6 +326,7 @@ class Shim:
             "started": self.running,
             "exit_code": code,
             "detail": detail,
+            "unmet": unmet,
             "started_at": self.started_at,
             "ended_at": time.time(),
         }
@@ -371,17 +375,29 @@ class Shim:
     def hook(self, name: str) -> str:
         """Run a hook of the workspace, where it has that one. Returns what went wrong, "" for nothing."""
         script = self.spec["hooks"].get(name)
-        if not script or self.reason:
-            return ""
+        problem = self.shell(script, self.spec["hook_limit"]) if script and not self.reason else ""
+        return f"hook {name} failed: {problem}" if problem else ""
+
+    def unmet(self) -> str:
+        """The first of the recipe's checks that fails, and how; "" where none does. The run may still be stopped."""
+        self.progress = None
+        for command in self.spec["checks"]:
+            self.over = False
+            problem = self.shell(command, self.spec["check_limit"])
+            if self.reason:
+                return ""
+            if problem:
+                return f"`{command}`: {problem}"
+        return ""
+
+    def shell(self, script: str, limit: float) -> str:
+        """Run a script in the run's folder, with its environment. Returns what went wrong, "" for nothing."""
         before = size_of(self.spec["log"])
-        limit = self.spec["hook_limit"]
         problem = self.spawn(["/bin/sh", "-c", script], self.spec["env"], self.spec["cwd"], record=False)
         code = 0 if problem else self.watch(limit=limit)
         if self.late:
-            problem = f"it took longer than {limit:g} s"
-        elif code:
-            problem = f"exit status {code}: {self.complaint(before)}"
-        return f"hook {name} failed: {problem}" if problem else ""
+            return f"it took longer than {limit:g} s"
+        return problem or (f"exit status {code}: {self.complaint(before)}" if code else "")
 
     def aftermath(self, name: str) -> None:
         """A hook whose failure changes nothing: it is said in the log."""

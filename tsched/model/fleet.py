@@ -170,7 +170,9 @@ class Power:
 class Recipe:
     """What an agent runs. `files` has the recipe's own file first, then each sub-recipe it reaches.
 
-    `powers`: what it and those sub-recipes ask for; a matter of their texts, so not compared again.
+    `powers`: what it and those sub-recipes ask for. `response`: the JSON Schema of its answer, as JSON text, "" for
+    none. `checks`: shell commands that must succeed after a run, each within `check_timeout` seconds. All of these
+    are a matter of the texts, so not compared again.
     """
 
     path: str  # in the repo, such as recipes/vaela.yaml
@@ -181,6 +183,9 @@ class Recipe:
     env_keys: tuple[str, ...] = ()
     files: tuple[RecipeFile, ...] = ()
     powers: tuple[Power, ...] = field(default=(), compare=False)
+    response: str = field(default="", compare=False)
+    checks: tuple[str, ...] = field(default=(), compare=False)
+    check_timeout: float = field(default=300.0, compare=False)
 
     @property
     def content(self) -> str:

@@ -68,7 +68,8 @@ class Lease:
 class RunExit:
     """`runs/<run_id>/exit.json`: how a run ended. Times are seconds since the epoch.
 
-    exit_code is 128 + N for an agent that ended by signal N, and None where no agent ran.
+    exit_code is 128 + N for an agent that ended by signal N, and None where no agent ran. `unmet`: the check of the
+    recipe that did not succeed after the agent had exited with 0, and how; "" where all did.
     `started`: whether the run ever reached `running`.
     """
 
@@ -77,6 +78,7 @@ class RunExit:
     started: bool
     exit_code: int | None = None
     detail: str = ""
+    unmet: str = ""
     started_at: float = 0.0
     ended_at: float = 0.0
 
@@ -101,6 +103,7 @@ class Run:
     workspace_repo: str = ""
     keep: str = "never"
     content: str = ""  # of the recipe with all that it reaches: changes where they do
+    response: str = ""  # the JSON Schema of its answer, as JSON text; history leaves it out
     assigned_before: str | None = None  # who the task belonged to before the claim
 
 

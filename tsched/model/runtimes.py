@@ -12,7 +12,7 @@ BUILT_IN: Mapping[str, Runtime] = {
     for runtime in (
         Runtime(
             name="goose",
-            argv=("goose", "run", "--recipe", "{recipe}", "--no-session", "-q", "--output-format", "json"),
+            argv=("goose", "run", "--recipe", "{recipe}", "--no-session", "-q", "--output-format", "stream-json"),
             parameters="--params",
             mcp=("--with-streamable-http-extension", "{mcp}"),
             evidence=Evidence.TOKENS,

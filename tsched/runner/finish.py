@@ -1,11 +1,13 @@
 """Steps 7a: reap finished runs, recover lost ones, and make claims, leases and runs agree again."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from tsched.executors.evidence import evidence, usage
+from tsched.executors.answer import last_words
+from tsched.executors.evidence import documents, missing, usage
 from tsched.executors.executor import Liveness
 from tsched.model.errors import TransientError
-from tsched.model.fleet import Evidence, Limits, OnDeadline
+from tsched.model.fleet import Limits, OnDeadline
 from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult
 from tsched.model.task import Settlement, Task, TaskStatus, Verdict
 from tsched.model.units import count, iso
@@ -15,7 +17,8 @@ from tsched.schedule.recovery import Judgement, judge
 from tsched.state import breakers, history
 
 AUTHOR = "tsched"
-LINES = 2000  # of a run's log that are looked at for figures
+MOST_WORDS = 2000  # characters of an agent's last words that a comment quotes
+LINES = 20_000  # of a run's log that are looked at for figures; agents that stream write a line a word
 
 
 def survey(p: Pass) -> None:
@@ -140,12 +143,11 @@ def settle(p: Pass, run: Run, end: RunExit, task: Task | None) -> None:
 def _judge(p: Pass, run: Run, end: RunExit, task: Task | None) -> Judgement:
     row = p.applied.lifecycles.get((run.agent, run.queue))
     on_deadline = row.policy.on_deadline if row is not None and row.policy is not None else OnDeadline.REQUEUE
-    proof = run.evidence == Evidence.EXIT or (
-        run.evidence == Evidence.TOKENS and evidence(run.runtime, p.host.executor.tail(run.run_id, lines=LINES))
-    )
+    succeeded = end.reason is ExitReason.EXITED and end.exit_code == 0
+    lacking = missing(run, end, p.host.executor.tail(run.run_id, lines=LINES)) if succeeded else ""
     limits = p.applied.fleet.limits if p.applied.fleet is not None else Limits()
     return judge(
-        exit=end, run=run, task=task, evidence_found=proof, retry=limits.retry, on_deadline=on_deadline,
+        exit=end, run=run, task=task, missing=lacking, retry=limits.retry, on_deadline=on_deadline,
         stalled_before=end.reason is ExitReason.STALLED and _stalled_before(p, run), now=p.now,
     )  # fmt: skip
 
@@ -159,7 +161,12 @@ def _stalled_before(p: Pass, run: Run) -> bool:
 def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
     spent = usage(run.runtime, p.host.executor.tail(run.run_id, lines=LINES)) if end.started else None
     result = RunResult(
-        run=run, exit=end, outcome=verdict.outcome, reason=verdict.reason, settlement=verdict.settlement, usage=spent
+        run=replace(run, response=""),
+        exit=end,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        settlement=verdict.settlement,
+        usage=spent,
     )
     p.event(
         f"run.{verdict.outcome}", f"task/{run.task_id}", f"{run.agent}: {verdict.reason}",
@@ -210,8 +217,12 @@ def _remark(p: Pass, result: RunResult, saved: Sequence[str]) -> str:
     lines = [f"run {run.run_id} by {run.agent}: {result.outcome}: {result.reason}{spent}", *saved]
     if result.settlement.verdict is Verdict.PARK:
         lines.append(f"Parked for a person: `tsched task reopen {run.task_id}` puts it back")
-    if result.outcome in (Outcome.FAILED, Outcome.UNPROVEN) and (tail := p.host.executor.tail(run.run_id)):
-        lines += ["The end of its log:", tail]
+    if result.outcome in (Outcome.FAILED, Outcome.UNPROVEN):
+        said = last_words(run.runtime, documents(p.host.executor.tail(run.run_id, lines=LINES)))[-MOST_WORDS:]
+        if said:
+            lines += ["Its last words:", said]
+        elif tail := p.host.executor.tail(run.run_id):
+            lines += ["The end of its log:", tail]
     return "\n".join(lines)
 
 

@@ -209,6 +209,7 @@ def _run(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task) -> Run:
         keep=str(pool.workspace.keep if pool.workspace is not None else Keep.NEVER),
         workspace_repo=pool.workspace.repo if pool.workspace is not None else "",
         content=fleet.recipes[agent.recipe].content,
+        response=fleet.recipes[agent.recipe].response,
         assigned_before=task.assigned_to,
     )
 

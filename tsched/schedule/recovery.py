@@ -26,13 +26,15 @@ def judge(
     exit: RunExit,
     run: Run,
     task: Task | None,
-    evidence_found: bool,
+    missing: str,
     retry: Retry,
     on_deadline: OnDeadline = OnDeadline.REQUEUE,
     stalled_before: bool = False,
     now: float,
 ) -> Judgement:
     """Decide once what a run came to. `task`: as the task server has it now, None where it is gone.
+
+    `missing`: what a run that exited with 0 lacks as proof of success, in words; "" where it lacks nothing.
 
     `on_deadline` is the policy frozen at the agent's cordon; `stalled_before`: the attempt before made no progress
     either. `now`: seconds since the epoch.
@@ -41,7 +43,7 @@ def judge(
         return _stands(Outcome.CANCELLED, "its task is gone from the task server", exit)
     if (word := _own_word(run, task)) is not None:
         return _stands(*word, exit)
-    outcome, reason, charged = _outcome(exit, evidence_found)
+    outcome, reason, charged = _outcome(exit, missing)
     if outcome is Outcome.COMPLETE:
         return Judgement(outcome=outcome, reason=reason, settlement=Settlement(verdict=Verdict.COMPLETE))
     if exit.reason is ExitReason.DRAIN and on_deadline is OnDeadline.FAIL:
@@ -69,14 +71,14 @@ def _own_word(run: Run, task: Task) -> tuple[Outcome, str] | None:
     return None
 
 
-def _outcome(exit: RunExit, proven: bool) -> tuple[Outcome, str, bool]:
+def _outcome(exit: RunExit, missing: str) -> tuple[Outcome, str, bool]:
     """Outcome, reason and whether the run counts as an attempt."""
     detail = f": {exit.detail}" if exit.detail else ""
     match exit.reason:
-        case ExitReason.EXITED if exit.exit_code == 0 and proven:
+        case ExitReason.EXITED if exit.exit_code == 0 and not missing:
             return Outcome.COMPLETE, "exit status 0", True
         case ExitReason.EXITED if exit.exit_code == 0:
-            return Outcome.UNPROVEN, "exit status 0, but no evidence that the task was done", True
+            return Outcome.UNPROVEN, f"exit status 0, but {missing}", True
         case ExitReason.EXITED:
             return Outcome.FAILED, _status(exit.exit_code), True
         case ExitReason.TIMEOUT:

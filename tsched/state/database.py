@@ -62,7 +62,7 @@ class Database:
     @classmethod
     def read_only(cls, path: Path) -> "Database | None":
         """Open for reading alone, touching nothing. None where there is no file yet."""
-        connection = open_read_only(path)
+        connection = open_read_only(path, migrations=MIGRATIONS)
         return None if connection is None else cls(connection, path)
 
     @classmethod

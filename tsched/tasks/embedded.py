@@ -63,7 +63,7 @@ class EmbeddedTasks:
         self._clock = clock
         self._path = path
         if read_only:
-            self._db = open_read_only(path) or open_in_memory(migrations=MIGRATIONS)
+            self._db = open_read_only(path, migrations=MIGRATIONS) or open_in_memory(migrations=MIGRATIONS)
         else:
             self._db = open_database(path, migrations=MIGRATIONS)
 

@@ -23,7 +23,7 @@ class Ledger:
         self._path = path
         self._server = server
         if read_only:
-            self._db = open_read_only(path) or open_in_memory(migrations=MIGRATIONS)
+            self._db = open_read_only(path, migrations=MIGRATIONS) or open_in_memory(migrations=MIGRATIONS)
         else:
             self._db = open_database(path, migrations=MIGRATIONS)
         with translated(path):

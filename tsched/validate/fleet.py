@@ -188,5 +188,8 @@ def _recipe(path: str, recipes: Mapping[str, ParsedRecipe], entries: Mapping[str
         parameters=parsed.parameters,
         env_keys=tuple(env_keys),
         powers=tuple(sorted({power for one in reached for power in recipes[one].powers})),
+        response=parsed.response,
+        checks=parsed.checks,
+        check_timeout=parsed.check_timeout,
         files=tuple(RecipeFile(path=one, blob=entries[one].blob, text=recipes[one].text) for one in reached),
     )

@@ -4,6 +4,7 @@ Facts of the format are from goose 1.52.0, whose own check accepts misspelt keys
 """
 
 import codecs
+import json
 import re
 from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ BUILT_IN = frozenset({"recipe_dir"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedRecipe:
-    """A recipe file by itself. `sub_recipes`: (path as written, line, column)."""
+    """A recipe file by itself. `sub_recipes`: (path as written, line, column). The rest as model.fleet.Recipe."""
 
     title: str = ""
     prompt: str = ""
@@ -32,6 +33,9 @@ class ParsedRecipe:
     parameters: tuple[Parameter, ...] = ()
     env_keys: tuple[str, ...] = ()
     powers: tuple[Power, ...] = ()
+    response: str = ""
+    checks: tuple[str, ...] = ()
+    check_timeout: float = 300.0
     sub_recipes: tuple[tuple[str, int, int], ...] = ()
     text: str = ""
     readable: bool = True  # it could be read so far that `sub_recipes` is true
@@ -86,6 +90,9 @@ def _read(source: Source, value: dict[str, Value], below: Path) -> ParsedRecipe:
         (str(item["path"]), *source.place([*below, "sub_recipes", index, "path"]))
         for index, item in enumerate(_mappings(value.get("sub_recipes")))
     ]
+    response, retry = value.get("response"), value.get("retry")
+    retry = retry if isinstance(retry, dict) else {}
+    limit = retry.get("timeout_seconds")
     return ParsedRecipe(
         title=str(value.get("title", "")),
         prompt=str(value.get("prompt", "")),
@@ -93,6 +100,9 @@ def _read(source: Source, value: dict[str, Value], below: Path) -> ParsedRecipe:
         parameters=parameters,
         env_keys=tuple(dict.fromkeys(env_keys)),
         powers=tuple(sorted(set(_powers(value)))),
+        response=json.dumps(response["json_schema"]) if isinstance(response, dict) else "",
+        checks=tuple(str(check["command"]) for check in _mappings(retry.get("checks"))),
+        check_timeout=float(limit) if isinstance(limit, int | float) else 300.0,
         sub_recipes=tuple(subs),
         text=source.text,
         diagnostics=(*rules.all(parameters), *literal_credentials(source, value, below)),

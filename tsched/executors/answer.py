@@ -1,0 +1,119 @@
+"""An agent's last word in its output, held against the JSON Schema that its recipe gives for it."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+Document = Mapping[str, object]
+
+
+def misfit(runtime: str, documents: Iterable[Document], schema: str) -> str:
+    """What is wrong with a run's answer, "" for nothing. `schema`: JSON text; it is never fetched from anywhere."""
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    wanted: Any = json.loads(schema)
+    validator = validator_for(wanted)(wanted, registry=Registry())
+    problem = "there is no JSON in it"
+    value: Any
+    for value in answers(runtime, documents):
+        try:
+            validator.validate(value)
+        except ValidationError as error:
+            problem = f"{error.json_path}: {error.message}"[:300]
+        except Unresolvable as error:
+            return f"the schema refers to {error.ref}, which is not in it"
+        else:
+            return ""
+    return problem
+
+
+def answers(runtime: str, documents: Iterable[Document]) -> Iterator[object]:
+    """The JSON values of a run's last word, the likeliest first. A runtime that we don't know: its last document."""
+    read = _READERS.get(runtime)
+    last = list(documents)[-1:] if read is None else read(documents)
+    for value in last:
+        if isinstance(value, str):
+            yield from _within(value)
+        else:
+            yield value
+
+
+def last_words(runtime: str, documents: Iterable[Document]) -> str:
+    """What the agent said last, "" where its output does not tell."""
+    read = _READERS.get(runtime)
+    said = read(documents) if read is not None else ()
+    return next((value.strip() for value in said if isinstance(value, str)), "")
+
+
+def _within(text: str) -> Iterator[object]:
+    """The whole text as JSON, else what stands in its fences, else its last object."""
+    for part in (*(match[1] for match in _FENCED.finditer(text)), text):
+        try:
+            yield json.loads(part)
+        except ValueError:
+            continue
+    decoder = json.JSONDecoder()
+    for match in reversed(list(_BRACE.finditer(text))[:50]):
+        try:
+            yield decoder.raw_decode(text, match.start())[0]
+        except (ValueError, RecursionError):
+            continue
+
+
+_FENCED = re.compile(r"^```(?:json)?[ \t]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_BRACE = re.compile(r"\{")
+
+
+def _goose(documents: Iterable[Document]) -> Sequence[object]:
+    """`--output-format json`: all messages in one document; stream-json: an event for each piece of a message."""
+    said: list[object] = []
+    speaking: object = None  # the id of the message that the last piece was of
+    for document in documents:
+        messages = document.get("messages")
+        for message in _list(messages if isinstance(messages, list) else [document.get("message")]):
+            ours = message.get("role") == "assistant"
+            for part in _list(message.get("content")) if ours else ():
+                text, call = part.get("text"), _map(_map(part.get("toolCall")).get("value"))
+                if isinstance(text, str) and part.get("type") == "text":
+                    before = said.pop() if speaking == message.get("id") and said else ""
+                    said.append(f"{before}{text}")
+                    speaking = message.get("id")
+                elif str(call.get("name", "")).endswith("final_output"):
+                    said.append(call.get("arguments"))
+                    speaking = None
+            speaking = speaking if ours else None
+    return said[-1:]
+
+
+def _codex(documents: Iterable[Document]) -> Sequence[object]:
+    items = [_map(one.get("item")) for one in documents if one.get("type") == "item.completed"]
+    return [item.get("text") for item in items if item.get("type") == "agent_message"][-1:]
+
+
+def _claude(documents: Iterable[Document]) -> Sequence[object]:
+    ends = [one for one in documents if one.get("type") == "result"][-1:]
+    return [end[key] for end in ends for key in ("structured_output", "result") if key in end]
+
+
+def _opencode(documents: Iterable[Document]) -> Sequence[object]:
+    return [_map(one.get("part")).get("text") for one in documents if one.get("type") == "text"][-1:]
+
+
+def _map(value: object) -> Document:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> Iterator[Document]:
+    yield from (item for item in value if isinstance(item, dict)) if isinstance(value, list) else ()
+
+
+_READERS: Mapping[str, Callable[[Iterable[Document]], Sequence[object]]] = {
+    "goose": _goose,
+    "codex": _codex,
+    "claude": _claude,
+    "opencode": _opencode,
+}
