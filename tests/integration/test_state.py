@@ -78,7 +78,7 @@ def test_reading_touches_not_one_byte_and_sees_what_is_committed(tmp_path: Path,
             pass
     before = picture(tmp_path)
     assert ("x.db-wal" in before) is (writer != "closed")
-    connection = open_read_only(path)
+    connection = open_read_only(path, migrations=SCHEMA)
     assert connection is not None
     with closing(connection):
         assert connection.execute("SELECT x FROM t").fetchall() == [(7,)]
@@ -88,7 +88,7 @@ def test_reading_touches_not_one_byte_and_sees_what_is_committed(tmp_path: Path,
 
 
 def test_no_file_is_no_database(tmp_path: Path) -> None:
-    assert open_read_only(tmp_path / "x.db") is None
+    assert open_read_only(tmp_path / "x.db", migrations=SCHEMA) is None
     assert list(tmp_path.iterdir()) == []
 
 
