@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check check-workflows bench docs clean
+.PHONY: run test test-agents check check-workflows bench docs clean
 
 run: $(VENV)/.run ## the whole story in a minute, on this repository's own fleet
 	@$(BIN)/tsched demo
 
 test: check ## all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore=tests/bench
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore=tests/bench --ignore=tests/agents
+
+test-agents: $(VENV)/.dev ## the real goose, Claude Code, codex and opencode (npm, 1.7 GB in .agents) over a local model
+	$(BIN)/python -m pytest -rs tests/agents
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check tsched tests

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsched.executors.evidence import evidence, usage
-from tsched.executors.runtimes import MOST, Paths, arguments, bounded, clean, environment, program, prompt
+from tsched.executors.runtimes import MOST, Paths, arguments, bounded, clean, environment, merged, program, prompt
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Parameter, Recipe, Runtime
 from tsched.model.run import Run, Usage
@@ -211,6 +211,22 @@ def test_a_missing_variable_is_named_with_who_needs_it_and_the_mend(
         env(host, *passed, runtime=Runtime(name="tests", argv=("x",), env=("KEY",)))
     with pytest.raises(ConfigurationError, match=f"^recipe recipes/vaela.yaml needs the variable KEY: .*{mend}$"):
         env(host, *passed, recipe=replace(RECIPE, env_keys=("KEY",)))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "merged_"),
+    [
+        (None, {"mcp": {"tasks": {"url": "u"}}}),
+        ('{"model": "m", "mcp": {"web": 1}}', {"model": "m", "mcp": {"tasks": {"url": "u"}, "web": 1}}),
+        ('{"mcp": {"tasks": {"url": "own"}}}', {"mcp": {"tasks": {"url": "own"}}}),
+    ],
+)
+def test_a_config_that_the_host_has_set_is_kept(theirs: str | None, merged_: object) -> None:
+    assert json.loads(merged('{"mcp": {"tasks": {"url": "u"}}}', theirs)) == merged_
+
+
+def test_a_config_that_can_not_be_read_is_left_alone() -> None:
+    assert merged("{}", "// mine\n{}") == "// mine\n{}"
 
 
 # -- programs --------------------------------------------------------------------------------------------------------

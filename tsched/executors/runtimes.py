@@ -1,5 +1,6 @@
 """How a recipe and a task become a command and an environment. Task text is data: never a flag, a word or a path."""
 
+import json
 import os
 import re
 import shutil
@@ -141,6 +142,9 @@ def environment(
     """
     env = {"PATH": DEFAULT_PATH}
     env |= {name: host[name] for name in (*HOST_NAMES, *passed) if name in host}
+    if runtime.mcp_config is not None and TASKS_MCP in env:
+        name, config = runtime.mcp_config
+        env[name] = merged(config.replace("{mcp}", env[TASKS_MCP]), env.get(name))
     env |= {
         "TSCHED_TASK_ID": task.id,
         "TSCHED_TASK_TITLE": bounded(task.title),
@@ -156,6 +160,23 @@ def environment(
         if name not in env:
             raise ConfigurationError(f"{user} needs the variable {name}: {_mend(name, host, passed)}")
     return env
+
+
+def merged(ours: str, theirs: str | None) -> str:
+    """A JSON object with what the host has set in it, which wins. Text of the host that is no such object stays."""
+    try:
+        known = json.loads(theirs) if theirs else {}
+    except ValueError:
+        known = None
+    return json.dumps(_over(json.loads(ours), known)) if isinstance(known, dict) else theirs or ours
+
+
+def _over(below: dict[str, object], above: Mapping[str, object]) -> dict[str, object]:
+    found = dict(below)
+    for key, value in above.items():
+        inner = found.get(key)
+        found[key] = _over(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return found
 
 
 def _mend(name: str, host: Mapping[str, str], passed: Collection[str]) -> str:

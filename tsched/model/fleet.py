@@ -86,13 +86,15 @@ class Runtime:
     """How a recipe becomes a command: argv with placeholders, the variables that must be there, the proof.
 
     `parameters` is the flag before each `key=value` of the recipe's parameters ("": they are rendered into {prompt}).
-    `mcp`: what is added to argv where the task server has MCP tools; {mcp} stands for their address.
+    `mcp`: what is added to argv where the task server has MCP tools; {mcp} stands for their address. `mcp_config`: a
+    variable, and the JSON object that is merged into it instead, for a program that is told so.
     """
 
     name: str
     argv: tuple[str, ...]
     parameters: str = ""
     mcp: tuple[str, ...] = ()
+    mcp_config: tuple[str, str] | None = None
     env: tuple[str, ...] = ()
     evidence: Evidence = Evidence.TASK
 

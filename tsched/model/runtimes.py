@@ -1,6 +1,8 @@
 """The runtimes that need no declaration: the headless command line of each agent we know.
 
-Command lines checked by running goose 1.52.0, codex-cli 0.169.0, Claude Code 2.1.197 and opencode 1.18.33.
+Checked by running goose 1.52.0, codex-cli 0.169.0, Claude Code 2.1.330 and opencode 1.18.33 (`make test-agents`). Each
+writes as it goes, so that a silent agent is one that does nothing. None can ask a person: Claude Code and codex refuse to
+change files and to call tools unless that was allowed beforehand.
 """
 
 from collections.abc import Mapping
@@ -19,7 +21,10 @@ BUILT_IN: Mapping[str, Runtime] = {
         ),
         Runtime(
             name="claude",
-            argv=("claude", "-p", "{prompt}", "--output-format", "json"),
+            argv=(
+                *("claude", "-p", "{prompt}", "--output-format", "stream-json", "--verbose"),
+                *("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Write,NotebookEdit"),
+            ),
             mcp=(
                 "--mcp-config",
                 '{"mcpServers":{"tasks":{"type":"http","url":"{mcp}"}}}',
@@ -30,11 +35,22 @@ BUILT_IN: Mapping[str, Runtime] = {
         ),
         Runtime(
             name="codex",
-            argv=("codex", "exec", "--json", "--skip-git-repo-check", "{prompt}"),
-            mcp=("-c", 'mcp_servers.tasks.url="{mcp}"'),
+            argv=("codex", "exec", "--json", "--skip-git-repo-check", "--sandbox", "workspace-write", "{prompt}"),
+            mcp=(
+                *("-c", 'mcp_servers.tasks.url="{mcp}"'),
+                *("-c", 'mcp_servers.tasks.default_tools_approval_mode="approve"'),
+            ),
             evidence=Evidence.TOKENS,
         ),
-        Runtime(name="opencode", argv=("opencode", "run", "--format", "json", "{prompt}"), evidence=Evidence.TOKENS),
+        Runtime(
+            name="opencode",
+            argv=("opencode", "run", "--format", "json", "{prompt}"),
+            mcp_config=(
+                "OPENCODE_CONFIG_CONTENT",
+                '{"mcp":{"tasks":{"type":"remote","url":"{mcp}","enabled":true}}}',
+            ),
+            evidence=Evidence.TOKENS,
+        ),
     )
 }
 

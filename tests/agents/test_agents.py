@@ -1,0 +1,228 @@
+"""Real agents under a real runner: a task is taken, worked on and completed; and never completed falsely.
+
+The model alone is a small server of our own (model_server.py). Everything else is what a team would run.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agents.model_server import Call, Script, serving
+from tests.e2e.world import World, until
+
+AGENTS = ("goose", "claude", "codex", "opencode")
+PATIENCE = 120.0  # seconds; an agent of 400 MB starts slowly on a cold disk
+LIMITS = """\
+apiVersion: tsched/v1
+kind: Limits
+loop_interval: 200ms
+heartbeat: 1s
+stop_grace: 2s
+stall: 10s
+max_runtime: 25s
+retry: {attempts: 1}
+"""
+RECIPE = """\
+title: Mender
+description: Mends what it is asked to mend.
+prompt: "Do task {{ task_id }}: {{ task_title }}"
+parameters:
+  - {key: task_id, input_type: string, requirement: required, description: Its id}
+  - {key: task_title, input_type: string, requirement: required, description: What to do}
+"""
+# How each is pointed at a model server: what an operator would put into the runner's environment.
+HOST = {
+    "goose": {
+        "GOOSE_PROVIDER": "openai", "GOOSE_MODEL": "tester", "OPENAI_HOST": "{base}", "OPENAI_API_KEY": "x",
+        "GOOSE_MODE": "auto", "GOOSE_DISABLE_KEYRING": "1",
+    },
+    "claude": {"ANTHROPIC_BASE_URL": "{base}", "ANTHROPIC_API_KEY": "x", "DISABLE_AUTOUPDATER": "1"},
+    "codex": {"TESTER_KEY": "x"},
+    "opencode": {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_CONFIG_CONTENT": "{config}"},
+}  # fmt: skip
+CODEX = """\
+model = "tester"
+model_provider = "tester"
+[model_providers.tester]
+name = "tester"
+base_url = "{base}/v1"
+wire_api = "responses"
+env_key = "TESTER_KEY"
+"""
+
+
+def opencode_config(base: str) -> str:
+    options = {"baseURL": f"{base}/v1", "apiKey": "x"}
+    provider = {"npm": "@ai-sdk/openai-compatible", "options": options, "models": {"tester": {}}}
+    return json.dumps({"provider": {"tester": provider}, "model": "tester/tester"})
+
+
+def shell(schema: Mapping[str, Any]) -> Mapping[str, object]:
+    """The arguments of whatever the agent calls its shell."""
+    words = {"command": "echo mended > gate", "cmd": "echo mended > gate", "description": "Mend the gate"}
+    return {key: value for key, value in words.items() if key in schema["properties"]}
+
+
+def commenting(text: str) -> Call:
+    return Call(("add_comment",), lambda _: {"task_id": 1, "content": text, "created_by": "the model"})
+
+
+SHELL = Call(("shell", "Bash", "exec_command", "bash"), shell)
+FIND = Call(("ToolSearch",), lambda _: {"query": "select:mcp__tasks__add_comment,mcp__tasks__update_task"})
+COMPLETE = Call(("update_task",), lambda _: {"id": 1, "status": "complete"})
+
+
+def script_of(agent: str, *calls: Call, answer: str = "The gate is mended.") -> Script:
+    """Claude Code offers the tools of MCP servers only once they were searched for."""
+    return Script(calls=(FIND, *calls) if agent == "claude" else calls, answer=answer)
+
+
+class Team(World):
+    """A world whose agents are real ones: `point_at` a model server, then `task`."""
+
+    def __init__(self, root: Path, agent: str, programs: Path) -> None:
+        super().__init__(root)
+        self.name = agent
+        self.environ["PATH"] = f"{programs}:{os.environ['PATH']}"
+        app = root / "app"
+        subprocess.run(["git", "init", "-q", "-b", "main", app], check=True, env=self.environ)
+        (app / "gate").write_text("squeaks\n")
+        for words in (["add", "."], ["commit", "-qm", "first"]):
+            subprocess.run(["git", "-C", app, *words], check=True, env=self.environ)
+        self.file("recipes/ada.yaml", RECIPE)
+        head = f"apiVersion: tsched/v1\nkind: Pool\nname: dev\nruntime: {agent}\n"
+        self.push(
+            limits=LIMITS, dev=f"{head}workspace: {{repo: {app}, ref: main, keep: never}}\nagents: [{{name: ada}}]\n"
+        )
+
+    def point_at(self, base: str) -> None:
+        given = HOST[self.name]
+        self.environ |= {
+            name: value.replace("{base}", base).replace("{config}", opencode_config(base))
+            for name, value in given.items()
+        }
+        self.environ["TSCHED_PASS_ENV"] = ",".join(given)
+        (self.root / ".codex").mkdir(exist_ok=True)
+        (self.root / ".codex" / "config.toml").write_text(CODEX.replace("{base}", base))
+
+    @contextmanager
+    def serving_tasks(self) -> Iterator[None]:
+        """`tsched tasks serve` beside the runner, and agents told of it."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "tsched", "tasks", "serve", "--port", "0"], env=self.environ, cwd=self.root,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        ) as server:  # fmt: skip
+            assert server.stdout is not None
+            address = re.search(r"MCP at (\S+)", server.stdout.readline())
+            assert address is not None
+            self.environ["TSCHED_TASKS_MCP"] = address[1]
+            try:
+                yield
+            finally:
+                server.terminate()
+
+    def ended(self, task: str) -> dict[str, Any]:
+        """The task once a run of it is decided."""
+        until(lambda: self.task(task)["runs"], f"task {task} has had a run", limit=PATIENCE)
+        self.settled()
+        return self.task(task)
+
+    def log(self, task: dict[str, Any]) -> str:
+        return (self.state / "logs" / "runs" / f"{task['runs'][-1]['run_id']}.log").read_text()
+
+    def saved_gate(self, task: str) -> str:
+        (cache,) = (self.state / "workspaces" / ".repos").glob("*.git")
+        words = ["git", "-C", str(cache), "show", f"refs/tsched/salvage/{task}/1:gate"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(params=AGENTS)
+def team(request: pytest.FixtureRequest, tmp_path: Path, programs: Path) -> Team:
+    return Team(tmp_path, request.param, programs)
+
+
+def test_it_takes_a_task_comments_by_mcp_works_in_its_worktree_and_completes(team: Team) -> None:
+    with serving(script_of(team.name, commenting("I am at it."), SHELL)) as model, team.serving_tasks():
+        team.point_at(model.base)
+        number = team.add("Mend the gate")
+        with team.daemon():
+            task = team.ended(number)
+    assert task["status"] == "complete", team.log(task)
+    (run,) = task["runs"]
+    assert (run["outcome"], run["exit_code"]) == ("complete", 0)
+    assert run["usage"]["total_tokens"] >= 42 * 3, "three requests to the model"
+    assert "I am at it." in team.run("task", "show", number, check=0).stdout
+    assert team.saved_gate(number) == "mended"
+    asked = json.dumps(model.script.requests)
+    assert f"Do task {number}: Mend the gate" in asked
+
+
+def test_its_own_word_on_the_task_stands(team: Team) -> None:
+    """It completes its task by MCP; that its recipe's check would fail does not matter any more."""
+    team.file(
+        "recipes/ada.yaml", RECIPE + "retry: {max_retries: 1, checks: [{type: shell, command: test -e nothing}]}\n"
+    )
+    team.push()
+    with serving(script_of(team.name, COMPLETE)) as model, team.serving_tasks():
+        team.point_at(model.base)
+        number = team.add("Mend the gate")
+        with team.daemon():
+            task = team.ended(number)
+    assert task["status"] == "complete", team.log(task)
+    assert task["runs"][0]["reason"] == "the task was completed by the agent itself"
+
+
+def test_a_failed_check_of_the_recipe_is_no_success_whatever_the_agent_says(team: Team) -> None:
+    team.file(
+        "recipes/ada.yaml", RECIPE + "retry: {max_retries: 1, checks: [{type: shell, command: test -e nothing}]}\n"
+    )
+    team.push()
+    with serving(script_of(team.name)) as model:
+        team.point_at(model.base)
+        number = team.add("Mend the gate")
+        with team.daemon():
+            task = team.ended(number)
+    assert (task["status"], task["runs"][0]["outcome"]) == ("parked", "unproven"), team.log(task)
+    assert "the recipe's check `test -e nothing`: exit status 1" in task["runs"][0]["reason"]
+
+
+@pytest.mark.parametrize(("answer", "status"), [('{"mended": true}', "complete"), ("Mended, I think.", "parked")])
+def test_an_answer_has_to_fit_the_recipes_response(team: Team, answer: str, status: str) -> None:
+    schema = "{type: object, required: [mended], properties: {mended: {type: boolean}}}"
+    team.file("recipes/ada.yaml", f"{RECIPE}response: {{json_schema: {schema}}}\n")
+    team.push()
+    calls = [Call(("final_output",), lambda _: {"mended": True})] if status == "complete" else []
+    with serving(script_of(team.name, *calls, answer=answer)) as model:
+        team.point_at(model.base)
+        number = team.add("Mend the gate")
+        with team.daemon():
+            task = team.ended(number)
+    assert task["status"] == status, team.log(task)
+    if status == "parked":
+        assert "its answer is not what the recipe's response asks for" in task["runs"][0]["reason"]
+
+
+@pytest.mark.parametrize("fault", ["down", "refused", "hanging"])
+def test_no_task_is_completed_falsely_where_the_model_does_not_answer(team: Team, fault: str) -> None:
+    script = Script(status=401 if fault == "refused" else 200, hang=fault == "hanging")
+    with serving(script) as model:
+        base = model.base
+        if fault == "down":
+            with socket.create_server(("127.0.0.1", 0)) as taken:
+                base = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        team.point_at(base)
+        number = team.add("Mend the gate")
+        with team.daemon():
+            task = team.ended(number)
+    (run,) = task["runs"]
+    assert (task["status"], run["outcome"] in ("unproven", "failed")) == ("parked", True), team.log(task)
+    assert run["usage"] is None or run["usage"]["output_tokens"] == 0
