@@ -1,8 +1,8 @@
 """The runtimes that need no declaration: the headless command line of each agent we know.
 
-Checked by running goose 1.52.0, codex-cli 0.169.0, Claude Code 2.1.330 and opencode 1.18.33 (`make test-agents`). Each
-writes as it goes, so that a silent agent is one that does nothing. None can ask a person: Claude Code and codex refuse to
-change files and to call tools unless that was allowed beforehand.
+Checked by running goose 1.52.0, codex-cli 0.169.0, Claude Code 2.1.330 and opencode 1.18.33 (`make test-agents`).
+Each writes as it goes, so that a silent agent is one that does nothing. None can ask a person: Claude Code and codex
+refuse to change files and to call tools unless that was allowed beforehand.
 """
 
 from collections.abc import Mapping
