@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Limits
+from tsched.model.secrets import masked
 from tsched.settings import (
     VARIABLES,
     Origin,
     Settings,
     as_json,
     load,
-    masked,
     parse_env_file,
     resolve,
     rows,

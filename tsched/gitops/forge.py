@@ -7,8 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from tsched.gitops.github import GitHub
 from tsched.gitops.gitlab import GitLab
-from tsched.gitops.rest import Access, Limits
 from tsched.model.errors import ConfigurationError
+from tsched.rest import Access, Limits
 
 
 class Forge(Protocol):

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.secrets import mask
 
 TIMEOUT = 120.0  # seconds
 PROTOCOLS = ("https", "http", "ssh", "file")
-_CREDENTIALS = re.compile(r"(?<!\w)(\w{1,20}://)\S*@")  # a password may hold a slash
 _FOLLOWERS = ("fatal: Could not read from remote", "Please make sure you have", "and the repository exists")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -73,11 +73,6 @@ def last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_FOLLOWERS)]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:"))]
     return mask((telling or lines or [text.strip()])[-1])
-
-
-def mask(text: str) -> str:
-    """Text without the credentials of any address in it."""
-    return _CREDENTIALS.sub(r"\1***@", text)
 
 
 def check_address(address: str) -> str:

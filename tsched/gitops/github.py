@@ -4,8 +4,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from tsched.gitops.rest import Access, Http, Limits, Lost, Refused, check_status, cut, marked
 from tsched.model.errors import ConfigurationError
+from tsched.rest import Access, Http, Limits, Lost, Refused, check_status, cut, marked
 
 _PULLS = "`pull requests: write`"
 _COMMENTS = "`issues: write` or `pull requests: write`"

@@ -5,7 +5,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from tsched.gitops.rest import Access, Http, Limits, Lost, Refused, check_status, cut, marked
+from tsched.rest import Access, Http, Limits, Lost, Refused, check_status, cut, marked
 
 _TITLE, _BODY, _NOTE, _DESCRIPTION, _URL = 255, 1_048_576, 1_000_000, 255, 255  # characters GitLab takes
 _STATES = {"success": "success", "failure": "failed", "error": "failed", "pending": "pending"}

@@ -8,8 +8,9 @@ from typing import TypeVar
 import pygit2
 
 from tsched.gitops.commits import Commits
-from tsched.gitops.git import TIMEOUT, GitFailed, check_address, check_branch, git, mask
+from tsched.gitops.git import TIMEOUT, GitFailed, check_address, check_branch, git
 from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.secrets import mask
 
 TIP = "refs/tsched/tip"
 T = TypeVar("T")

@@ -10,9 +10,10 @@ from tsched.executors.local import LocalExecutor
 from tsched.executors.runtimes import TASKS_MCP
 from tsched.gitops.mirror import Mirror
 from tsched.model.errors import ConfigurationError
+from tsched.model.secrets import masked
 from tsched.observe.log import OperatorLog
 from tsched.runner.sources import mcp_of, source_of
-from tsched.settings import Settings, masked
+from tsched.settings import Settings
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases

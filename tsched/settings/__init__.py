@@ -2,7 +2,6 @@
 
 from tsched.settings.envfile import parse_env_file
 from tsched.settings.host import Settings, load, resolve
-from tsched.settings.secrets import masked
 from tsched.settings.show import as_json, rows
 from tsched.settings.variables import VARIABLES, Origin, Source
 
@@ -13,7 +12,6 @@ __all__ = [
     "Source",
     "as_json",
     "load",
-    "masked",
     "parse_env_file",
     "resolve",
     "rows",

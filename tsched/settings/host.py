@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tsched.model.errors import ConfigurationError
+from tsched.model.secrets import masked
 from tsched.settings import values
 from tsched.settings.envfile import parse_env_file
-from tsched.settings.secrets import masked
 from tsched.settings.variables import VARIABLES, Origin, Source
 
 T = TypeVar("T")

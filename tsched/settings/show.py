@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tsched.model.fleet import Limits
+from tsched.model.secrets import MASK, masked
 from tsched.model.units import format_duration
 from tsched.settings.host import Settings
-from tsched.settings.secrets import MASK, masked
 from tsched.settings.variables import VARIABLES
 
 Shown = str | int | float | bool | None | list[str] | dict[str, int] | dict[str, str]

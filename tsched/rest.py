@@ -1,4 +1,4 @@
-"""Careful HTTP for the forges' APIs: time limits, few retries, paging, no token where it does not belong."""
+"""Careful HTTP for the APIs of forges: time limits, few retries, paging, no token where it does not belong."""
 
 import logging
 import re
@@ -14,13 +14,15 @@ import httpx
 import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from tsched.gitops.git import mask
 from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.secrets import mask
 
 STATES = ("success", "failure", "pending", "error")
 _LOGGERS = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
+_UNCHANGED = 304
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOPS = 3
+_MINUTE = 60.0
 _PAGES = 100  # of a hundred entries each
 _BYTES = 32 * 1024 * 1024  # of one answer
 T = TypeVar("T")
@@ -46,6 +48,7 @@ class Access:
     variable: str  # the environment variable the token came from
     token: str = field(repr=False)
     job: bool = False  # a GitLab CI job token
+    address: str = "the remote, or TSCHED_FORGE_API,"  # what a person sets where the address is wrong
 
 
 class Refused(ConfigurationError):  # noqa: N818  # named for what happened
@@ -61,6 +64,14 @@ class Lost(TransientError):  # noqa: N818  # named for what happened
     """No answer came to a POST: it may have taken effect, so look before you repeat it."""
 
 
+class Limited(TransientError):  # noqa: N818
+    """The forge takes no more calls for `after` seconds: none may be made before."""
+
+    def __init__(self, text: str, after: float) -> None:
+        super().__init__(text)
+        self.after = after
+
+
 class _Again(TransientError):  # noqa: N818
     """Safe to repeat, `after` so many seconds."""
 
@@ -70,7 +81,9 @@ class _Again(TransientError):  # noqa: N818
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
+class Answer:
+    """What a call brought."""
+
     status: int
     headers: httpx.Headers
     next: str  # the address of the next page
@@ -106,22 +119,34 @@ class Http:
 
     def ask(
         self, shape: type[T], method: str, path: str, *, needs: str, query: Mapping[str, str] | None = None,
-        body: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
     ) -> T:  # fmt: skip
         """Call and read the answer. `needs` names, for a refusal, what the token must be allowed."""
         return self._read(shape, self._call(method, path, query or {}, body, needs))
 
-    def tell(self, path: str, body: Mapping[str, str], *, needs: str) -> None:
+    def tell(self, path: str, body: Mapping[str, object], *, needs: str) -> None:
         """POST what has no answer worth reading."""
         self._call("POST", path, {}, body, needs)
 
-    def pages(self, shape: type[list[T]], path: str, *, needs: str, query: Mapping[str, str]) -> Iterator[T]:
-        """Every entry of a list, page after page; only the query of the next page's address is believed."""
-        query = {**query, "per_page": "100"}
+    def pages(
+        self, shape: type[list[T]], path: str, *, needs: str, query: Mapping[str, str] | None = None,
+        known: dict[str, Answer] | None = None,
+    ) -> Iterator[T]:  # fmt: skip
+        """Every entry of a list, page after page; only the query of the next page's address is believed.
+
+        `known` keeps the pages of a list that is asked for again and again: those that have not changed since are
+        not sent again (nor counted against GitHub's rate limit). It is brought up to date at the list's end.
+        """
+        query = {**(query or {}), "per_page": "100"}
+        now: dict[str, Answer] = {}
         for _ in range(_PAGES):
-            answer = self._call("GET", path, query, None, needs)
+            place = str(httpx.QueryParams(query))
+            answer = now[place] = self._call("GET", path, query, None, needs, (known or {}).get(place))
             yield from self._read(shape, answer)
             if not answer.next:
+                if known is not None:
+                    known.clear()
+                    known.update(now)
                 return
             query = {**query, **httpx.QueryParams(answer.next.partition("?")[2])}
         raise TransientError(f"{self._host}: the list at {path} does not end after {_PAGES} pages")
@@ -132,43 +157,52 @@ class Http:
             raise TransientError(f"{self._host} answers without a web address: try again later")
         return self.mask(text)
 
-    def _read(self, shape: type[T], answer: _Answer) -> T:
+    def _read(self, shape: type[T], answer: Answer) -> T:
         try:
             return msgspec.json.decode(answer.content, type=shape)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise TransientError(
                 f"{self._host} answers with something else than its API would ({self._clean(str(error))}): "
-                f"try again later, or check that TSCHED_FORGE_API is the API's address"
+                f"try again later, or set {self._access.address} to the API's own address"
             ) from None
 
     def _call(
-        self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, str] | None, needs: str
-    ) -> _Answer:
+        self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, object] | None, needs: str,
+        known: Answer | None = None,
+    ) -> Answer:  # fmt: skip
         again = Retrying(
             retry=retry_if_exception_type(_Again), stop=stop_after_attempt(self._limits.attempts), wait=self._wait,
             sleep=self._limits.sleep, reraise=True,
         )  # fmt: skip
         url = httpx.URL(self._access.api + path, params=query) if query else httpx.URL(self._access.api + path)
-        return again(self._once, method, url, body, needs)
+        return again(self._once, method, url, body, needs, known)
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         return (error.after if isinstance(error, _Again) else 0.0) + self._jitter(state)
 
-    def _once(self, method: str, url: httpx.URL, body: Mapping[str, str] | None, needs: str) -> _Answer:
+    def _once(
+        self, method: str, url: httpx.URL, body: Mapping[str, object] | None, needs: str, known: Answer | None
+    ) -> Answer:
+        tag = known.headers.get("etag") if known is not None else None
+        headers = {"If-None-Match": tag} if tag else {}
         for _ in range(_HOPS):
-            answer = self._exchange(method, url, body)
+            answer = self._exchange(method, url, body, headers)
+            if known is not None and answer.status == _UNCHANGED:
+                return known
             if answer.status not in _REDIRECTS:
                 break
             url = self._onward(method, url, answer)
         self._judge(method, url, answer, needs)
         return answer
 
-    def _exchange(self, method: str, url: httpx.URL, body: Mapping[str, str] | None) -> _Answer:
+    def _exchange(
+        self, method: str, url: httpx.URL, body: Mapping[str, object] | None, headers: Mapping[str, str]
+    ) -> Answer:
         end = time.monotonic() + self._limits.timeout
         content = bytearray()
         try:
-            with self._client.stream(method, url, json=body) as response:
+            with self._client.stream(method, url, json=body, headers=headers) as response:
                 for chunk in response.iter_bytes():
                     content += chunk
                     if time.monotonic() > end:
@@ -187,9 +221,9 @@ class Http:
             unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise (Lost(text) if method == "POST" and not unsent else _Again(text)) from None
         following = response.links.get("next", {}).get("url", "")
-        return _Answer(status=response.status_code, headers=response.headers, next=following, content=bytes(content))
+        return Answer(status=response.status_code, headers=response.headers, next=following, content=bytes(content))
 
-    def _onward(self, method: str, url: httpx.URL, answer: _Answer) -> httpx.URL:
+    def _onward(self, method: str, url: httpx.URL, answer: Answer) -> httpx.URL:
         try:
             target = url.join(answer.headers.get("location", ""))
         except httpx.InvalidURL:
@@ -197,15 +231,16 @@ class Http:
         if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
             raise ConfigurationError(
                 f"{self._host} sends on to {self._clean(target.netloc.decode()) or 'nowhere'}, where the token does "
-                f"not go: set the remote, or TSCHED_FORGE_API, to the forge's own address"
+                f"not go: set {self._access.address} to the forge's own address"
             )
         if method != "GET" and answer.status not in (307, 308):
             raise ConfigurationError(
-                f"{self._host} says that {self._access.project} has moved: set the remote to its new address"
+                f"{self._host} says that {self._access.project} has moved: "
+                f"set {self._access.address} to its new address"
             )
         return target
 
-    def _judge(self, method: str, url: httpx.URL, answer: _Answer, needs: str) -> None:
+    def _judge(self, method: str, url: httpx.URL, answer: Answer, needs: str) -> None:
         status, patience = answer.status, self._limits.patience
         if 200 <= status < 300:
             return
@@ -214,7 +249,7 @@ class Http:
         if status == 429 or (status == 403 and _limited(answer.headers, reason)):
             text = f"{self._host} takes no more calls for now ({status}: {reason}): try again {when or 'in a minute'}"
             if status == 403 or (after or 0.0) > patience:
-                raise TransientError(text)
+                raise Limited(text, _MINUTE if after is None else after)
             raise _Again(text, after or 0.0)
         if status >= 500 or status == 408:
             text = f"{self._host} is in trouble ({status}: {reason}): try again {when or 'later'}"
@@ -227,7 +262,7 @@ class Http:
         words = {
             401: f"{self._host} does not take the token in {variable} (401: {reason}): set a valid one with {needs}",
             403: f"the token in {variable} may not do this in {project} (403: {reason}): give it {needs}",
-            404: f"{self._host} shows no {self._clean(url.path)} (404: {reason}): check the remote's address and the "
+            404: f"{self._host} shows no {self._clean(url.path)} (404: {reason}): check the address and the "
             f"number, and give the token in {variable} access to {project} with {needs}",
         }.get(status, f"{self._host} refuses {method} {self._clean(url.path)} ({status}): {reason}")
         raise Refused(words, status=status, reason=reason)
