@@ -336,6 +336,26 @@ def _wait_asked(headers: httpx.Headers) -> tuple[float | None, str]:
     return after, f"at {until:%Y-%m-%dT%H:%M:%SZ} (in {after:.0f} s)"
 
 
+def check_token(variable: str, text: str) -> str:
+    """A token as a header may carry it. Raises ConfigurationError."""
+    if not re.fullmatch(r"[!#-&(-\[\]-~]+", text):
+        raise ConfigurationError(f"{variable} holds no token: set it to one, without quotes, spaces or line breaks")
+    return text
+
+
+def github_api(place: str) -> str:
+    """The API of a GitHub at a host (and port): github.com, NAME.ghe.com or an Enterprise Server."""
+    if place in ("github.com", "ssh.github.com"):
+        return "https://api.github.com"
+    return f"https://api.{place}" if place.endswith(".ghe.com") else f"https://{place}/api/v3"
+
+
+def github_http(access: Access, limits: Limits) -> Http:
+    """Calls to a GitHub, in the version of its API that this is written for."""
+    headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+    return Http(access, {**headers, "Authorization": f"Bearer {access.token}"}, limits)
+
+
 def cut(text: str, limit: int) -> str:
     """Text within a forge's limit of characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

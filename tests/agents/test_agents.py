@@ -207,8 +207,11 @@ def test_an_answer_has_to_fit_the_recipes_response(team: Team, answer: str, stat
         with team.daemon():
             task = team.ended(number)
     assert task["status"] == status, team.log(task)
-    if status == "parked":
-        assert "its answer is not what the recipe's response asks for" in task["runs"][0]["reason"]
+    if status == "parked":  # goose itself asks its model again and again for an answer that fits
+        reason = (
+            "max_runtime passed" if team.name == "goose" else "its answer is not what the recipe's response asks for"
+        )
+        assert reason in task["runs"][0]["reason"]
 
 
 @pytest.mark.parametrize("fault", ["down", "refused", "hanging"])

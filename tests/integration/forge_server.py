@@ -257,6 +257,24 @@ def _wrong(schema: Json, found: object) -> list[str]:
     ]
 
 
+def github_refusal(request: Seen, token: str) -> Reply | None:
+    """What GitHub answers to headers that it does not take."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    if not headers.get("user-agent", "").startswith("tsched"):
+        return Reply(status=403, body={"message": "Request forbidden by administrative rules."})
+    if "authorization" not in headers:
+        return Reply(status=401, body={"message": "Requires authentication", "status": "401"})
+    if headers["authorization"] != f"Bearer {token}":
+        return Reply(status=401, body={"message": "Bad credentials", "status": "401"})
+    if headers.get("x-github-api-version") != "2022-11-28":
+        return Reply(status=400, body={"message": "The X-GitHub-Api-Version header is not supported"})
+    if headers.get("accept") != "application/vnd.github+json":
+        return Reply(status=415, body={"message": "Unsupported 'Accept' header"})
+    if request.body and headers.get("content-type") != "application/json":
+        return Reply(status=400, body={"message": "Problems parsing JSON"})
+    return None
+
+
 class GitHubServer(Recorder):
     """GitHub Enterprise Server with the repository acme/fleet."""
 
@@ -274,19 +292,9 @@ class GitHubServer(Recorder):
         super().__init__(tls)
 
     def answer(self, request: Seen) -> Reply:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        if not headers.get("user-agent", "").startswith("tsched"):
-            return Reply(status=403, body={"message": "Request forbidden by administrative rules."})
-        if "authorization" not in headers:
-            return Reply(status=401, body={"message": "Requires authentication", "status": "401"})
-        if headers["authorization"] != f"Bearer {self.token}":
-            return Reply(status=401, body={"message": "Bad credentials", "status": "401"})
-        if headers.get("x-github-api-version") != "2022-11-28":
-            return Reply(status=400, body={"message": "The X-GitHub-Api-Version header is not supported"})
-        if headers.get("accept") != "application/vnd.github+json":
-            return Reply(status=415, body={"message": "Unsupported 'Accept' header"})
-        if request.body and headers.get("content-type") != "application/json":
-            return Reply(status=400, body={"message": "Problems parsing JSON"})
+        refused = github_refusal(request, self.token)
+        if refused is not None:
+            return refused
         routes: list[tuple[str, str, Json, Callable[..., Reply]]] = [
             ("GET", r"/user", _object(), self._user),
             ("GET", r"/repos/acme/fleet/pulls", GITHUB_LIST_PULLS, self._list_pulls),

@@ -13,10 +13,11 @@ from tests.integration.task_source_contract import TaskSourceContract, claim, re
 from tests.integration.tinytask_servers import RestQueue, old_server, rows, served
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Settlement, TaskStatus, Verdict
+from tsched.tasks.commented import LOOKS, CommentedTasks
 from tsched.tasks.detected import tinytask_at
 from tsched.tasks.ledger import Ledger
 from tsched.tasks.mcp_wire import McpWire
-from tsched.tasks.tinytask import LOOKS, TinyTask
+from tsched.tasks.tinytask import TinyTask
 from tsched.tasks.wire import PAGE, RestWire, Wire, all_pages, base_of
 
 REAL = os.environ.get("TSCHED_TEST_TINYTASK_URL")
@@ -35,14 +36,14 @@ def wire(base: str) -> Iterator[RestWire]:
 
 
 @pytest.fixture
-def source(tmp_path: Path, wire: Wire, base: str) -> Iterator[TinyTask]:
-    with closing(TinyTask(wire, Ledger(tmp_path / "ledger.db", base))) as one:
+def source(tmp_path: Path, wire: Wire, base: str) -> Iterator[CommentedTasks]:
+    with closing(CommentedTasks(TinyTask(wire), Ledger(tmp_path / "ledger.db", base))) as one:
         yield one
 
 
 @pytest.fixture
 def queue(base: str, tmp_path: Path) -> Iterator[RestQueue]:
-    looker = TinyTask(RestWire(base), Ledger(tmp_path / "looker.db", base))
+    looker = CommentedTasks(TinyTask(RestWire(base)), Ledger(tmp_path / "looker.db", base))
     with closing(looker), closing(RestQueue(base, looker)) as one:
         yield one
 
@@ -55,9 +56,9 @@ class TestByMcp(TaskSourceContract):
     """The embedded queue, served, through MCP tools by streamable HTTP."""
 
     @pytest.fixture
-    def source(self, tmp_path: Path, base: str) -> Iterator[TinyTask]:
+    def source(self, tmp_path: Path, base: str) -> Iterator[CommentedTasks]:
         wire = McpWire(f"{base}/mcp", events=False)
-        with closing(TinyTask(wire, Ledger(tmp_path / "ledger.db", base))) as one:
+        with closing(CommentedTasks(TinyTask(wire), Ledger(tmp_path / "ledger.db", base))) as one:
             yield one
 
 
@@ -241,7 +242,7 @@ def test_many_runners_at_once_claim_each_task_once(tmp_path: Path, base: str, qu
 
 
 def test_what_a_pass_asks_does_not_grow_with_tasks_or_claims(
-    source: TinyTask, wire: RestWire, queue: RestQueue
+    source: CommentedTasks, wire: RestWire, queue: RestQueue
 ) -> None:
     for number in range(30):
         task = queue.add("t", queue="dev")
@@ -257,7 +258,7 @@ def test_what_a_pass_asks_does_not_grow_with_tasks_or_claims(
 
 
 def test_a_run_costs_six_requests_at_its_start_and_six_at_its_end(
-    source: TinyTask, wire: RestWire, queue: RestQueue
+    source: CommentedTasks, wire: RestWire, queue: RestQueue
 ) -> None:
     task = queue.add("t", queue="dev")
     before = wire.requests
@@ -271,7 +272,7 @@ def test_a_run_costs_six_requests_at_its_start_and_six_at_its_end(
 
 
 def test_figures_are_kept_on_the_server_and_reset_by_a_person(
-    source: TinyTask, base: str, queue: RestQueue, tmp_path: Path
+    source: CommentedTasks, base: str, queue: RestQueue, tmp_path: Path
 ) -> None:
     task = queue.add("t", queue="dev")
     for number in range(2):
@@ -295,7 +296,7 @@ def test_figures_are_kept_on_the_server_and_reset_by_a_person(
 
 
 def test_a_claim_whose_answer_was_lost_is_found_again(
-    source: TinyTask, wire: RestWire, queue: RestQueue, monkeypatch: pytest.MonkeyPatch
+    source: CommentedTasks, wire: RestWire, queue: RestQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = queue.add("t", queue="dev")
     with monkeypatch.context() as broken:

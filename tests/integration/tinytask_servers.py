@@ -21,7 +21,7 @@ import httpx
 
 from tsched.model.task import Comment, Task
 from tsched.tasks.claims import parse
-from tsched.tasks.tinytask import TinyTask
+from tsched.tasks.commented import CommentedTasks
 from tsched.tasks.wire import TaskRow
 
 Json = dict[str, object]
@@ -51,7 +51,7 @@ class RestQueue:
     """A TinyTask server as people and agents use it, over its REST API."""
 
     base: str
-    source: TinyTask
+    source: CommentedTasks
     http: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:

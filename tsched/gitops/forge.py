@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from tsched.gitops.github import GitHub
 from tsched.gitops.gitlab import GitLab
 from tsched.model.errors import ConfigurationError
-from tsched.rest import Access, Limits
+from tsched.rest import Access, Limits, check_token
 
 
 class Forge(Protocol):
@@ -51,9 +51,7 @@ def forge_of(
     variable = next((name for name in names if environ.get(name, "").strip()), None)
     if variable is None:
         raise ConfigurationError(f"no token for {place}: set TSCHED_FORGE_TOKEN (or {' or '.join(made.variables)})")
-    token = environ[variable].strip()
-    if not re.fullmatch(r"[!#-&(-\[\]-~]+", token):
-        raise ConfigurationError(f"{variable} holds no token: set it to one, without quotes, spaces or line breaks")
+    token = check_token(variable, environ[variable].strip())
     access = Access(
         api=api, project=made.project_of(path, api), variable=variable, token=token,
         job=token == environ.get("CI_JOB_TOKEN", "").strip(),

@@ -5,7 +5,7 @@ from urllib.parse import quote
 import msgspec
 
 from tsched.model.errors import ConfigurationError
-from tsched.rest import Access, Http, Limits, Lost, Refused, check_status, cut, marked
+from tsched.rest import Access, Limits, Lost, Refused, check_status, cut, github_api, github_http, marked
 
 _PULLS = "`pull requests: write`"
 _COMMENTS = "`issues: write` or `pull requests: write`"
@@ -57,9 +57,7 @@ class GitHub:
     @staticmethod
     def api_of(place: str) -> str:
         """The API of a GitHub at a host (and port)."""
-        if place in ("github.com", "ssh.github.com"):
-            return "https://api.github.com"
-        return f"https://api.{place}" if place.endswith(".ghe.com") else f"https://{place}/api/v3"
+        return github_api(place)
 
     @staticmethod
     def project_of(path: str, _api: str) -> str:
@@ -69,15 +67,7 @@ class GitHub:
         return path
 
     def __init__(self, access: Access, limits: Limits) -> None:
-        self._http = Http(
-            access,
-            {
-                "Accept": "application/vnd.github+json",
-                "X-GitHub-Api-Version": "2022-11-28",
-                "Authorization": f"Bearer {access.token}",
-            },
-            limits,
-        )
+        self._http = github_http(access, limits)
         self._owner = access.project.split("/")[0]
         self._root = f"/repos/{quote(access.project)}"
         self._me: _User | None = None

@@ -216,7 +216,7 @@ def _remark(p: Pass, result: RunResult, saved: Sequence[str]) -> str:
     spent = "" if result.usage is None else f" ({result.usage})"
     lines = [f"run {run.run_id} by {run.agent}: {result.outcome}: {result.reason}{spent}", *saved]
     if result.settlement.verdict is Verdict.PARK:
-        lines.append(f"Parked for a person: `tsched task reopen {run.task_id}` puts it back")
+        lines.append(f"Parked for a person: to put it back, {p.host.tasks.unpark.format(id=run.task_id)}")
     if result.outcome in (Outcome.FAILED, Outcome.UNPROVEN):
         said = last_words(run.runtime, documents(p.host.executor.tail(run.run_id, lines=LINES)))[-MOST_WORDS:]
         if said:

@@ -25,4 +25,11 @@ def source_of(settings: Settings, folder: StateFolder, *, read_only: bool = Fals
         from tsched.tasks.detected import tinytask_at
 
         return tinytask_at(address, ledger=folder.ledger, token=settings.tasks_token, read_only=read_only)
+    if address.startswith("github"):
+        from tsched.tasks.github import issues_at
+
+        return issues_at(
+            address, ledger=folder.ledger, token=settings.tasks_token,
+            review=settings.github_on_complete == "review", read_only=read_only,
+        )  # fmt: skip
     raise ConfigurationError(f"{settings.sources['tasks']} names a task server of an unknown kind")

@@ -40,6 +40,7 @@ class Settings:
     tasks: str | None = field(repr=False)
     tasks_token: str | None = field(repr=False)  # what the task server wants to be shown
     tasks_mcp: str | None = field(repr=False)  # where agents find the task server's MCP tools
+    github_on_complete: str  # what a complete run does to its GitHub issue: close, or review
     pools: tuple[str, ...]
     allowed_signers: Path | None
     allow_rewrite: bool
@@ -133,6 +134,7 @@ def resolve(
         tasks=look.value("tasks", values.tasks, None),
         tasks_token=look.value("tasks_token", str, None),
         tasks_mcp=look.value("tasks_mcp", values.web_address, None),
+        github_on_complete=look.value("github_on_complete", values.on_complete, "close"),
         pools=look.value("pools", lambda text: values.words(text, values.NAME, "pool names"), ()),
         allowed_signers=look.value("allowed_signers", lambda text: values.path(base, text), None),
         allow_rewrite=look.value("allow_rewrite", values.switch, False),

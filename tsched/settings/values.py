@@ -53,6 +53,12 @@ def web_address(text: str) -> str:
     return text
 
 
+def on_complete(text: str) -> str:
+    if text.lower() not in ("close", "review"):
+        raise ValueError("write close, or review where a person shall look at the issue before it is closed")
+    return text.lower()
+
+
 def words(text: str, pattern: re.Pattern[str], what: str) -> tuple[str, ...]:
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     wrong = next((word for word in words if not pattern.fullmatch(word)), None)

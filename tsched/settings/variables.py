@@ -15,6 +15,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "tasks": ("TSCHED_TASKS", "TINYSCHEDULER_MCP_ENDPOINT"),
     "tasks_token": ("TSCHED_TASKS_TOKEN",),
     "tasks_mcp": ("TSCHED_TASKS_MCP",),
+    "github_on_complete": ("TSCHED_GITHUB_ON_COMPLETE",),
     "pools": ("TSCHED_POOLS",),
     "allowed_signers": ("TSCHED_ALLOWED_SIGNERS",),
     "allow_rewrite": ("TSCHED_ALLOW_REWRITE",),

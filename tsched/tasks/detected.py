@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from tsched.tasks.commented import CommentedTasks
 from tsched.tasks.ledger import Ledger
 from tsched.tasks.mcp_wire import McpWire, streams
 from tsched.tasks.tinytask import TinyTask
 from tsched.tasks.wire import RestWire, TaskRow, Wire, base_of, shown
 
 
-def tinytask_at(address: str, *, ledger: Path, token: str | None = None, read_only: bool = False) -> TinyTask:
+def tinytask_at(address: str, *, ledger: Path, token: str | None = None, read_only: bool = False) -> CommentedTasks:
     """A client of the server at `tinytask+http://host:3000`, or at its MCP address. Nothing is asked of it yet.
 
     `read_only`: the ledger is left alone. Raises ConfigurationError for what is no address.
     """
     base, _ = base_of(address)
-    return TinyTask(Detected(address, token=token), Ledger(ledger, shown(base), read_only=read_only))
+    return CommentedTasks(TinyTask(Detected(address, token=token)), Ledger(ledger, shown(base), read_only=read_only))
 
 
 class Detected:

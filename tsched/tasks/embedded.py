@@ -58,6 +58,7 @@ class EmbeddedTasks:
     """The default task source, and the operator's own operations on it. `clock` gives seconds since the epoch."""
 
     name = "embedded"
+    unpark = "run `tsched task reopen {id}`"
 
     def __init__(self, path: Path, *, read_only: bool = False, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock

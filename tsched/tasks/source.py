@@ -13,6 +13,7 @@ class TaskSource(Protocol):
     """
 
     name: str
+    unpark: str  # how a person puts a parked task back, as a command in the imperative; {id} is the task's
 
     def waiting(self, *, queues: Collection[str], agents: Collection[str]) -> Sequence[Task]:
         """Idle tasks in these queues, or assigned to these agents in any queue; blocked and backing off ones too."""
