@@ -65,7 +65,7 @@ class World:
         self.clone = root / "clone"
         self.state = root / "state"
         self.gates = root / "gates"
-        self.gates.mkdir()
+        self.gates.mkdir(parents=True)
         self.environ = {
             "PATH": os.environ["PATH"],
             "HOME": str(root),

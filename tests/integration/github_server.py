@@ -68,7 +68,13 @@ class IssuesServer(Recorder):
     def say(self, number: int, body: str, user: Json, association: str = "NONE") -> None:
         self._comments += 1
         self.issues[number].comments.append(
-            {"id": self._comments, "body": body, "user": user, "author_association": association}
+            {
+                "id": self._comments,
+                "body": body,
+                "user": user,
+                "author_association": association,
+                "created_at": "2026-11-25T20:00:00Z",
+            }
         )
 
     # As programs do

@@ -149,6 +149,8 @@ class TaskSourceContract:
             source.comment(task.id, author="tsched", text=text, tag="r1")
         source.comment(task.id, author="tsched", text="third", tag="r2")
         assert [one.text for one in queue.comments(task.id)] == ["first", "third"]
+        assert [(one.text, one.tag) for one in source.comments(task.id)] == [("first", "r1"), ("third", "r2")]
+        assert source.comments("999") == source.comments("no-number") == []
 
     def test_handing_back_touches_idle_tasks_of_that_queue_alone(self, source: TaskSource, queue: Queue) -> None:
         back = queue.add("back", queue="dev", assign="ada")

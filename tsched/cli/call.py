@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tsched.state.database import Database
     from tsched.state.folder import StateFolder
     from tsched.tasks.embedded import EmbeddedTasks
+    from tsched.tasks.source import TaskSource
 
 
 def settings_of(ctx: typer.Context, **flags: str | float | bool | None) -> "Settings":
@@ -97,6 +98,15 @@ def open_tasks(settings: "Settings") -> "Iterator[EmbeddedTasks]":
 
 
 @contextmanager
+def task_source(settings: "Settings") -> "Iterator[TaskSource]":
+    """Wherever this host's tasks live, to look at without touching it. Raises ConfigurationError."""
+    from tsched.runner.sources import source_of
+
+    with closing(source_of(settings, state_folder(settings), read_only=True)) as tasks:
+        yield tasks
+
+
+@contextmanager
 def read_tasks(settings: "Settings") -> "Iterator[EmbeddedTasks]":
     """The embedded queue, to read without touching it; an empty one where it is missing."""
     from tsched.tasks.embedded import EmbeddedTasks
@@ -141,5 +151,6 @@ def commits_of(settings: "Settings") -> "Iterator[Commits]":
 def _require_embedded(settings: "Settings") -> None:
     if settings.tasks is not None:
         raise ConfigurationError(
-            f"the tasks of this host live on a server ({settings.sources['tasks']}): use that server's own commands"
+            f"the tasks of this host live on a server ({settings.sources['tasks']}): list and change them there; "
+            "`tsched task show ID` works here too"
         )

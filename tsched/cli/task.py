@@ -16,6 +16,7 @@ from tsched.cli.call import (
     read_tasks,
     settings_of,
     state_folder,
+    task_source,
     wake_daemon,
 )
 from tsched.cli.output import JSON, print_json, warn
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from tsched.model.run import Lease, RunResult
     from tsched.model.task import Comment, Task, TaskStatus
 
-app = typer.Typer(no_args_is_help=True, help="Add, look at and steer tasks of the embedded queue.")
+app = typer.Typer(
+    no_args_is_help=True, help="Add, look at and steer tasks of the embedded queue; `show` knows every task server."
+)
 
 LOG_LINES = 20  # of a run's log, at the end of `task show`
 
@@ -92,16 +95,20 @@ def list_(
 
 @app.command("show")
 def show(ctx: typer.Context, task_id: Id, as_json: Annotated[bool, JSON] = False) -> None:
-    """Show a task.
+    """Show a task, on whatever task server it is.
 
     With its runs, its comments and the end of its newest run's log.
     """
+    from tsched.model.errors import ConfigurationError
     from tsched.state import history
     from tsched.state.leases import Leases
 
     settings = settings_of(ctx)
-    with read_tasks(settings) as tasks:
-        task, comments = tasks.task(task_id), tasks.comments(task_id)
+    with task_source(settings) as tasks:
+        task = tasks.get([task_id]).get(task_id)
+        if task is None:
+            raise ConfigurationError(f"no task {task_id!r} is known to {tasks.name}: check its id")
+        comments = tasks.comments(task_id)
     with read_state(settings) as database:
         results = history.of_task(database, task.id)
     lease = Leases(state_folder(settings).running).read(task.id)

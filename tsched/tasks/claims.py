@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from tsched.model.task import Task, TaskStatus
+from tsched.model.task import Comment, Task, TaskStatus
 
+_TAG = re.compile(r"\n\[tsched:([^\]\n]*)\]\s*\Z")
 PARKED = "parked"  # the reserved agent name that a parked task is assigned to, where there is no such status
 _WORDS = re.compile(r"(?:tsched-claim|tsched-end) (?P<run>[A-Za-z0-9_-]{1,64})(?P<rest>(?: [a-z_]+=\S*)*)\Z")
 
@@ -21,6 +22,15 @@ class Remark:
 
     id: int
     text: str
+    author: str = ""
+    created_at: float = 0.0  # seconds since the epoch
+
+    def shown(self) -> Comment:
+        """As people see it."""
+        text, tag = self.text, None
+        if (found := _TAG.search(text)) is not None:
+            text, tag = text[: found.start()], found[1]
+        return Comment(author=self.author, text=text, created_at=self.created_at, tag=tag)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from tsched.model.errors import TransientError
-from tsched.model.task import QueueDepth, Settlement, Task, TaskStatus, Verdict
+from tsched.model.task import Comment, QueueDepth, Settlement, Task, TaskStatus, Verdict
 from tsched.tasks.claims import Claim, End, Left, Remark, Standing, has_tag, standing, tagged
 from tsched.tasks.ledger import Ledger
 
@@ -149,6 +149,10 @@ class CommentedTasks:
         found = self._board.look(task_id) if task_id.isdecimal() else None
         if found is not None and not has_tag(found[1], tag):
             self._board.comment(task_id, author=author, text=tagged(text, tag))
+
+    def comments(self, task_id: str) -> Sequence[Comment]:
+        found = self._board.look(task_id) if task_id.isdecimal() else None
+        return [] if found is None else [remark.shown() for remark in found[1]]
 
     def hand_back(self, *, agent: str, queue: str) -> int:
         idle = [self._known(task) for task in self._board.tasks(TaskStatus.IDLE)]

@@ -190,10 +190,12 @@ class EmbeddedTasks:
 
     def comments(self, task_id: str) -> Sequence[Comment]:
         """A task's comments, oldest first."""
+        if self._one(task_id) is None:
+            return []
         with translated(self._path):
             rows = self._db.execute(
                 "SELECT author, text, created_at, tag FROM comments WHERE task_id = ? ORDER BY id",
-                (int(self.task(task_id).id),),
+                (int(task_id),),
             ).fetchall()
         return [Comment(author=author, text=text, created_at=at, tag=tag) for author, text, at, tag in rows]
 

@@ -84,6 +84,7 @@ class _Comment(msgspec.Struct, frozen=True):
     body: str | None = None
     user: _User | None = None
     author_association: str = "NONE"
+    created_at: str = ""
 
 
 def issues_at(
@@ -163,7 +164,7 @@ class GitHubIssues:
                 return None
             path = f"{self._path}/{issue.number}/comments"
             comments = list(self._http.pages(list[_Comment], path, needs=_NEEDS))
-            remarks = [Remark(id=one.id, text=_read(one.body or "")) for one in comments if self._may_claim(one)]
+            remarks = [_remark(one) for one in comments if self._may_claim(one)]
             return _task(issue, [one for one in _blockers(issue) if self._is_open(one)]), remarks
 
     def change(self, now: Task, wanted: Task) -> Task:
@@ -294,6 +295,11 @@ def _labels(issue: _Issue, wanted: Task, *, review: bool) -> list[str]:
     agent = f"agent:{wanted.assigned_to}" if wanted.assigned_to is not None else None
     theirs = [one for one in issue.names if not _is(one, "agent:") and one.lower() not in (WORKING, PARKED, REVIEW)]
     return [*theirs, *(one for one in (agent, state) if one is not None)]
+
+
+def _remark(comment: _Comment) -> Remark:
+    author = comment.user.login if comment.user else ""
+    return Remark(id=comment.id, text=_read(comment.body or ""), author=author, created_at=epoch(comment.created_at))
 
 
 def _written(text: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from tsched.model.task import QueueDepth, Settlement, Task
+from tsched.model.task import Comment, QueueDepth, Settlement, Task
 
 
 class TaskSource(Protocol):
@@ -44,6 +44,10 @@ class TaskSource(Protocol):
 
     def comment(self, task_id: str, *, author: str, text: str, tag: str) -> None:
         """Add a comment once: a second one with the same tag on the same task is not written."""
+        ...
+
+    def comments(self, task_id: str) -> Sequence[Comment]:
+        """A task's comments, oldest first; none where there is no such task."""
         ...
 
     def hand_back(self, *, agent: str, queue: str) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tsched.model.errors import TransientError
 from tsched.model.task import Task, TaskStatus
 from tsched.tasks.claims import PARKED, Remark, status_of
-from tsched.tasks.wire import TaskRow, Wire, epoch
+from tsched.tasks.wire import NoteRow, TaskRow, Wire, epoch
 
 
 class TinyTask:
@@ -30,7 +30,7 @@ class TinyTask:
 
     def look(self, task_id: str) -> tuple[Task, Sequence[Remark]] | None:
         row = self._wire.task(int(task_id))
-        return None if row is None else (_task(row), [Remark(id=one.id, text=one.content) for one in row.comments])
+        return None if row is None else (_task(row), [_remark(one) for one in row.comments])
 
     def change(self, now: Task, wanted: Task) -> Task:
         if (now.status, now.assigned_to) == (wanted.status, wanted.assigned_to):
@@ -41,6 +41,10 @@ class TinyTask:
 
     def comment(self, task_id: str, *, author: str, text: str) -> None:
         self._wire.comment(int(task_id), author=author, text=text)
+
+
+def _remark(note: NoteRow) -> Remark:
+    return Remark(id=note.id, text=note.content, author=note.created_by or "", created_at=epoch(note.created_at))
 
 
 def _task(row: TaskRow) -> Task:

@@ -25,6 +25,7 @@ class NoteRow(msgspec.Struct, kw_only=True):
     id: int
     content: str
     created_by: str | None = None
+    created_at: str = ""
 
 
 class TaskRow(msgspec.Struct, kw_only=True):
