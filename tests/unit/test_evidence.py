@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tsched.executors.answer import last_words
-from tsched.executors.evidence import documents, missing
+from tsched.executors.documents import documents
+from tsched.executors.evidence import missing
 from tsched.model.run import ExitReason, Run, RunExit
 
 SCHEMA = json.dumps({"type": "object", "required": ["ok"], "properties": {"ok": {"type": "boolean"}}})

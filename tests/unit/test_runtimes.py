@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsched.executors.evidence import evidence, usage
-from tsched.executors.runtimes import MOST, Paths, arguments, bounded, clean, environment, merged, program, prompt
+from tsched.executors.runtimes import (
+    MOST,
+    Paths,
+    Told,
+    arguments,
+    bounded,
+    clean,
+    environment,
+    merged,
+    program,
+    prompt,
+)
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Parameter, Recipe, Runtime
 from tsched.model.run import Run, Usage
@@ -344,9 +355,14 @@ def test_what_a_run_spent_is_read_from_its_output(runtime: str, output: str, fig
 def test_agents_are_told_of_the_task_servers_tools_in_their_own_way() -> None:
     for name in ("goose", "claude", "codex"):
         told = arguments(
-            BUILT_IN[name], recipe=RECIPE, task=TASK, agent="vaela", paths=PATHS, mcp="http://127.0.0.1:3000/mcp"
+            BUILT_IN[name],
+            recipe=RECIPE,
+            task=TASK,
+            agent="vaela",
+            paths=PATHS,
+            told=Told(mcp="http://127.0.0.1:3000/mcp"),
         )
         assert sum("http://127.0.0.1:3000/mcp" in item for item in told) == 1
-        assert not any("{mcp}" in item for item in told)
+        assert not any("{mcp" in item for item in told)
     plain = arguments(BUILT_IN["claude"], recipe=RECIPE, task=TASK, agent="vaela", paths=PATHS)
     assert "--mcp-config" not in plain

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-Document = Mapping[str, object]
+from tsched.executors.documents import Document
 
 
 def misfit(runtime: str, documents: Iterable[Document], schema: str) -> str:

@@ -1,10 +1,12 @@
 """What a run's output says of tokens spent, and whether that proves work: exit status 0 alone proves nothing."""
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from tsched.executors.answer import misfit
+from tsched.executors.documents import documents
+from tsched.executors.sessions import answered
 from tsched.model.fleet import Evidence
 from tsched.model.run import Run, RunExit, Usage
 
@@ -14,15 +16,16 @@ MOST = 1024 * 1024  # characters from the end of the output that are looked at
 _GOOSE_END = re.compile(r'(?<!\\)"total_tokens"\s*:\s*([0-9]+)')
 
 
-def missing(run: Run, end: RunExit, output: str) -> str:
+def missing(run: Run, end: RunExit, output: str, earlier: Usage | None = None) -> str:
     """What a run that exited with 0 lacks as proof of success, in words; "" where it has all.
 
+    `earlier`: what the conversation that it went on with had spent before.
     `evidence: task` is proven by the task itself, which is looked at before this: here it is always lacking.
     """
     match Evidence(run.evidence):
         case Evidence.TASK:
             return "the agent neither completed nor handed over its task"
-        case Evidence.TOKENS if not evidence(run.runtime, output):
+        case Evidence.TOKENS if not evidence(run.runtime, output, earlier):
             return f"the output does not show that {run.runtime} got an answer from its model (no token spent)"
         case Evidence.TOKENS | Evidence.EXIT:
             pass
@@ -32,17 +35,28 @@ def missing(run: Run, end: RunExit, output: str) -> str:
     return f"its answer is not what the recipe's response asks for: {problem}" if problem else ""
 
 
-def evidence(runtime: str, output: str) -> bool:
-    """Whether the end of a run's output proves spent tokens, in the words of that runtime (unknown: of any)."""
+def evidence(runtime: str, output: str, earlier: Usage | None = None) -> bool:
+    """Whether the end of a run's output proves spent tokens, in the words of that runtime (unknown: of any).
+
+    A run that went on with a conversation needs an answer of its own: goose repeats the sum of all its runs.
+    """
     output = output[-MOST:]
+    if earlier is not None:
+        spent = usage(runtime, output, earlier)
+        return (
+            spent is not None and spent.total_tokens > 0 and evidence(runtime, output) and answered(runtime, output)
+        )
     readers = [_READERS[runtime]] if runtime in _READERS else list(_READERS.values())
     if any(reader(value) for value in documents(output) for reader in readers):
         return True
     return _goose in readers and any(int(match[1]) > 0 for match in _GOOSE_END.finditer(output[-4096:]))
 
 
-def usage(runtime: str, output: str) -> Usage | None:
-    """The figures in a run's output, in the words of that runtime (unknown: of any); None where there are none."""
+def usage(runtime: str, output: str, earlier: Usage | None = None) -> Usage | None:
+    """The figures in a run's output, in the words of that runtime (unknown: of any); None where there are none.
+
+    `earlier`: what was spent before in the same conversation, where a runtime's figures are of all of it.
+    """
     output = output[-MOST:]
     readers = [_FIGURES[runtime]] if runtime in _FIGURES else list(_FIGURES.values())
     found: Usage | None = None
@@ -51,25 +65,10 @@ def usage(runtime: str, output: str) -> Usage | None:
             one = reader(value)
             if one is not None:
                 found = found + one if found is not None and adds else one
-    return found
-
-
-def documents(output: str) -> Iterator[Mapping[str, object]]:
-    """Each JSON object that begins a line, also over several lines; everything else is passed over."""
-    decoder = json.JSONDecoder()
-    position = failures = 0
-    while failures < 5000 and (match := _OBJECT.search(output, position)) is not None:
-        try:
-            value, position = decoder.raw_decode(output, match.end() - 1)
-        except (ValueError, RecursionError):
-            position = match.end()
-            failures += 1
-            continue
-        if isinstance(value, dict):
-            yield value
-
-
-_OBJECT = re.compile(r"^[ \t]*\{", re.MULTILINE)
+    if found is None or earlier is None:
+        return found
+    since = found - earlier
+    return since if runtime in ("goose", "codex") else replace(found, cost_usd=since.cost_usd)
 
 
 def _goose(value: Mapping[str, object]) -> bool:

@@ -11,6 +11,15 @@ from tsched.model.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """The conversation that a run goes on with: its name, the run before, and how that one ended, in words."""
+
+    session: str
+    before: Run
+    ended: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """All that a run needs, pinned: nothing of it is looked up again later. Times are seconds."""
 
@@ -24,6 +33,7 @@ class Launch:
     heartbeat: float
     stall: float = 0.0  # without progress; 0: no limit
     workspace: Workspace | None = None
+    again: Again | None = None
 
 
 class Liveness(StrEnum):
@@ -93,6 +103,10 @@ class Executor(Protocol):
 
     def tidy(self) -> None:
         """Go on with removals of workspaces that had to wait: for a hook, or for a process in them."""
+        ...
+
+    def head(self, run_id: str) -> str:
+        """The first 64 KiB of the run's log, as text ("" where there is none)."""
         ...
 
     def tail(self, run_id: str, *, lines: int = 20) -> str:

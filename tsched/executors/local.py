@@ -313,6 +313,14 @@ class LocalExecutor:
         """Remove a kept workspace, its unsaved work saved first; see Departures.release."""
         return self._departures.release(run_id)
 
+    def head(self, run_id: str) -> str:
+        """The beginning of the run's log; see Executor."""
+        try:
+            with self._host.log(run_id).open("rb") as log:
+                return log.read(64 * 1024).decode(errors="replace").replace("\0", "\ufffd")
+        except OSError:
+            return ""
+
     def tail(self, run_id: str, *, lines: int = 20) -> str:
         """The end of the run's log, at most a MiB of it; see Executor."""
         most = min(1024 * 1024, max(64 * 1024, lines * 1024))

@@ -8,7 +8,17 @@ from pathlib import Path, PurePosixPath
 
 from tsched.executors import durable, workspace
 from tsched.executors.executor import Launch
-from tsched.executors.runtimes import TASKS_MCP, Paths, arguments, clean, environment, program
+from tsched.executors.runtimes import (
+    TASKS_MCP,
+    TASKS_TOKEN,
+    Conversation,
+    Paths,
+    Told,
+    arguments,
+    clean,
+    environment,
+    program,
+)
 from tsched.model.errors import ConfigurationError
 from tsched.model.run import Run
 from tsched.model.units import iso
@@ -163,6 +173,10 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         run=run,
         task_file=paths.task_file,
     )
+    tree, git = host.worktree(run), workspace.git_environment(host.environ, run.run_id)
+    left = (
+        workspace.left_by(launch.again.before, tree, git) if launch.again is not None and tree is not None else None
+    )
     argv = list(
         arguments(
             launch.runtime,
@@ -170,15 +184,15 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
             task=launch.task,
             agent=launch.run.agent,
             paths=paths,
-            mcp=env.get(TASKS_MCP),
+            told=Told(mcp=env[TASKS_MCP], token=TASKS_TOKEN in env) if TASKS_MCP in env else None,
+            conversation=_conversation(launch, left) if run.keeps_session else None,
         )
     )
     if not Path(argv[0]).is_relative_to(paths.workspace):  # what the worktree brings can't be looked for yet
         argv[0] = program(argv[0], env["PATH"])
-    tree = host.worktree(run)
     setup: list[tuple[str, list[str]]] = []
     if tree is not None and launch.workspace is not None:
-        setup = workspace.setup_commands(tree, repo=run.workspace_repo, ref=launch.workspace.ref)
+        setup = workspace.setup_commands(tree, repo=run.workspace_repo, ref=launch.workspace.ref, left=left)
         program("git", host.environ.get("PATH", ""))
     return {
         "run_id": run.run_id,
@@ -195,12 +209,20 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         "stall": launch.stall,
         "setup": [{"what": what, "argv": command} for what, command in setup],
         "setup_lock": f"{tree.cache}.lock" if tree is not None else "",
-        "setup_env": workspace.git_environment(host.environ, run.run_id),
+        "setup_env": git,
         "checks": [command for command in launch.recipe.checks if not _templated(command)],
         "check_limit": launch.recipe.check_timeout,
         "hooks": {} if launch.workspace is None else launch.workspace.hooks.scripts(),
         "hook_limit": 0.0 if launch.workspace is None else launch.workspace.hooks.timeout,
     }
+
+
+def _conversation(launch: Launch, left: workspace.Left | None) -> Conversation:
+    if left is not None:
+        words = "it holds your work as you left it"
+    else:
+        words = "it is empty" if launch.workspace is None else "it is a new checkout, with what you pushed"
+    return Conversation(run_id=launch.run.run_id, again=launch.again, left=words)
 
 
 def _templated(text: str) -> bool:

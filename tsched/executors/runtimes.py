@@ -10,6 +10,7 @@ from pathlib import Path
 
 import minijinja
 
+from tsched.executors.executor import Again
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Recipe, Runtime
 from tsched.model.run import Run
@@ -21,7 +22,9 @@ FUEL = 300_000  # steps that rendering a prompt may take
 HOST_NAMES = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 TASKS_MCP = "TSCHED_TASKS_MCP"  # the variable that tells agents where the task server's MCP tools are
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+TASKS_TOKEN = "TSCHED_TASKS_TOKEN"  # the variable of its token, which agents see where they were given it
 _PLACEHOLDER = re.compile(r"\{(prompt|recipe|task_id|task_file|workspace|agent)\}")
+_SESSION_PLACEHOLDER = re.compile(r"\{(prompt|recipe|run_id|session|workspace)\}")
 _CUT = "\n[cut here: the whole text is in the file that TSCHED_TASK_FILE names]"
 
 
@@ -34,12 +37,36 @@ class Paths:
     workspace: Path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """Of the task server's MCP tools: their address, and whether the agent may see the token for it."""
+
+    mcp: str
+    token: bool = False
+
+    def fill(self, text: str, runtime: Runtime) -> str:
+        return text.replace("{mcp}", self.mcp).replace("{mcp_auth}", runtime.mcp_auth if self.token else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """Of a run that may be gone on with, or that goes on: its run id, and the conversation before it, if any.
+
+    `left`: what the working folder holds of that, in words.
+    """
+
+    run_id: str
+    again: Again | None = None
+    left: str = ""
+
+
 def arguments(
-    runtime: Runtime, *, recipe: Recipe, task: Task, agent: str, paths: Paths, mcp: str | None = None
-) -> tuple[str, ...]:
+    runtime: Runtime, *, recipe: Recipe, task: Task, agent: str, paths: Paths, told: Told | None = None,
+    conversation: Conversation | None = None,
+) -> tuple[str, ...]:  # fmt: skip
     """The argv of a run. Text that is put in is not looked at for placeholders again.
 
-    `mcp`: the address of the task server's MCP tools, for runtimes that can be told it.
+    `told`: where the task server's MCP tools are, for runtimes that can be told it.
 
     Raises ConfigurationError where the recipe's prompt can't be rendered, or it needs a parameter nobody supplies.
     """
@@ -51,16 +78,31 @@ def arguments(
         "workspace": str(paths.workspace),
         "agent": agent,
     }
-    if any("{prompt}" in item for item in runtime.argv):
+    again = conversation.again if conversation is not None else None
+    template, pattern = runtime.argv, _PLACEHOLDER
+    if conversation is not None and (again is not None or runtime.opening):
+        template, pattern = runtime.resume if again is not None else runtime.opening, _SESSION_PLACEHOLDER
+        values |= {"run_id": conversation.run_id, "session": again.session if again is not None else ""}
+    if any("{prompt}" in item for item in template):
         values["prompt"] = prompt(recipe, supplied=supplied, folder=paths.recipe.parent) + _answer(recipe)
-    argv = [_fill(item, values) for item in runtime.argv]
-    if runtime.parameters:
+    if conversation is not None and again is not None:
+        values["prompt"] = _reminder(again, paths.workspace, conversation.left) + values["prompt"]
+    argv = [_fill(item, values, pattern) for item in template]
+    if runtime.parameters and again is None:
         _require_parameters(recipe, supplied)
         for key, value in supplied.items():
             argv += [runtime.parameters, bounded(f"{key}={value}")]
-    if mcp is not None:
-        argv += [item.replace("{mcp}", mcp) for item in runtime.mcp]
+    if told is not None:
+        argv += [told.fill(item, runtime) for item in runtime.mcp]
     return tuple(argv)
+
+
+def _reminder(again: Again, folder: Path, left: str) -> str:
+    """What tells an agent why its conversation goes on."""
+    return (
+        f"You have worked on this task before, in this conversation. That run ended so: {again.ended}.\n"
+        f"Your working folder is now {folder}; {left}. Go on with the task:\n\n"
+    )
 
 
 def _answer(recipe: Recipe) -> str:
@@ -68,8 +110,8 @@ def _answer(recipe: Recipe) -> str:
     return f"\n\nEnd with one JSON value that matches this JSON Schema:\n{recipe.response}" if recipe.response else ""
 
 
-def _fill(item: str, values: Mapping[str, str]) -> str:
-    filled = bounded(_PLACEHOLDER.sub(lambda match: values[match[1]], item))
+def _fill(item: str, values: Mapping[str, str], pattern: re.Pattern[str]) -> str:
+    filled = bounded(pattern.sub(lambda match: values[match[1]], item))
     if filled.startswith("-") and not item.startswith("-"):
         return "\n" + filled  # text that begins like a flag is still text
     return filled
@@ -144,7 +186,8 @@ def environment(
     env |= {name: host[name] for name in (*HOST_NAMES, *passed) if name in host}
     if runtime.mcp_config is not None and TASKS_MCP in env:
         name, config = runtime.mcp_config
-        env[name] = merged(config.replace("{mcp}", env[TASKS_MCP]), env.get(name))
+        told = Told(mcp=env[TASKS_MCP], token=TASKS_TOKEN in env)
+        env[name] = merged(told.fill(config, runtime), env.get(name))
     env |= {
         "TSCHED_TASK_ID": task.id,
         "TSCHED_TASK_TITLE": bounded(task.title),

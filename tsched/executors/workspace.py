@@ -24,6 +24,7 @@ FAILURES = (OSError, subprocess.SubprocessError)  # what git commands of ours ca
 PATIENCE = 120.0  # seconds for one git command of ours; setup commands have the run's max_runtime
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@-]*")
 _LEFT = re.compile(r"([0-9a-f]+) .*\tcheckout: moving from (\S+) to ")  # a line of HEAD's log
+_CHANGES = "Unsaved work"  # how the commit of changes that were not committed begins
 _PASSED = (
     *("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "SSH_AUTH_SOCK"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"),
@@ -68,8 +69,34 @@ def address(workspace: Workspace) -> str:
     return repo if remote else str(Path(repo).expanduser().absolute())
 
 
-def setup_commands(tree: Worktree, *, repo: str, ref: str) -> list[tuple[str, list[str]]]:
-    """What makes the worktree: words for people and argv, in this order, one run at a time for each cache."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """The unsaved work of a run as salvage kept it. `changes`: the commit is of changes that were not committed."""
+
+    commit: str
+    changes: bool
+
+
+def left_by(before: Run, tree: Worktree, env: Mapping[str, str]) -> Left | None:
+    """What an earlier run on the same repository left unsaved, None where there is nothing of it."""
+    if before.workspace_repo != tree.run.workspace_repo:
+        return None
+    try:
+        for name in (f"{_salvaged(before)}-{before.run_id}", _salvaged(before)):
+            commit = _commit(tree, env, name)
+            if commit is not None:
+                words = _git([f"--git-dir={tree.cache}", "log", "-1", "--format=%ae %s", commit], env)
+                return Left(commit=commit, changes=words.startswith(f"{env['GIT_AUTHOR_EMAIL']} {_CHANGES}"))
+    except FAILURES:
+        return None
+    return None
+
+
+def setup_commands(tree: Worktree, *, repo: str, ref: str, left: Left | None = None) -> list[tuple[str, list[str]]]:
+    """What makes the worktree: words for people and argv, in this order, one run at a time for each cache.
+
+    `left`: the work that it begins with, instead of `ref`.
+    """
     git = [*GIT, f"--git-dir={tree.cache}"]
     heads = "+refs/heads/*:refs/remotes/origin/*"
     fetch = [
@@ -105,7 +132,21 @@ def setup_commands(tree: Worktree, *, repo: str, ref: str) -> list[tuple[str, li
         (f"fetching {ref} of {repo}", [*git, *fetch]),
         (
             f"making the worktree {tree.folder}",
-            [*git, "worktree", "add", "--quiet", "--detach", "--", str(tree.folder), tree.base],
+            [
+                *git,
+                "worktree",
+                "add",
+                "--quiet",
+                "--detach",
+                "--",
+                str(tree.folder),
+                left.commit if left else tree.base,
+            ],
+        ),
+        *(
+            [("undoing the commit of unsaved changes", [*GIT, "-C", str(tree.folder), "reset", "--quiet", "HEAD^1"])]
+            if left is not None and left.changes
+            else []
         ),
     ]
 
@@ -153,7 +194,7 @@ def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | N
     if together:
         when = f"@{int(tree.run.created_at)} +0000"
         dated = {**index, "GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
-        words = f"Unsaved work of {tree.run.agent} on task {tree.run.task_id}, run {tree.run.run_id}"
+        words = f"{_CHANGES} of {tree.run.agent} on task {tree.run.task_id}, run {tree.run.run_id}"
         parents = [word for commit in (head, *others) for word in ("-p", commit)]
         saved = _git([*here, "commit-tree", work, *parents, "-m", words], dated)
     ref = _keep(tree, env, saved)
@@ -204,7 +245,7 @@ def _lines(path: Path) -> list[str]:
 
 def _keep(tree: Worktree, env: Mapping[str, str], commit: str) -> str:
     """Point the salvage ref at the commit. An attempt that was not charged has its number again: keep both."""
-    ref = f"refs/tsched/salvage/{tree.run.task_id}/{tree.run.attempt}"
+    ref = _salvaged(tree.run)
     for name in (ref, f"{ref}-{tree.run.run_id}"):
         known = _commit(tree, env, name)
         if known is None:
@@ -212,6 +253,10 @@ def _keep(tree: Worktree, env: Mapping[str, str], commit: str) -> str:
         if known in (None, commit):
             return name
     return f"{ref}-{tree.run.run_id}"
+
+
+def _salvaged(run: Run) -> str:
+    return f"refs/tsched/salvage/{run.task_id}/{run.attempt}"
 
 
 def _commit(tree: Worktree, env: Mapping[str, str], name: str, *, git_dir: Path | None = None) -> str | None:

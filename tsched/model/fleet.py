@@ -81,13 +81,23 @@ class Workspace:
     hooks: Hooks = Hooks()
 
 
+class Session(StrEnum):
+    """What a retry of a task begins with."""
+
+    FRESH = "fresh"  # a new conversation in a new working folder
+    CONTINUE = "continue"  # the conversation and the unsaved work of the run before
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """How a recipe becomes a command: argv with placeholders, the variables that must be there, the proof.
 
     `parameters` is the flag before each `key=value` of the recipe's parameters ("": they are rendered into {prompt}).
     `mcp`: what is added to argv where the task server has MCP tools; {mcp} stands for their address. `mcp_config`: a
-    variable, and the JSON object that is merged into it instead, for a program that is told so.
+    variable, and the JSON object that is merged into it instead, for a program that is told so. {mcp_auth} in either
+    becomes `mcp_auth` where agents may see the task server's token, else nothing.
+    `resume`: argv of a run that goes on with the conversation {session}; () where the agent can't. `opening`: argv of
+    the run that begins such a conversation, where it is another than `argv`; {run_id} may name it.
     """
 
     name: str
@@ -95,6 +105,9 @@ class Runtime:
     parameters: str = ""
     mcp: tuple[str, ...] = ()
     mcp_config: tuple[str, str] | None = None
+    mcp_auth: str = ""
+    opening: tuple[str, ...] = ()
+    resume: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     evidence: Evidence = Evidence.TASK
 
@@ -200,7 +213,7 @@ class Recipe:
 class Agent:
     """A named worker: `limit` slots, a recipe (a key of Fleet.recipes) and a runtime. All defaults resolved.
 
-    `stall`: seconds that a run may go on without progress; 0: no limit.
+    `stall`: seconds that a run may go on without progress; 0: no limit. `session`: what a retry begins with.
     """
 
     name: str
@@ -210,6 +223,7 @@ class Agent:
     max_runtime: float = 3600.0
     stall: float = 600.0
     priority_floor: int = 0
+    session: Session = Session.FRESH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,6 +105,8 @@ class Run:
     content: str = ""  # of the recipe with all that it reaches: changes where they do
     response: str = ""  # the JSON Schema of its answer, as JSON text; history leaves it out
     assigned_before: str | None = None  # who the task belonged to before the claim
+    keeps_session: bool = False  # a retry may go on with its conversation
+    session: str = ""  # the agent's name of the conversation that it goes on with; "": a new one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,15 @@ class Usage:
             cost_usd=sum(costs) if costs else None,
         )
 
+    def __sub__(self, other: "Usage") -> "Usage":
+        """What came after `other`; no figure is less than 0."""
+        return Usage(
+            input_tokens=max(0, self.input_tokens - other.input_tokens),
+            output_tokens=max(0, self.output_tokens - other.output_tokens),
+            total_tokens=max(0, self.total_tokens - other.total_tokens),
+            cost_usd=None if self.cost_usd is None else max(0.0, self.cost_usd - (other.cost_usd or 0.0)),
+        )
+
     def __str__(self) -> str:
         cost = "" if self.cost_usd is None else f", ${self.cost_usd:.2f}"
         return f"{self.total_tokens} tokens{cost}"
@@ -141,3 +152,4 @@ class RunResult:
     settlement: Settlement
     acknowledged: bool = False  # the task server has taken the result
     usage: Usage | None = None  # None: its output names none
+    session: str = ""  # the agent's name of a conversation that a retry may go on with

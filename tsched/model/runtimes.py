@@ -2,7 +2,8 @@
 
 Checked by running goose 1.52.0, codex-cli 0.169.0, Claude Code 2.1.330 and opencode 1.18.33 (`make test-agents`).
 Each writes as it goes, so that a silent agent is one that does nothing. None can ask a person: Claude Code and codex
-refuse to change files and to call tools unless that was allowed beforehand.
+refuse to change files and to call tools unless that was allowed beforehand. All four can go on with a conversation,
+but opencode in the very folder that it began in alone: elsewhere it does the work and never ends.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,14 @@ BUILT_IN: Mapping[str, Runtime] = {
         Runtime(
             name="goose",
             argv=("goose", "run", "--recipe", "{recipe}", "--no-session", "-q", "--output-format", "stream-json"),
+            opening=(
+                *("goose", "run", "--recipe", "{recipe}", "--name", "{run_id}", "-q"),
+                *("--output-format", "stream-json"),
+            ),
+            resume=(
+                *("goose", "run", "--resume", "--name", "{session}", "-q"),
+                *("--output-format", "stream-json", "-t", "{prompt}"),
+            ),
             parameters="--params",
             mcp=("--with-streamable-http-extension", "{mcp}"),
             evidence=Evidence.TOKENS,
@@ -25,21 +34,28 @@ BUILT_IN: Mapping[str, Runtime] = {
                 *("claude", "-p", "{prompt}", "--output-format", "stream-json", "--verbose"),
                 *("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Write,NotebookEdit"),
             ),
+            resume=(
+                *("claude", "--resume", "{session}", "-p", "{prompt}", "--output-format", "stream-json", "--verbose"),
+                *("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Write,NotebookEdit"),
+            ),
             mcp=(
                 "--mcp-config",
-                '{"mcpServers":{"tasks":{"type":"http","url":"{mcp}"}}}',
+                '{"mcpServers":{"tasks":{"type":"http","url":"{mcp}"{mcp_auth}}}}',
                 "--allowedTools",
                 "mcp__tasks",
             ),
+            mcp_auth=',"headers":{"Authorization":"Bearer ${TSCHED_TASKS_TOKEN}"}',
             evidence=Evidence.TOKENS,
         ),
         Runtime(
             name="codex",
             argv=("codex", "exec", "--json", "--skip-git-repo-check", "--sandbox", "workspace-write", "{prompt}"),
-            mcp=(
-                *("-c", 'mcp_servers.tasks.url="{mcp}"'),
-                *("-c", 'mcp_servers.tasks.default_tools_approval_mode="approve"'),
+            resume=(
+                *("codex", "exec", "resume", "--json", "--skip-git-repo-check"),
+                *("-c", 'sandbox_mode="workspace-write"', "{session}", "{prompt}"),
             ),
+            mcp=("-c", 'mcp_servers.tasks={url="{mcp}",default_tools_approval_mode="approve"{mcp_auth}}'),
+            mcp_auth=',bearer_token_env_var="TSCHED_TASKS_TOKEN"',
             evidence=Evidence.TOKENS,
         ),
         Runtime(
@@ -47,8 +63,9 @@ BUILT_IN: Mapping[str, Runtime] = {
             argv=("opencode", "run", "--format", "json", "{prompt}"),
             mcp_config=(
                 "OPENCODE_CONFIG_CONTENT",
-                '{"mcp":{"tasks":{"type":"remote","url":"{mcp}","enabled":true}}}',
+                '{"mcp":{"tasks":{"type":"remote","url":"{mcp}","enabled":true{mcp_auth}}}}',
             ),
+            mcp_auth=',"headers":{"Authorization":"Bearer {env:TSCHED_TASKS_TOKEN}"}',
             evidence=Evidence.TOKENS,
         ),
     )

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tsched.executors.answer import last_words
-from tsched.executors.evidence import documents, missing, usage
+from tsched.executors.documents import documents
+from tsched.executors.evidence import missing, usage
 from tsched.executors.executor import Liveness
+from tsched.executors.sessions import session_of
 from tsched.model.errors import TransientError
 from tsched.model.fleet import Limits, OnDeadline
-from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult
+from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult, Usage
 from tsched.model.task import Settlement, Task, TaskStatus, Verdict
 from tsched.model.units import count, iso
 from tsched.runner.record import Pass
@@ -144,12 +146,21 @@ def _judge(p: Pass, run: Run, end: RunExit, task: Task | None) -> Judgement:
     row = p.applied.lifecycles.get((run.agent, run.queue))
     on_deadline = row.policy.on_deadline if row is not None and row.policy is not None else OnDeadline.REQUEUE
     succeeded = end.reason is ExitReason.EXITED and end.exit_code == 0
-    lacking = missing(run, end, p.host.executor.tail(run.run_id, lines=LINES)) if succeeded else ""
+    output = p.host.executor.tail(run.run_id, lines=LINES)
+    lacking = missing(run, end, output, _earlier(p, run)) if succeeded else ""
     limits = p.applied.fleet.limits if p.applied.fleet is not None else Limits()
     return judge(
         exit=end, run=run, task=task, missing=lacking, retry=limits.retry, on_deadline=on_deadline,
         stalled_before=end.reason is ExitReason.STALLED and _stalled_before(p, run), now=p.now,
     )  # fmt: skip
+
+
+def _earlier(p: Pass, run: Run) -> Usage | None:
+    """What was spent in the conversation that the run went on with; None where it began one."""
+    if not run.session:
+        return None
+    results = [one for one in history.of_task(p.host.db, run.task_id) if one.session == run.session]
+    return sum((one.usage for one in results if one.usage is not None), Usage())
 
 
 def _stalled_before(p: Pass, run: Run) -> bool:
@@ -159,7 +170,8 @@ def _stalled_before(p: Pass, run: Run) -> bool:
 
 
 def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
-    spent = usage(run.runtime, p.host.executor.tail(run.run_id, lines=LINES)) if end.started else None
+    output = p.host.executor.tail(run.run_id, lines=LINES) if end.started else ""
+    spent = usage(run.runtime, output, _earlier(p, run))
     result = RunResult(
         run=replace(run, response=""),
         exit=end,
@@ -167,6 +179,7 @@ def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
         reason=verdict.reason,
         settlement=verdict.settlement,
         usage=spent,
+        session=session_of(run, f"{p.host.executor.head(run.run_id)}\n{output}") if end.started else "",
     )
     p.event(
         f"run.{verdict.outcome}", f"task/{run.task_id}", f"{run.agent}: {verdict.reason}",

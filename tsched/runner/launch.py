@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tsched.executors.executor import Launch, Liveness
+from tsched.executors.executor import Again, Launch, Liveness
 from tsched.model.errors import ConfigurationError
-from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Runtime
+from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Runtime, Session
 from tsched.model.lifecycle import AgentState
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
 from tsched.model.runtimes import BUILT_IN, runtime_of
@@ -127,10 +127,11 @@ def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
 def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignment) -> None:
     """Prepared, then the lease, then the claim, then the process (DESIGN section 4)."""
     host, task = p.host, assignment.task
-    run = _run(p, fleet, pool, agent, task)
+    again = _again(p, fleet, agent, task)
+    run = _run(p, fleet, pool, agent, task, again)
     lease = _lease(p, run)
     host.leases.path(task.id)  # an id that can't be a file name is refused before anything is written
-    refusal = _prepare(p, fleet, pool, agent, task, run, lease)
+    refusal = _prepare(p, fleet, pool, agent, task, run, lease, again)
     host.leases.write(lease)
     claimed = host.tasks.claim(task, agent=agent.name, run_id=run.run_id, runner_id=host.runner_id)
     if claimed is None:
@@ -152,12 +153,29 @@ def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignm
     mine = "assigned_spawned" if assignment.assigned else "unassigned_matched"
     p.log.count(tasks_spawned=1, **{mine: 1})
     p.event(
-        "run.started", f"task/{task.id}", f"{agent.name} starts task {task.id}, attempt {run.attempt}",
+        "run.started", f"task/{task.id}",
+        f"{agent.name} {'goes on with' if again else 'starts'} task {task.id}, attempt {run.attempt}",
         run_id=run.run_id, agent=agent.name, attempt=run.attempt,
     )  # fmt: skip
 
 
-def _prepare(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task, run: Run, lease: Lease) -> str | None:
+def _again(p: Pass, fleet: Fleet, agent: Agent, task: Task) -> Again | None:
+    """The conversation that a run goes on with: the agent's newest on this task, with the recipe as it is now."""
+    runtime = runtime_of(agent.runtime, fleet.limits.runtimes)
+    if agent.session is Session.FRESH or runtime is None or not runtime.resume or not task.runs:
+        return None  # with no runs the task begins anew, whatever was tried before
+    last = next(reversed(history.of_task(p.host.db, task.id)), None)
+    if last is None or not last.session:
+        return None
+    same = (last.run.agent, last.run.runtime, last.run.content)
+    if same != (agent.name, agent.runtime, fleet.recipes[agent.recipe].content):
+        return None
+    return Again(session=last.session, before=last.run, ended=last.reason)
+
+
+def _prepare(
+    p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task, run: Run, lease: Lease, again: Again | None
+) -> str | None:
     """Write down all that the run needs. Returns why it can never start on this machine, None where it can."""
     runtime = runtime_of(agent.runtime, fleet.limits.runtimes)
     if runtime is None:
@@ -176,6 +194,7 @@ def _prepare(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task, run: R
                 stop_grace=fleet.limits.stop_grace,
                 heartbeat=settings.heartbeat or fleet.limits.heartbeat,
                 workspace=pool.workspace,
+                again=again,
             )
         )
     except ConfigurationError as error:
@@ -187,10 +206,11 @@ def _with_goose(runtime: Runtime, program: str | None) -> Runtime:
     """TINYSCHEDULER_GOOSE_BIN names another goose."""
     if program is None or runtime != BUILT_IN["goose"]:
         return runtime
-    return replace(runtime, argv=(program, *runtime.argv[1:]))
+    argv, opening, resume = ((program, *words[1:]) for words in (runtime.argv, runtime.opening, runtime.resume))
+    return replace(runtime, argv=argv, opening=opening, resume=resume)
 
 
-def _run(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task) -> Run:
+def _run(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task, again: Again | None) -> Run:
     runtime = runtime_of(agent.runtime, fleet.limits.runtimes)
     attempt = task.attempts + 1
     return Run(
@@ -211,6 +231,8 @@ def _run(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task) -> Run:
         content=fleet.recipes[agent.recipe].content,
         response=fleet.recipes[agent.recipe].response,
         assigned_before=task.assigned_to,
+        keeps_session=agent.session is Session.CONTINUE and runtime is not None and bool(runtime.resume),
+        session=again.session if again is not None else "",
     )
 
 

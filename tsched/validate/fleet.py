@@ -8,7 +8,7 @@ from itertools import chain
 
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.files import FileKind, RepoFile, RepoFiles
-from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, RecipeFile
+from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, RecipeFile, Session
 from tsched.validate import rules
 from tsched.validate.pools import (
     LIMITS_FILE,
@@ -173,6 +173,7 @@ def _agent(value: Mapped, defaults: Mapped, pool_runtime: Value, limits: Limits)
         max_runtime=seconds(merged.get("max_runtime"), limits.max_runtime),
         stall=seconds(merged.get("stall"), limits.stall),
         priority_floor=whole(merged.get("priority_floor"), 0),
+        session=Session(str(merged.get("session", Session.FRESH))),
     )
 
 

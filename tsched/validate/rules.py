@@ -8,7 +8,7 @@ from functools import cached_property
 
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.files import RepoFile
-from tsched.model.fleet import Limits, OnDeadline
+from tsched.model.fleet import Limits, OnDeadline, Session
 from tsched.model.runtimes import BUILT_IN
 from tsched.model.units import format_duration
 from tsched.validate.near import Near
@@ -82,6 +82,7 @@ def check(
         yield from caps(pools, limits)
         yield from idle(pools, limits)
         yield from drains(pools, limits)
+        yield from sessions(pools, limits)
     yield from sub_recipes(recipes, entries)
     yield from reach(recipes)
     yield from recipe_files(entries)
@@ -232,6 +233,24 @@ def drains(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
             )
             mend = f"Set the deadline to {format_duration(longest)} or more, or choose requeue or fail."
             yield pool.at("TS315", path, message, mend, severity=Severity.WARNING)
+
+
+def sessions(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
+    """TS317"""
+    able = sorted(name for name, one in {**BUILT_IN, **limits.runtimes}.items() if one.resume)
+    for pool in pools:
+        value = pool.value or {}
+        defaults = mapping(value.get("defaults"))
+        for index, agent in enumerate(pool.agents):
+            given = {**defaults, **agent}
+            name = str(given.get("runtime") or value.get("runtime") or "goose")
+            if given.get("session") == Session.CONTINUE and name not in able:
+                path: Path = ["agents", index, "session" if "session" in agent else "name"]
+                message = (
+                    f"The runtime {name} can't go on with a conversation: each retry of {agent['name']} is fresh."
+                )
+                mend = f"Say `session: fresh`, or use {', '.join(able[:-1])} or {able[-1]}."
+                yield pool.at("TS317", path, message, mend, severity=Severity.WARNING)
 
 
 def sub_path(recipe: str, written: str) -> str:
