@@ -66,10 +66,14 @@ def opencode_config(base: str) -> str:
     return json.dumps({"provider": {"tester": provider}, "model": "tester/tester"})
 
 
-def shell(schema: Mapping[str, Any]) -> Mapping[str, object]:
+def shell(schema: Mapping[str, Any]) -> dict[str, str]:
     """The arguments of whatever the agent calls its shell."""
     words = {"command": "echo mended > gate", "cmd": "echo mended > gate", "description": "Mend the gate"}
     return {key: value for key, value in words.items() if key in schema["properties"]}
+
+
+def oil(schema: Mapping[str, Any]) -> Mapping[str, object]:
+    return {key: value.replace("echo mended > gate", "touch oil") for key, value in shell(schema).items()}
 
 
 def commenting(text: str) -> Call:
@@ -77,6 +81,7 @@ def commenting(text: str) -> Call:
 
 
 SHELL = Call(("shell", "Bash", "exec_command", "bash"), shell)
+OIL = Call(SHELL.names, oil)
 FIND = Call(("ToolSearch",), lambda _: {"query": "select:mcp__tasks__add_comment,mcp__tasks__update_task"})
 COMPLETE = Call(("update_task",), lambda _: {"id": 1, "status": "complete"})
 
@@ -179,6 +184,47 @@ def test_its_own_word_on_the_task_stands(team: Team) -> None:
             task = team.ended(number)
     assert task["status"] == "complete", team.log(task)
     assert task["runs"][0]["reason"] == "the task was completed by the agent itself"
+
+
+def test_it_shows_the_task_server_its_token_where_it_was_given_it(team: Team) -> None:
+    if team.name == "goose":
+        pytest.skip("goose takes no header by a flag: docs/agents.md says what to do")
+    team.environ["TSCHED_TASKS_TOKEN"] = "s3cret-for-tasks"
+    with serving(script_of(team.name, COMPLETE)) as model, team.serving_tasks():
+        team.point_at(model.base)
+        team.environ["TSCHED_PASS_ENV"] += ",TSCHED_TASKS_TOKEN"
+        number = team.add("Mend the gate")
+        with team.daemon():
+            task = team.ended(number)
+    assert task["runs"][0]["reason"] == "the task was completed by the agent itself", team.log(task)
+
+
+def test_a_retry_goes_on_with_its_conversation_and_its_files(team: Team) -> None:
+    if team.name == "opencode":
+        pytest.skip("opencode goes on with a conversation in the folder that it began in alone")
+    check = "grep -q mended gate && test -e oil"
+    team.file("recipes/ada.yaml", f"{RECIPE}retry: {{max_retries: 1, checks: [{{type: shell, command: {check}}}]}}\n")
+    limits = LIMITS.replace("retry: {attempts: 1}", "retry: {attempts: 2, backoff: 4s}")
+    pool = (team.clone / "pools/dev.yaml").read_text().replace("{name: ada}", "{name: ada, session: continue}")
+    team.push(limits=limits, dev=pool)
+    with serving(script_of(team.name, SHELL, answer="Half done.")) as model:
+        team.point_at(model.base)
+        number = team.add("Mend the gate")
+        with team.daemon():
+            until(lambda: team.task(number)["runs"], "the first run is decided", limit=PATIENCE)
+            before = len(model.script.requests)
+            model.script.calls, model.script.answer = (*model.script.calls, OIL), "All done."
+            until(lambda: len(team.outcomes(number)) == 2, "the second run is decided", limit=PATIENCE)
+        task = team.task(number)
+    first, second = task["runs"]
+    assert (first["outcome"], second["outcome"], task["status"]) == ("unproven", "complete", "complete"), team.log(
+        task
+    )
+    asked = json.dumps(model.script.requests[before:])
+    assert "Half done." in asked
+    assert "Go on with the task" in asked
+    assert first["usage"]["total_tokens"] > 0
+    assert 0 < second["usage"]["total_tokens"] <= first["usage"]["total_tokens"], "its own figures alone"
 
 
 def test_a_failed_check_of_the_recipe_is_no_success_whatever_the_agent_says(team: Team) -> None:
