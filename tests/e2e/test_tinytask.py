@@ -100,11 +100,12 @@ def test_a_task_archived_under_its_run_stops_it_and_stays_archived(world: World,
     assert list((world.state / "running").glob("task_*")) == []
 
 
-def test_work_of_others_is_never_touched(world: World, server: OldServer) -> None:
+def test_work_of_others_is_named_and_never_touched(world: World, server: OldServer) -> None:
     number = server.add("theirs", assigned_to="ada")
     server.tasks[number]["status"] = "working"
-    world.run("run", "--once", check=0)
+    done = world.run("run", "--once", check=0)
     assert words(server, number) == []
+    assert f"Task {number} is left alone: it is being worked on without a claim" in done.stdout
     assert (server.tasks[number]["status"], server.tasks[number]["assigned_to"]) == ("working", "ada")
 
 

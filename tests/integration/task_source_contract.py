@@ -143,6 +143,20 @@ class TaskSourceContract:
             assert (after.status, after.assigned_to, after.queue) == expected
             assert after.claim_run is None
 
+    def test_work_without_a_claim_is_named(self, source: TaskSource, queue: Queue) -> None:
+        left = queue.add("the agent's word was to go on", queue="dev")
+        claim(source, left)
+        queue.assign(left.id, "ben")
+        assert source.settle(left.id, "r1", Settlement(verdict=Verdict.PARK))
+        claim(source, queue.add("ours", queue="dev"), run="r2")
+        queue.add("idle", queue="dev")
+        assert [task.claim_run for task in source.held("me")] == ["r2"]
+        for _ in range(2):
+            assert [(task.id, task.assigned_to) for task in source.adrift()] == [(left.id, "ben")]
+        queue.complete(left.id)
+        source.held("me")
+        assert source.adrift() == []
+
     def test_a_comment_with_a_tag_is_written_once(self, source: TaskSource, queue: Queue) -> None:
         task = queue.add("t", queue="dev")
         for text in ("first", "second"):

@@ -69,6 +69,20 @@ def agree(p: Pass) -> None:
             else:
                 _release(p, task, run_id)
         _deliver_late(p)
+        _say_adrift(p)
+
+
+def _say_adrift(p: Pass) -> None:
+    """Name, once each, the tasks of ours that are being worked on by nobody's run. They are never touched."""
+    fleet = p.applied.fleet
+    queues = {pool.queue for pool in fleet.pools} if fleet is not None else set()
+    agents = {agent.name for _, agent in fleet.agents()} if fleet is not None else set()
+    for task in p.host.tasks.adrift():
+        if (task.queue in queues or task.assigned_to in agents) and task.id not in p.host.told:
+            p.host.told.add(task.id)
+            words = "it is being worked on without a claim, by a person or an agent: make it idle and it is tried"
+            p.log.warning(f"Task {task.id} is left alone: {words}")
+            p.event("task.adrift", f"task/{task.id}", words, assigned_to=task.assigned_to)
 
 
 def _release(p: Pass, task: Task, run_id: str) -> None:

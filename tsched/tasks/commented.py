@@ -61,6 +61,8 @@ class CommentedTasks:
         self._ledger = ledger
         self._runner: str | None = None  # whose claims these are, once it has asked
         self._turn = 0
+        self._working: dict[str, Task] = {}  # as of the newest `held`
+        self._looked: dict[str, tuple[float | None, bool]] = {}  # by id: when it had changed, whether it was adrift
 
     def close(self) -> None:
         self._board.close()
@@ -82,12 +84,20 @@ class CommentedTasks:
         """As TaskSource; of claims on tasks that no longer work, some in each call, all in turn."""
         self._runner = runner_id
         claims = self._ledger.claims(runner_id)
-        if not claims:
-            return []
-        working = {task.id: task for task in self._board.tasks(TaskStatus.WORKING)}
+        working = self._working = {task.id: task for task in self._board.tasks(TaskStatus.WORKING)}
         found = [self._known(working[task_id]) for task_id in claims if task_id in working]
         looked = self._look_in_turn(sorted(claims.keys() - working.keys(), key=int))
         return found + [task for task in looked if task.claim_runner == runner_id]
+
+    def adrift(self) -> Sequence[Task]:
+        """As TaskSource; of working tasks that are not known yet, some are looked at in each call, each once."""
+        self._looked = {one: looked for one, looked in self._looked.items() if one in self._working}
+        unknown = [task for task in self._working.values() if self._ledger.of(task.id).claim is None]
+        for task in [task for task in unknown if self._looked.get(task.id, (None,))[0] != task.updated_at][:LOOKS]:
+            found = self._board.look(task.id)
+            alone = found is not None and found[0].status is TaskStatus.WORKING and not standing(found[1]).claim
+            self._looked[task.id] = (task.updated_at, alone)
+        return [task for task in unknown if self._looked.get(task.id, (None, False))[1]]
 
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         wanted = [one for one in ids if one.isdecimal()]

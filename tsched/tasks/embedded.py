@@ -81,6 +81,9 @@ class EmbeddedTasks:
     def held(self, runner_id: str) -> Sequence[Task]:
         return self._tasks("WHERE t.claim_runner = ?", runner_id)
 
+    def adrift(self) -> Sequence[Task]:
+        return self._tasks("WHERE t.status = ? AND t.claim_run IS NULL", str(TaskStatus.WORKING))
+
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         wanted = [int(one) for one in ids if one.isdecimal()]
         found: dict[str, Task] = {}

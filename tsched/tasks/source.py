@@ -23,6 +23,10 @@ class TaskSource(Protocol):
         """Each task that carries a claim of this runner, whatever its status."""
         ...
 
+    def adrift(self) -> Sequence[Task]:
+        """Working tasks that carry nobody's claim, as of the newest `held`: a person or an agent has them so."""
+        ...
+
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         """The tasks of these ids that exist."""
         ...
