@@ -22,6 +22,7 @@ from tsched.cli import (
     gate,
     plans,
     rules,
+    runtimes,
     start,
     task,
     tasks,
@@ -53,6 +54,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "rollback": edits.rollback,
     "events": events.events,
     "config": config.config,
+    "runtimes": runtimes.runtimes,
 }
 GROUPS: Final[Mapping[str, typer.Typer]] = {
     "task": task.app,

@@ -16,6 +16,25 @@ MOST = 1024 * 1024  # characters from the end of the output that are looked at
 _GOOSE_END = re.compile(r'(?<!\\)"total_tokens"\s*:\s*([0-9]+)')
 
 
+_TOKENS = {
+    "goose": "tokens in its last `complete` event",
+    "claude": "a `result` that is no error, with tokens of the model's or a cost",
+    "codex": "a `turn.completed` with tokens of the model's",
+    "opencode": "a `step_finish` with tokens of the model's",
+}
+
+
+def rule(runtime: str, evidence: Evidence) -> str:
+    """What proves success under that runtime, in words. The task's own state counts before all of it."""
+    match evidence:
+        case Evidence.TASK:
+            return "the agent completes or hands over its task"
+        case Evidence.EXIT:
+            return "exit status 0"
+        case Evidence.TOKENS:
+            return f"exit status 0 and {_TOKENS.get(runtime, 'tokens in its output, in the words of any of these')}"
+
+
 def missing(run: Run, end: RunExit, output: str, earlier: Usage | None = None) -> str:
     """What a run that exited with 0 lacks as proof of success, in words; "" where it has all.
 
