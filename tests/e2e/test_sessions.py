@@ -64,7 +64,7 @@ def said(world: World, name: str, number: int) -> str:
 
 def test_a_retry_goes_on_with_the_conversation_and_the_work_as_it_was_left(world: World) -> None:
     task = worked(world, "fail", "done")
-    first, second = task["runs"]
+    first, _ = task["runs"]
     begun, resumed = (said(world, "argv", number).split("\n") for number in range(2))
     assert begun[:2] == ["run", "--recipe"]
     assert begun[begun.index("--name") + 1] == first["run_id"]
@@ -73,7 +73,7 @@ def test_a_retry_goes_on_with_the_conversation_and_the_work_as_it_was_left(world
     assert "--recipe" not in resumed
     words = said(world, "argv", 1)
     assert "That run ended so: exit status 3" in words
-    assert f"Your working folder is now {world.state / 'workspaces' / second['run_id']}; it holds your work" in words
+    assert f"Your working folder, {world.state / 'workspaces' / first['run_id']}, is as you left it" in words
     assert "Do it." in words
     assert said(world, "status", 1).split("\n") == [" M gate", " D old", "?? left", ""]
     assert said(world, "head", 1) == "first\n"
@@ -119,6 +119,6 @@ def test_without_the_key_nothing_of_the_run_before_comes_along(world: World) -> 
 
 
 def test_a_runtime_that_can_not_go_on_is_said_at_once(world: World) -> None:
-    world.push(dev=pool("dev", "ada, runtime: opencode, session: continue"))
+    world.push(dev=pool("dev", "ada, session: continue"))
     found = world.run("validate", ".", cwd=world.clone, check=0).stdout
     assert "TS317" in found

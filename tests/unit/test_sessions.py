@@ -53,7 +53,8 @@ def codex(kind: str = "agent_message", *, total: int = 42) -> str:
         ("claude", claude("<synthetic>"), ""),
         ("codex", codex(), "x-1"),
         ("codex", codex("error"), ""),
-        ("opencode", lines({"type": "text", "sessionID": "o-1", "part": {"text": "Done."}}), ""),
+        ("opencode", lines({"type": "step_finish", "sessionID": "o-1", "part": {"tokens": {"output": 2}}}), "o-1"),
+        ("opencode", lines({"type": "error", "sessionID": "o-1"}), ""),
         ("make", "all good", ""),
     ],
 )

@@ -26,8 +26,8 @@ class Kept:
 class Departures:
     """The folders `.kept` and `.leaving` beside the workspaces.
 
-    `.kept/<run_id>.json` has a Kept's facts; `.leaving/<run_id>` is the folder of a run whose workspace goes as soon
-    as its hook has run and no process is in it. `depart(run_id, folder)` starts that hook.
+    `.kept/<name>.json` has the facts of the Kept of that name; `.leaving/<run_id>` is the folder of a run whose
+    workspace goes as soon as its hook has run and no process is in it. `depart(run_id, folder)` starts that hook.
     """
 
     def __init__(self, host: Host, depart: Callable[[str, RunFolder], None]) -> None:
@@ -41,21 +41,25 @@ class Departures:
 
     def keep(self, run_id: str, run: Run | None, reason: str) -> None:
         """Note that a workspace stays, and why; the first reason stands."""
-        note = self._kept / f"{run_id}.json"
-        if note.exists() or not self.place(run_id).is_dir():
+        place = self._host.place(run_id, run)
+        note = self._note(place)
+        if note.exists() or not place.is_dir():
             return
         self._kept.mkdir(mode=0o700, exist_ok=True)
         facts = {"reason": reason, "run": None if run is None else asdict(run)}
         durable.replace(note, json.dumps(facts).encode())
 
+    def take(self, place: Path) -> None:
+        """A run goes on in a workspace that was kept: it is no longer one that may be removed."""
+        self._note(place).unlink(missing_ok=True)
+
     def all(self) -> Sequence[Kept]:
-        """Every workspace without a living run, by run id."""
+        """Every workspace without a living run, by name."""
         return sorted((*self._noted(), *self._waiting()), key=lambda one: one.folder)
 
     def _noted(self) -> Iterator[Kept]:
         for note in (name for name in _names(self._kept) if name.endswith(".json")):
-            run_id = note.removesuffix(".json")
-            folder = self.place(run_id)
+            folder = self._host.workspaces / note.removesuffix(".json")
             facts = durable.record(self._kept / note) or {}
             if folder.is_dir():
                 yield Kept(folder=folder, run=_run(facts.get("run")), reason=str(facts.get("reason", "")))
@@ -64,37 +68,44 @@ class Departures:
         for run_id in _names(self._leaving):
             path = self._leaving / run_id
             reason = "its before_remove hook runs" if locked(path / "lock") else "a process works in it"
-            yield Kept(folder=self.place(run_id), run=_run(durable.record(path / "run.json")), reason=reason)
+            run = _run(durable.record(path / "run.json"))
+            yield Kept(folder=self._host.place(run_id, run), run=run, reason=reason)
 
-    def release(self, run_id: str) -> str | None:
+    def release(self, name: str) -> str | None:
         """Remove a kept workspace, its unsaved work saved first. Returns why it can't be, None where it is gone."""
-        note = self._kept / f"{run_id}.json"
+        place = self._host.workspaces / name
+        note = self._note(place)
         run = _run((durable.record(note) or {}).get("run"))
         if not note.exists():
             return "no workspace of that run is kept"
-        if self.occupied(run_id):
+        if self.needed(place):
             return "a process works in it"
         tree = self._host.worktree(run) if run is not None else None
-        if tree is None and (self.place(run_id) / ".git").exists():
+        if tree is None and (place / ".git").exists():
             return "nobody knows whose worktree it is: remove its folder by hand"
-        if tree is not None and not self._saved(run_id, tree, self._kept):
+        if tree is not None and not self._saved(name, tree, self._kept):
             return "its unsaved work could not be put into git: look into it, then remove the folder by hand"
-        self._remove(run_id, tree)
+        self._remove(name, run)
         note.unlink(missing_ok=True)
         return None
 
     # -- leaving -------------------------------------------------------------------------------------------------
 
-    def place(self, run_id: str) -> Path:
-        return self._host.workspaces / run_id
+    def _note(self, place: Path) -> Path:
+        return self._kept / f"{place.name}.json"
+
+    def needed(self, place: Path) -> bool:
+        """Whether a run that is not over, a removal that has begun, or a process needs that workspace."""
+        records = [*self._host.runs.glob("*/run.json"), *self._leaving.glob("*/run.json")]
+        runs = [run for record in records if (run := _run(durable.record(record))) is not None]
+        return any(run.workspace == str(place) for run in runs) or self.occupied(place)
 
     def leaving(self, run_id: str) -> bool:
         """Whether its removal has begun."""
         return (self._leaving / run_id).exists()
 
-    def occupied(self, run_id: str) -> bool:
+    def occupied(self, place: Path) -> bool:
         """Whether a process works in that workspace. What was so a moment ago is looked at again."""
-        place = self.place(run_id)
         if self._places is None:
             self._places = processes.places()
         return any(one.is_relative_to(place) for one in self._places) and any(
@@ -117,17 +128,18 @@ class Departures:
         folder = RunFolder(path=self._leaving / run_id)
         run = _run(durable.record(folder.run))
         tree = self._host.worktree(run) if run is not None else None
+        place = self._host.place(run_id, run)
         if locked(folder.lock):
             return
-        if folder.hook("before_remove") and not folder.hooked.exists() and self.place(run_id).is_dir():
+        if folder.hook("before_remove") and not folder.hooked.exists() and place.is_dir():
             self._depart(run_id, folder)
             return
-        if self.occupied(run_id):
+        if self.occupied(place):
             return
         if tree is not None and folder.hooked.exists() and not self._saved(run_id, tree, folder.path):
             self.keep(run_id, run, "what its before_remove hook left could not be put into git")
         else:
-            self._remove(run_id, tree)
+            self._remove(run_id, run)
         workspace.remove(folder.path)
 
     def _saved(self, run_id: str, tree: workspace.Worktree, scratch: Path) -> bool:
@@ -137,11 +149,12 @@ class Departures:
             return False
         return True
 
-    def _remove(self, run_id: str, tree: workspace.Worktree | None) -> None:
+    def _remove(self, run_id: str, run: Run | None) -> None:
+        tree = self._host.worktree(run) if run is not None else None
         if tree is not None:
             workspace.remove_worktree(tree, self._env(run_id))
         else:
-            workspace.remove(self.place(run_id))
+            workspace.remove(self._host.place(run_id, run))
 
     def _env(self, run_id: str) -> dict[str, str]:
         return workspace.git_environment(self._host.environ, run_id)

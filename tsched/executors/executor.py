@@ -55,6 +55,13 @@ class Executor(Protocol):
         """
         ...
 
+    def resumable(self, before: Run, pool_workspace: Workspace | None) -> bool:
+        """Whether a run of a pool with that workspace can go on in the folder of an ended one: nobody else needs it.
+
+        Conversations are bound to their folder: opencode and goose's shell work where theirs began.
+        """
+        ...
+
     def start(self, run_id: str) -> None:
         """Start a prepared run. Raises TransientError where the machine refuses; the run is then LOST, not alive."""
         ...

@@ -18,8 +18,8 @@ from tsched.executors.executor import Launch, Liveness
 from tsched.executors.locks import locked
 from tsched.executors.pinned import Host, RunFolder, pin
 from tsched.executors.recovery import Census, Remains, census, clear, end_of, rebooted
-from tsched.model.errors import TransientError
-from tsched.model.fleet import Keep
+from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.fleet import Keep, Workspace
 from tsched.model.run import ExitReason, Run, RunExit
 
 SHIM = Path(__file__).with_name("shim.py")
@@ -99,6 +99,9 @@ class LocalExecutor:
 
     def start(self, run_id: str) -> None:
         """Start the run's shim; see Executor."""
+        run = self.run(run_id)
+        if run is not None and self._borrowed(run):
+            self._departures.take(Path(run.workspace))
         self._spawn(run_id, self._folder(run_id))
 
     def _spawn(self, run_id: str, folder: RunFolder, *words: str) -> None:
@@ -215,7 +218,7 @@ class LocalExecutor:
             run_id=run_id,
             agent_pid=durable.number(agent, "agent_pid"),
             agent_start=durable.number(agent, "agent_start"),
-            workspace=self._host.workspaces / run_id,
+            workspace=self._host.place(run_id, self.run(run_id)),
             log=self._host.log(run_id),
         )
         return clear(remains, self._census)
@@ -272,9 +275,10 @@ class LocalExecutor:
         folder, run = self._folder(run_id), self.run(run_id)
         if self._departures.leaving(run_id):
             return
+        place = self._host.place(run_id, run)
         why = self._why_kept(folder, run, run_id, succeeded=succeeded)
         try:
-            if why is None and (folder.hook("before_remove") or self._departures.occupied(run_id)):
+            if why is None and (folder.hook("before_remove") or self._departures.occupied(place)):
                 self._departures.begin(folder, run_id)
                 return
             if why is not None:
@@ -282,7 +286,7 @@ class LocalExecutor:
             elif tree := self._host.worktree(run) if run is not None else None:
                 workspace.remove_worktree(tree, self._git_environment(run_id))
             else:
-                workspace.remove(self._departures.place(run_id))
+                workspace.remove(place)
             gone = self._host.runs / f".gone_{run_id}"
             workspace.remove(gone)
             folder.path.rename(gone)  # in one step: a late shim finds all of it or nothing
@@ -293,13 +297,28 @@ class LocalExecutor:
         workspace.remove(gone)
 
     def _why_kept(self, folder: RunFolder, run: Run | None, run_id: str, *, succeeded: bool) -> str | None:
-        if run is None and (self._departures.place(run_id) / ".git").exists():
+        unstarted = (durable.record(folder.started) or {}).get("by") != "shim"
+        if run is not None and run.workspace_repo and self._borrowed(run) and unstarted:
+            return "the run that would have gone on in it never started"
+        if run is None and (self._host.place(run_id, run) / ".git").exists():
             return "it is a worktree of a run whose record can't be read"
         if folder.unsaved.exists():
             return "its unsaved work could not be put into git"
         if run is not None and run.workspace_repo and _kept(run.keep, succeeded=succeeded):
             return f"keep: {run.keep}"
         return None
+
+    def _borrowed(self, run: Run) -> bool:
+        """Whether it works in the folder of the run that it goes on from."""
+        return Path(run.workspace) != self._host.workspaces / run.run_id
+
+    def resumable(self, before: Run, pool_workspace: Workspace | None) -> bool:
+        """Whether a run can go on where an earlier one was; see Executor."""
+        try:
+            repo = "" if pool_workspace is None else workspace.address(pool_workspace)
+        except ConfigurationError:
+            return False
+        return before.workspace_repo == repo and not self._departures.needed(Path(before.workspace))
 
     def tidy(self) -> None:
         """Go on with removals that waited; see Executor."""

@@ -116,6 +116,10 @@ class Host:
     def log(self, run_id: str) -> Path:
         return self.logs / f"{run_id}.log"
 
+    def place(self, run_id: str, run: Run | None) -> Path:
+        """The run's workspace: a folder of its own, or that of the run whose conversation it goes on with."""
+        return Path(run.workspace) if run is not None and run.workspace else self.workspaces / run_id
+
     def worktree(self, run: Run) -> workspace.Worktree | None:
         """The run's git worktree, None where it works in a plain folder."""
         if not run.workspace_repo:
@@ -155,7 +159,7 @@ def pin(launch: Launch, host: Host) -> Pinned:
 
 
 def _placed(launch: Launch, host: Host) -> Run:
-    own = str(host.workspaces / launch.run.run_id)
+    own = launch.again.before.workspace if launch.again is not None else str(host.workspaces / launch.run.run_id)
     if launch.workspace is None:
         return replace(launch.run, workspace=own, workspace_repo="")
     repo = workspace.address(launch.workspace)
@@ -212,16 +216,22 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         "setup_env": git,
         "checks": [command for command in launch.recipe.checks if not _templated(command)],
         "check_limit": launch.recipe.check_timeout,
-        "hooks": {} if launch.workspace is None else launch.workspace.hooks.scripts(),
+        "hooks": _hooks(launch, left),
         "hook_limit": 0.0 if launch.workspace is None else launch.workspace.hooks.timeout,
     }
 
 
+def _hooks(launch: Launch, left: workspace.Left | None) -> Mapping[str, str]:
+    scripts = {} if launch.workspace is None else launch.workspace.hooks.scripts()
+    there = left is not None and not left.commit
+    return {name: script for name, script in scripts.items() if name != "after_create" or not there}
+
+
 def _conversation(launch: Launch, left: workspace.Left | None) -> Conversation:
     if left is not None:
-        words = "it holds your work as you left it"
+        words = "as you left it"
     else:
-        words = "it is empty" if launch.workspace is None else "it is a new checkout, with what you pushed"
+        words = "empty" if launch.workspace is None else "a new checkout, with what you pushed"
     return Conversation(run_id=launch.run.run_id, again=launch.again, left=words)
 
 

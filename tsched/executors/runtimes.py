@@ -101,7 +101,7 @@ def _reminder(again: Again, folder: Path, left: str) -> str:
     """What tells an agent why its conversation goes on."""
     return (
         f"You have worked on this task before, in this conversation. That run ended so: {again.ended}.\n"
-        f"Your working folder is now {folder}; {left}. Go on with the task:\n\n"
+        f"Your working folder, {folder}, is {left}. Go on with the task:\n\n"
     )
 
 

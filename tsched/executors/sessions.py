@@ -43,9 +43,14 @@ def _codex(value: Document) -> bool:
     return value.get("type") == "item.completed" and isinstance(item, dict) and item.get("type") != "error"
 
 
+def _opencode(value: Document) -> bool:
+    return value.get("type") == "step_finish"
+
+
 # What names the conversation in each event ("": we name it, by the run that begins it), and which event is an answer.
 _READERS: Mapping[str, tuple[str, Callable[[Document], bool]]] = {
     "goose": ("", _goose),
     "claude": ("session_id", _claude),
     "codex": ("thread_id", _codex),
+    "opencode": ("sessionID", _opencode),
 }

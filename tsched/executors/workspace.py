@@ -71,16 +71,19 @@ def address(workspace: Workspace) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """The unsaved work of a run as salvage kept it. `changes`: the commit is of changes that were not committed."""
+    """The unsaved work of a run: its worktree itself (`commit` is ""), or what salvage kept of it.
 
-    commit: str
-    changes: bool
+    `changes`: the commit is of changes that were not committed.
+    """
+
+    commit: str = ""
+    changes: bool = False
 
 
 def left_by(before: Run, tree: Worktree, env: Mapping[str, str]) -> Left | None:
-    """What an earlier run on the same repository left unsaved, None where there is nothing of it."""
-    if before.workspace_repo != tree.run.workspace_repo:
-        return None
+    """What an earlier run in the same folder left unsaved, None where there is nothing of it."""
+    if (tree.folder / ".git").exists():
+        return Left()
     try:
         for name in (f"{_salvaged(before)}-{before.run_id}", _salvaged(before)):
             commit = _commit(tree, env, name)
@@ -130,25 +133,21 @@ def setup_commands(tree: Worktree, *, repo: str, ref: str, left: Left | None = N
         (making, [*git, "config", "remote.origin.fetch", heads]),
         (making, [*git, "config", "core.logAllRefUpdates", "true"]),  # salvage finds by it what HEAD has left
         (f"fetching {ref} of {repo}", [*git, *fetch]),
-        (
-            f"making the worktree {tree.folder}",
-            [
-                *git,
-                "worktree",
-                "add",
-                "--quiet",
-                "--detach",
-                "--",
-                str(tree.folder),
-                left.commit if left else tree.base,
-            ],
-        ),
-        *(
-            [("undoing the commit of unsaved changes", [*GIT, "-C", str(tree.folder), "reset", "--quiet", "HEAD^1"])]
-            if left is not None and left.changes
-            else []
-        ),
+        *_worktree_commands(tree, git, left),
     ]
+
+
+def _worktree_commands(tree: Worktree, git: list[str], left: Left | None) -> list[tuple[str, list[str]]]:
+    if left is not None and not left.commit:
+        return []
+    # By force, where git remembers a worktree in that folder: its run is over and the folder gone.
+    add = ["worktree", "add", "--quiet", "--detach", *(["--force"] if left else [])]
+    start = left.commit if left is not None else tree.base
+    making = [(f"making the worktree {tree.folder}", [*git, *add, "--", str(tree.folder), start])]
+    if left is None or not left.changes:
+        return making
+    undoing = [*GIT, "-C", str(tree.folder), "reset", "--quiet", "HEAD^1"]
+    return [*making, ("undoing the commit of unsaved changes", undoing)]
 
 
 def git_environment(host: Mapping[str, str], run_id: str) -> dict[str, str]:

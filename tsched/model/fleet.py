@@ -85,7 +85,7 @@ class Session(StrEnum):
     """What a retry of a task begins with."""
 
     FRESH = "fresh"  # a new conversation in a new working folder
-    CONTINUE = "continue"  # the conversation and the unsaved work of the run before
+    CONTINUE = "continue"  # the conversation of the run before, in its folder as it was left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

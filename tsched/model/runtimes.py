@@ -3,7 +3,7 @@
 Checked by running goose 1.52.0, codex-cli 0.169.0, Claude Code 2.1.330 and opencode 1.18.33 (`make test-agents`).
 Each writes as it goes, so that a silent agent is one that does nothing. None can ask a person: Claude Code and codex
 refuse to change files and to call tools unless that was allowed beforehand. All four can go on with a conversation,
-but opencode in the very folder that it began in alone: elsewhere it does the work and never ends.
+in the folder where it began: elsewhere opencode does the work and never ends, and goose's shell finds no folder.
 """
 
 from collections.abc import Mapping
@@ -61,6 +61,7 @@ BUILT_IN: Mapping[str, Runtime] = {
         Runtime(
             name="opencode",
             argv=("opencode", "run", "--format", "json", "{prompt}"),
+            resume=("opencode", "run", "--format", "json", "--session", "{session}", "{prompt}"),
             mcp_config=(
                 "OPENCODE_CONFIG_CONTENT",
                 '{"mcp":{"tasks":{"type":"remote","url":"{mcp}","enabled":true{mcp_auth}}}}',

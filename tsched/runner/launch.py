@@ -127,7 +127,7 @@ def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
 def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignment) -> None:
     """Prepared, then the lease, then the claim, then the process (DESIGN section 4)."""
     host, task = p.host, assignment.task
-    again = _again(p, fleet, agent, task)
+    again = _again(p, fleet, pool, agent, task)
     run = _run(p, fleet, pool, agent, task, again)
     lease = _lease(p, run)
     host.leases.path(task.id)  # an id that can't be a file name is refused before anything is written
@@ -159,7 +159,7 @@ def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignm
     )  # fmt: skip
 
 
-def _again(p: Pass, fleet: Fleet, agent: Agent, task: Task) -> Again | None:
+def _again(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task) -> Again | None:
     """The conversation that a run goes on with: the agent's newest on this task, with the recipe as it is now."""
     runtime = runtime_of(agent.runtime, fleet.limits.runtimes)
     if agent.session is Session.FRESH or runtime is None or not runtime.resume or not task.runs:
@@ -169,6 +169,8 @@ def _again(p: Pass, fleet: Fleet, agent: Agent, task: Task) -> Again | None:
         return None
     same = (last.run.agent, last.run.runtime, last.run.content)
     if same != (agent.name, agent.runtime, fleet.recipes[agent.recipe].content):
+        return None
+    if not p.host.executor.resumable(last.run, pool.workspace):
         return None
     return Again(session=last.session, before=last.run, ended=last.reason)
 
