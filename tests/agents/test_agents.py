@@ -204,8 +204,6 @@ def test_it_shows_the_task_server_its_token_where_it_was_given_it(team: Team) ->
 
 
 def test_a_retry_goes_on_with_its_conversation_and_its_files(team: Team) -> None:
-    if team.name == "opencode":
-        pytest.skip("opencode goes on with a conversation in the folder that it began in alone")
     check = "grep -q mended gate && test -e oil"
     team.file("recipes/ada.yaml", f"{RECIPE}retry: {{max_retries: 1, checks: [{{type: shell, command: {check}}}]}}\n")
     limits = LIMITS.replace("retry: {attempts: 1}", "retry: {attempts: 2, backoff: 4s}")
@@ -229,6 +227,24 @@ def test_a_retry_goes_on_with_its_conversation_and_its_files(team: Team) -> None
     assert "Go on with the task" in asked
     assert first["usage"]["total_tokens"] > 0
     assert 0 < second["usage"]["total_tokens"] <= first["usage"]["total_tokens"], "its own figures alone"
+
+
+def test_the_documents_block_can_be_pasted(team: Team) -> None:
+    text = (Path(__file__).parents[2] / "docs/agents.md").read_text(encoding="utf-8")
+    blocks = [re.findall(rf"<!-- run {name} -->\n```sh\n(.*?)```", text, re.DOTALL) for name in (team.name, "all")]
+    assert [len(one) for one in blocks] == [1, 1]
+    folder = team.root / "reader"
+    folder.mkdir()
+    with serving(script_of(team.name, COMPLETE)) as model:
+        team.point_at(model.base)
+        environ = {name: value for name, value in team.environ.items() if not name.startswith("TSCHED_")}
+        environ["PATH"] = f"{Path(sys.executable).parent}:{environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", "set -eu\n" + blocks[0][0] + blocks[1][0]], cwd=folder, env=environ, capture_output=True,
+            text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the task was completed by the agent itself" in done.stdout
 
 
 def test_a_failed_check_of_the_recipe_is_no_success_whatever_the_agent_says(team: Team) -> None:

@@ -3,18 +3,23 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from tests.e2e import reference
+from tests.integration.github_server import IssuesServer
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = ("README.md", "docs/fleet.md", "docs/gate.md", "docs/operations.md")
+DOCUMENTS = (
+    "README.md", "docs/fleet.md", "docs/gate.md", "docs/github.md", "docs/operations.md", "docs/tasks.md",
+)  # fmt: skip
 BLOCK = re.compile(r"<!-- run -->\n```sh\n(.*?)```", re.DOTALL)
 
 
@@ -29,13 +34,20 @@ def environment(home: Path) -> dict[str, str]:
 def test_every_block_that_may_be_pasted_works(name: str, tmp_path: Path) -> None:
     blocks = BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
     assert blocks, f"{name} has no block to run"
-    script = "set -eu\n" + "\n".join(blocks)
+    if any("curl " in block for block in blocks) and shutil.which("curl") is None:
+        pytest.skip(f"{name} uses curl, which is not installed (apt-get install curl)")
     folder = tmp_path / "reader"
     folder.mkdir()
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=environment(tmp_path / "home"), capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+    with closing(IssuesServer("ghp_s3cret")) as github:
+        issue = github.add("queue:dev", title="hello, issue")
+        script = "set -eu\n" + "\n".join(blocks)
+        script = script.replace("github://OWNER/REPOSITORY", github.address).replace("YOUR_TOKEN", github.token)
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=folder, env=environment(tmp_path / "home"), capture_output=True, text=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+    if "github://" in "".join(blocks):
+        assert issue.comments, "the issue was taken"
     assert done.returncode == 0, done.stdout + done.stderr
     if name == "README.md":
         assert "HELLO, FLEET" in done.stdout
@@ -89,7 +101,8 @@ def test_every_example_of_a_schema_fits_its_place(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", *DOCUMENTS[1:], "docs/reference/fleet.md"]
+    "name",
+    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", *DOCUMENTS[1:], "docs/agents.md", "docs/reference/fleet.md"],
 )
 def test_every_link_to_a_file_leads_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -30,6 +30,14 @@ esac
 """
 
 
+RECIPE = """\
+title: T
+description: D
+prompt: "Do {{ task_title }}."
+parameters: [{key: task_title, input_type: string, requirement: required, description: What}]
+"""
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     one = World(tmp_path)
@@ -46,6 +54,7 @@ def world(tmp_path: Path) -> World:
         subprocess.run(["git", "-C", app, *words], check=True, env=one.environ)
     extra = f"workspace: {{repo: {app}, ref: main, keep: never}}\n"
     one.fleet(dev=pool("dev", "ada, runtime: goose, session: continue", extra=extra))
+    one.recipes("ada", text=RECIPE)
     one.push(limits=LIMITS.replace("attempts: 2", "attempts: 4"))
     return one
 
@@ -74,7 +83,9 @@ def test_a_retry_goes_on_with_the_conversation_and_the_work_as_it_was_left(world
     words = said(world, "argv", 1)
     assert "That run ended so: exit status 3" in words
     assert f"Your working folder, {world.state / 'workspaces' / first['run_id']}, is as you left it" in words
-    assert "Do it." in words
+    assert "Do Mend the gate." in words
+    assert "--params" in begun
+    assert "--params" not in resumed
     assert said(world, "status", 1).split("\n") == [" M gate", " D old", "?? left", ""]
     assert said(world, "head", 1) == "first\n"
     assert [run["usage"]["total_tokens"] for run in task["runs"]] == [42, 42]
