@@ -89,6 +89,10 @@ def test_a_retry_goes_on_with_the_conversation_and_the_work_as_it_was_left(world
     assert said(world, "status", 1).split("\n") == [" M gate", " D old", "?? left", ""]
     assert said(world, "head", 1) == "first\n"
     assert [run["usage"]["total_tokens"] for run in task["runs"]] == [42, 42]
+    assert world.status()["usage"] == [
+        {"agent": "ada", "queue": "dev", "runs": 2, "total_tokens": 84, "cost_usd": None}
+    ]
+    assert "Spent in the last 24 hours" in world.run("status", check=0).stdout
     assert "ada goes on with task 1, attempt 2" in [event["message"] for event in world.events("run.started")]
 
 

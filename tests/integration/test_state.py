@@ -20,7 +20,7 @@ from tsched.model.errors import ConfigurationError, FatalError
 from tsched.model.event import Event
 from tsched.model.fleet import Agent, Fleet, Pool, Recipe, RecipeFile
 from tsched.model.lifecycle import AgentState, Lifecycle
-from tsched.model.run import ExitReason, Lease, LeaseState, Outcome, Run, RunExit, RunResult
+from tsched.model.run import ExitReason, Lease, LeaseState, Outcome, Run, RunExit, RunResult, Spent, Usage
 from tsched.model.task import Settlement, Verdict
 from tsched.sqlite import open_database, open_read_only, transaction
 from tsched.state import applied, events, history, requests, verdicts, view
@@ -318,6 +318,23 @@ def result(run_id: str, outcome: Outcome) -> RunResult:
     end = RunExit(run_id=run_id, reason=ExitReason.EXITED, started=True, exit_code=0, ended_at=1.0)
     settlement = Settlement(verdict=Verdict.COMPLETE)
     return RunResult(run=run, exit=end, outcome=outcome, reason="because", settlement=settlement)
+
+
+def test_what_agents_spent_is_summed_since_a_time(db: Database) -> None:
+    def spent(run_id: str, agent: str, ended_at: float, usage: Usage | None) -> None:
+        one = result(run_id, Outcome.COMPLETE)
+        run, end = replace(one.run, agent=agent), replace(one.exit, ended_at=ended_at)
+        history.record(db, replace(one, run=run, exit=end, usage=usage))
+
+    spent("a", "ada", 50.0, Usage(total_tokens=1, cost_usd=9.0))
+    spent("b", "ada", 101.0, Usage(total_tokens=10, cost_usd=0.25))
+    spent("c", "ada", 102.0, Usage(total_tokens=30, cost_usd=0.5))
+    spent("d", "ada", 103.0, None)
+    spent("e", "ben", 104.0, Usage(total_tokens=0))
+    assert history.spent(db, 100.0) == (
+        Spent(agent="ada", queue="dev", runs=2, total_tokens=40, cost_usd=0.75),
+        Spent(agent="ben", queue="dev", runs=1, total_tokens=0),
+    )
 
 
 def test_the_first_decided_outcome_stands(db: Database) -> None:

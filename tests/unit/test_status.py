@@ -74,7 +74,7 @@ def test_before_anything_is_applied() -> None:
 
 def test_the_object_has_exactly_the_documented_keys() -> None:
     found = made((pool("dev", "vaela"),), (row("vaela", "dev"),), (lease("7", "vaela", "dev"),))
-    assert list(found) == ["revision", "generation", "conditions", "pools", "runs", "queues", "runner"]
+    assert list(found) == ["revision", "generation", "conditions", "pools", "runs", "queues", "usage", "runner"]
     assert list(found["pools"][0]) == ["name", "queue", "suspended", "running", "max_running", "agents"]
     assert list(found["pools"][0]["agents"][0]) == ["name", "state", "limit", "running", "revision", "drain"]
     assert " ".join(found["runs"][0]) == (

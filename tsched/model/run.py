@@ -142,6 +142,17 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What an agent's runs in a queue spent together. `cost_usd`: None where none of them gives a cost."""
+
+    agent: str
+    queue: str
+    runs: int
+    total_tokens: int
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """A finished run as history keeps it: the run, its exit and what was decided, once, of it and its task."""
 

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from tsched.model.fleet import Fleet, Pool
 from tsched.model.lifecycle import AgentState, Lifecycle
-from tsched.model.run import Lease
+from tsched.model.run import Lease, Spent
 from tsched.model.task import QueueDepth
 from tsched.model.units import iso
 from tsched.observe.conditions import Condition
@@ -96,6 +96,16 @@ class QueueStatus(TypedDict):
     working: int
 
 
+class UsageStatus(TypedDict):
+    """What an agent's runs that ended in the last 24 hours say that they spent."""
+
+    agent: str
+    queue: str
+    runs: int
+    total_tokens: int
+    cost_usd: float | None
+
+
 class Status(TypedDict):
     revision: RevisionStatus
     generation: int
@@ -103,6 +113,7 @@ class Status(TypedDict):
     pools: list[PoolStatus]
     runs: list[RunStatus]
     queues: list[QueueStatus]
+    usage: list[UsageStatus]
     runner: RunnerStatus
 
 
@@ -121,6 +132,7 @@ def status(
     lifecycles: Mapping[Key, Lifecycle],
     leases: Iterable[Lease],
     depths: Iterable[QueueDepth],
+    spent: Iterable[Spent] = (),
     report: Report = NOTHING_SEEN,
     generation: int = 0,
     now: float,
@@ -145,6 +157,12 @@ def status(
         queues=[
             QueueStatus(name=depth.name, idle=depth.idle, blocked=depth.blocked, working=depth.working)
             for depth in sorted(depths, key=lambda depth: depth.name)
+        ],
+        usage=[
+            UsageStatus(
+                agent=one.agent, queue=one.queue, runs=one.runs, total_tokens=one.total_tokens, cost_usd=one.cost_usd
+            )
+            for one in spent
         ],
         runner=report["runner"],
     )

@@ -112,6 +112,16 @@ def status_tables(status: Status) -> Iterator[Table]:
             for run in status["runs"]
         ],
     )  # fmt: skip
+    if status["usage"]:
+        yield Table(
+            title="Spent in the last 24 hours",
+            columns=("AGENT", "QUEUE", "RUNS", "TOKENS", "COST"),
+            rows=[
+                (one["agent"], one["queue"], str(one["runs"]), str(one["total_tokens"]),
+                 "-" if one["cost_usd"] is None else f"${one['cost_usd']:.2f}")
+                for one in status["usage"]
+            ],
+        )  # fmt: skip
     yield Table(
         title="Queues",
         columns=("QUEUE", "IDLE", "BLOCKED", "WORKING"),

@@ -16,12 +16,13 @@ from tsched.runner.sources import source_of
 from tsched.schedule.plan import Plan, plan
 from tsched.schedule.review import Review, review
 from tsched.settings import Settings
-from tsched.state import applied, verdicts
+from tsched.state import applied, history, verdicts
 from tsched.state.database import Database
 from tsched.state.leases import Leases
 from tsched.tasks.source import TaskSource
 from tsched.validate.fleet import load_fleet
 
+DAY = 24 * 3600.0  # seconds
 REVIEWED = "Tsched-Reviewed"  # the trailer that owns up to a widening
 
 
@@ -38,6 +39,7 @@ def look(settings: Settings, *, now: float) -> shown.Status:
             lifecycles=record.lifecycles,
             leases=Leases(folder.running).read_all().leases.values(),
             depths=_depths(tasks),
+            spent=history.spent(db, now - DAY),
             report=verdicts.get_report(db, shown.Report, shown.NOTHING_SEEN),
             generation=record.generation,
             now=now,

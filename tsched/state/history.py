@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import msgspec
 
-from tsched.model.run import RunResult
+from tsched.model.run import RunResult, Spent
 from tsched.state.database import Database
 
 
@@ -45,6 +45,18 @@ def of_task(db: Database, task_id: str) -> tuple[RunResult, ...]:
 def recent(db: Database, limit: int) -> tuple[RunResult, ...]:
     """The newest results, newest first."""
     return _results(db, "ORDER BY ended_at DESC LIMIT ?", limit)
+
+
+def spent(db: Database, since: float) -> tuple[Spent, ...]:
+    """What agents say that they spent in runs that ended after that time (seconds since the epoch), by agent."""
+    rows = db.rows(
+        "SELECT json_extract(body, '$.run.agent'), json_extract(body, '$.run.queue'), count(*), "
+        "coalesce(sum(json_extract(body, '$.usage.total_tokens')), 0), sum(json_extract(body, '$.usage.cost_usd')) "
+        "FROM runs WHERE ended_at > ? AND json_extract(body, '$.usage') IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2",
+        (since,),
+    )
+    names = ("agent", "queue", "runs", "total_tokens", "cost_usd")
+    return tuple(msgspec.convert(dict(zip(names, row, strict=True)), Spent) for row in rows)
 
 
 def _results(db: Database, where: str, *values: object) -> tuple[RunResult, ...]:
