@@ -356,6 +356,35 @@ def github_http(access: Access, limits: Limits) -> Http:
     return Http(access, {**headers, "Authorization": f"Bearer {access.token}"}, limits)
 
 
+class GitHubUser(msgspec.Struct, frozen=True):
+    """Who wrote something on GitHub."""
+
+    id: int
+    login: str = ""
+    type: str = ""
+
+
+class GitHubSelf:
+    """Whose token calls carry. An App's token (that of Actions too) may not ask who it is, but is a bot."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._me: GitHubUser | None = None
+
+    def wrote(self, author: GitHubUser | None) -> bool:
+        """Whether it is us. Asks GitHub who we are, the first time; raises as `Http.ask` does."""
+        if self._me is None:
+            try:
+                self._me = self._http.ask(GitHubUser, "GET", "/user", needs="any permission")
+            except Refused as error:
+                if error.status not in (403, 404):
+                    raise
+                self._me = GitHubUser(id=0, type="Bot")
+        if author is None:
+            return False
+        return author.id == self._me.id or (self._me.id == 0 and author.type == "Bot")
+
+
 def cut(text: str, limit: int) -> str:
     """Text within a forge's limit of characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -93,6 +94,11 @@ class Place:
         """Stop the run now and see its end."""
         self.executor.stop([run_id], reason=ExitReason.STOPPED, at=0)
         return self.ended(run_id)
+
+
+def git(*arguments: str, at: Path) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments]
+    return subprocess.run(command, cwd=at, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def shell(script: str) -> Runtime:

@@ -436,7 +436,7 @@ def test_a_wrong_token_is_named_by_its_variable_and_never_shown(server: IssuesSe
 @pytest.mark.parametrize(
     "address",
     ["github://acme", "github://acme/app/x", "github+http://ghe.example/acme/app", "github+https://u:p@h/a/b",
-     "github:///app", "githubs://acme/app", "github://ac me/app"],
+     "github:///app", "github://acme/..", "github+https://h://acme/app", "githubs://acme/app", "github://ac me/app"],
 )  # fmt: skip
 def test_what_is_no_repository_is_refused(address: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="github://OWNER/REPOSITORY"):

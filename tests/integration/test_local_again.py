@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.local_runs import R1, Place, launch_of, shell, wait_for
-from tests.integration.test_local_workspace import git, tree_of
+from tests.integration.test_local_workspace import tree_of
 from tsched.executors.executor import Again, Launch
 from tsched.model.fleet import Hooks, Runtime, Workspace
 from tsched.model.run import Run
@@ -16,21 +16,6 @@ R2, R3 = f"{R1}-2", f"{R1}-3"
 WORK = "git rm -q gate; echo new > new; echo more > staged; git add staged; exit 3"
 LOOK = "git status --porcelain; git log -1 --format=%s; pwd"
 LEFT = "D  gate\nA  staged\n?? new\nfirst\n"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "state")
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    source = tmp_path / "source"
-    git("init", "-q", "-b", "main", str(source), at=tmp_path)
-    (source / "gate").write_text("squeaks\n")
-    git("add", ".", at=source)
-    git("commit", "-qm", "first", at=source)
-    return source
 
 
 def first_run(place: Place, workspace: Workspace | None, script: str = WORK) -> Run:

@@ -8,27 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.local_runs import R1, Place, launch_of, shell, wait_for
-from tests.integration.test_local_workspace import git, saved
+from tests.integration.local_runs import R1, Place, git, launch_of, shell, wait_for
+from tests.integration.test_local_workspace import saved
 from tsched.executors import workspace
 from tsched.executors.executor import Liveness
 from tsched.model.fleet import Hooks, Keep, Workspace
 from tsched.model.run import ExitReason, RunExit
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "state")
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    source = tmp_path / "source"
-    git("init", "-q", "-b", "main", str(source), at=tmp_path)
-    (source / "gate").write_text("squeaks\n")
-    git("add", ".", at=source)
-    git("commit", "-qm", "first", at=source)
-    return source
 
 
 def launched(

@@ -2,12 +2,11 @@
 
 import fcntl
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.integration.local_runs import R1, Place, launch_of, shell, wait_for
+from tests.integration.local_runs import R1, Place, git, launch_of, shell, wait_for
 from tsched.executors import workspace
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Keep, Workspace
@@ -15,27 +14,6 @@ from tsched.model.run import ExitReason
 from tsched.model.task import Task
 
 COMMIT = "git -c user.name=a -c user.email=a@a commit -qam"
-
-
-def git(*arguments: str, at: Path) -> str:
-    command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments]
-    return subprocess.run(command, cwd=at, check=True, capture_output=True, text=True).stdout.strip()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "state")
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    source = tmp_path / "source"
-    git("init", "-q", "-b", "main", str(source), at=tmp_path)
-    (source / "gate").write_text("squeaks\n")
-    (source / ".gitignore").write_text("*.o\n")
-    git("add", ".", at=source)
-    git("commit", "-qm", "first", at=source)
-    return source
 
 
 def tree_of(repo: Path, **fields: str) -> Workspace:

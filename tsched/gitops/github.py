@@ -5,17 +5,24 @@ from urllib.parse import quote
 import msgspec
 
 from tsched.model.errors import ConfigurationError
-from tsched.rest import Access, Limits, Lost, Refused, check_status, cut, github_api, github_http, marked
+from tsched.rest import (
+    Access,
+    GitHubSelf,
+    GitHubUser,
+    Limits,
+    Lost,
+    Refused,
+    check_status,
+    cut,
+    github_api,
+    github_http,
+    marked,
+)
 
 _PULLS = "`pull requests: write`"
 _COMMENTS = "`issues: write` or `pull requests: write`"
 _STATUSES = "`commit statuses: write`"
 _TITLE, _BODY, _DESCRIPTION = 256, 65536, 140  # characters GitHub takes
-
-
-class _User(msgspec.Struct, frozen=True):
-    id: int
-    type: str = ""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -34,7 +41,7 @@ class _Comment(msgspec.Struct, frozen=True):
     id: int
     html_url: str
     body: str | None = None
-    user: _User | None = None
+    user: GitHubUser | None = None
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -70,7 +77,7 @@ class GitHub:
         self._http = github_http(access, limits)
         self._owner = access.project.split("/")[0]
         self._root = f"/repos/{quote(access.project)}"
-        self._me: _User | None = None
+        self._self = GitHubSelf(self._http)
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -127,22 +134,9 @@ class GitHub:
     def _own(self, number: int, marker: str) -> _Comment | None:
         path, start = f"{self._root}/issues/{number}/comments", marked(marker).strip()
         for comment in self._http.pages(list[_Comment], path, needs=_COMMENTS, query={}):
-            if (comment.body or "").startswith(start) and self._is_mine(comment.user):
+            if (comment.body or "").startswith(start) and self._self.wrote(comment.user):
                 return comment
         return None
-
-    def _is_mine(self, author: _User | None) -> bool:
-        """Whether we wrote a comment. An App's token (that of Actions too) may not ask who it is, but is a bot."""
-        if self._me is None:
-            try:
-                self._me = self._http.ask(_User, "GET", "/user", needs="any permission")
-            except Refused as error:
-                if error.status not in (403, 404):
-                    raise
-                self._me = _User(id=0, type="Bot")
-        if author is None:
-            return False
-        return author.id == self._me.id or (self._me.id == 0 and author.type == "Bot")
 
     def set_status(self, revision: str, *, context: str, state: str, description: str, url: str = "") -> None:
         """Set the status of a commit under a context: success, failure, pending or error."""

@@ -14,7 +14,19 @@ import msgspec
 
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Task, TaskStatus
-from tsched.rest import Access, Answer, Limited, Limits, Refused, check_token, cut, github_api, github_http
+from tsched.rest import (
+    Access,
+    Answer,
+    GitHubSelf,
+    GitHubUser,
+    Limited,
+    Limits,
+    Refused,
+    check_token,
+    cut,
+    github_api,
+    github_http,
+)
 from tsched.tasks.claims import Remark, parse
 from tsched.tasks.commented import CommentedTasks
 from tsched.tasks.ledger import Ledger
@@ -27,19 +39,13 @@ _LABEL, _BODY = 50, 65536  # characters that GitHub takes
 _BLOCKERS = 20  # of one body that are looked at
 _MAY_CLAIM = ("OWNER", "MEMBER", "COLLABORATOR")
 _LIMITS = Limits(attempts=3, pause=2.0, patience=-1.0)  # whoever says to wait is asked again by a later pass
-_PLACE = re.compile(r"github(?:\+(https?)://([\w.-]+(?::\d+)?))?(?:(?<!/)/|://)([\w.-]+)/([\w.-]+)/?")
+_PLACE = re.compile(r"github(?:\+(https?)://([\w.-]+(?::\d+)?)/|://)([\w-][\w.-]*)/((?!\.+/?\Z)[\w.-]+)/?")
 _BLOCKED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?blocked by:?[ \t]+(#\d+(?:[ \t]*(?:,|and)[ \t]*#\d+)*)", re.I | re.M)
 _MARK = re.compile(r"<!-- (tsched-(?:claim|end) .*|\[tsched:.*\]) -->(?:\r?\n|\Z)")
 
 
 class _Label(msgspec.Struct, frozen=True):
     name: str | None = None
-
-
-class _User(msgspec.Struct, frozen=True):
-    id: int
-    login: str = ""
-    type: str = ""
 
 
 class _Dependencies(msgspec.Struct, frozen=True):
@@ -55,7 +61,7 @@ class _Issue(msgspec.Struct, frozen=True):
     state_reason: str | None = None
     body: str | None = None
     labels: list[_Label | str] = []
-    user: _User | None = None
+    user: GitHubUser | None = None
     pull_request: object = None
     issue_dependencies_summary: _Dependencies | None = None
 
@@ -82,7 +88,7 @@ class _Repository(msgspec.Struct, frozen=True):
 class _Comment(msgspec.Struct, frozen=True):
     id: int
     body: str | None = None
-    user: _User | None = None
+    user: GitHubUser | None = None
     author_association: str = "NONE"
     created_at: str = ""
 
@@ -138,7 +144,7 @@ class GitHubIssues:
         self._until = 0.0  # GitHub wants no calls before, by the clock
         self._pages: dict[str, Answer] = {}
         self._seen: dict[str, _Issue] = {}
-        self._me: _User | None = None
+        self._self = GitHubSelf(self._http)
         self._may_label = False  # as far as we have seen
 
     def close(self) -> None:
@@ -233,20 +239,8 @@ class GitHubIssues:
         return issue is not None and issue.state == "open"
 
     def _may_claim(self, comment: _Comment) -> bool:
-        """Anybody may comment on a public repository; only those who may write to it, and we ourselves, may claim.
-
-        An App's token (that of Actions too) may not ask who it is, but is a bot.
-        """
-        if comment.author_association in _MAY_CLAIM or comment.user is None:
-            return comment.user is not None
-        if self._me is None:
-            try:
-                self._me = self._http.ask(_User, "GET", "/user", needs="any permission")
-            except Refused as error:
-                if error.status not in (403, 404):
-                    raise
-                self._me = _User(id=0, type="Bot")
-        return comment.user.id == self._me.id or (self._me.id == 0 and comment.user.type == "Bot")
+        """Anybody may comment on a public repository; only those who may write to it, and we ourselves, may claim."""
+        return comment.author_association in _MAY_CLAIM or self._self.wrote(comment.user)
 
 
 def _is(label: str, start: str) -> bool:
