@@ -20,13 +20,17 @@ LEFT = "D  gate\nA  staged\n?? new\nfirst\n"
 
 def first_run(place: Place, workspace: Workspace | None, script: str = WORK) -> Run:
     """A run that failed, its result taken, its folder left as its pool says."""
-    place.launch(launch_of(shell(script), run_id=R1, workspace=workspace))
+    place.launch(keeping(launch_of(shell(script), run_id=R1, workspace=workspace)))
     place.ended(R1)
     run = place.executor.run(R1)
     assert run is not None
     place.executor.salvage(R1)
     place.executor.discard(R1, succeeded=False)
     return run
+
+
+def keeping(launch: Launch) -> Launch:
+    return replace(launch, run=replace(launch.run, keeps_session=True))
 
 
 def going_on(before: Run, workspace: Workspace | None, script: str = LOOK, run_id: str = R2) -> Launch:
@@ -96,7 +100,9 @@ def test_the_runner_may_die_between_taking_the_folder_and_starting(place: Place,
     tree = tree_of(repo)
     before = first_run(place, tree)
     place.prepare(going_on(before, tree))
-    place.executor._departures.take(place.workspaces / R1)  # and here it is killed
+    again = place.executor.run(R2)
+    assert again is not None
+    place.executor._departures.take(again)  # and here it is killed
     later = place.another()
     later.poll()
     assert later.recover(R2) is not None
@@ -115,6 +121,30 @@ def test_nobody_goes_on_in_another_repository_or_where_somebody_works(place: Pla
     assert not place.executor.resumable(before, replace(tree, repo=str(repo.parent)))
     assert not place.executor.resumable(before, replace(tree, repo="ext::sh"))
     assert not place.executor.resumable(before, None)
+    assert not place.executor.resumable(replace(before, workspace=str(place.root / "moved" / R1)), tree)
+    assert not place.executor.resumable(replace(before, workspace=""), tree)
+
+
+def test_a_git_that_was_killed_with_the_run_before_blocks_nothing(place: Place, repo: Path) -> None:
+    tree = tree_of(repo)
+    before = first_run(place, tree, "touch $(git rev-parse --git-dir)/index.lock; exit 3")
+    place.launch(going_on(before, tree, "echo new > new && git add new"))
+    assert place.ended(R2).exit_code == 0
+
+
+def test_what_an_earlier_run_of_the_same_attempt_left_is_not_brought_back(place: Place, repo: Path) -> None:
+    """A run that was not charged shares its attempt's number, and its salvage ref, with the next."""
+    tree = tree_of(repo, keep="never")
+    first_run(place, tree, "echo stale > stale; exit 3")
+    place.launch(keeping(launch_of(shell("exit 3"), run_id=R2, workspace=tree)))
+    place.ended(R2)
+    before = place.executor.run(R2)
+    assert before is not None
+    place.executor.salvage(R2)
+    place.executor.discard(R2, succeeded=False)
+    place.launch(going_on(before, tree, run_id=R3))
+    place.ended(R3)
+    assert place.log(R3) == f"first\n{place.workspaces / R2}\n"
 
 
 def test_a_folder_that_is_still_there_is_not_created_again(place: Place, repo: Path, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def codex(kind: str = "agent_message", *, total: int = 42) -> str:
         ("goose", "", ""),
         ("claude", claude(), "c-1"),
         ("claude", claude("<synthetic>"), ""),
+        ("claude", claude().replace("c-1", "--dangerously-skip-permissions"), ""),
         ("codex", codex(), "x-1"),
         ("codex", codex("error"), ""),
         ("opencode", lines({"type": "step_finish", "sessionID": "o-1", "part": {"tokens": {"output": 2}}}), "o-1"),

@@ -49,9 +49,12 @@ class Departures:
         facts = {"reason": reason, "run": None if run is None else asdict(run)}
         durable.replace(note, json.dumps(facts).encode())
 
-    def take(self, place: Path) -> None:
-        """A run goes on in a workspace that was kept: it is no longer one that may be removed."""
-        self._note(place).unlink(missing_ok=True)
+    def take(self, run: Run) -> None:
+        """The run goes on in a workspace that was kept: it is no longer one that may be removed."""
+        self._note(Path(run.workspace)).unlink(missing_ok=True)
+        tree = self._host.worktree(run)
+        if tree is not None:
+            (tree.admin / "index.lock").unlink(missing_ok=True)  # of a git that was killed with the run before
 
     def all(self) -> Sequence[Kept]:
         """Every workspace without a living run, by name."""
@@ -96,7 +99,7 @@ class Departures:
 
     def needed(self, place: Path) -> bool:
         """Whether a run that is not over, a removal that has begun, or a process needs that workspace."""
-        records = [*self._host.runs.glob("*/run.json"), *self._leaving.glob("*/run.json")]
+        records = [*self._host.runs.glob("[!.]*/run.json"), *self._leaving.glob("*/run.json")]
         runs = [run for record in records if (run := _run(durable.record(record))) is not None]
         return any(run.workspace == str(place) for run in runs) or self.occupied(place)
 

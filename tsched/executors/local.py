@@ -101,7 +101,7 @@ class LocalExecutor:
         """Start the run's shim; see Executor."""
         run = self.run(run_id)
         if run is not None and self._borrowed(run):
-            self._departures.take(Path(run.workspace))
+            self._departures.take(run)
         self._spawn(run_id, self._folder(run_id))
 
     def _spawn(self, run_id: str, folder: RunFolder, *words: str) -> None:
@@ -297,8 +297,8 @@ class LocalExecutor:
         workspace.remove(gone)
 
     def _why_kept(self, folder: RunFolder, run: Run | None, run_id: str, *, succeeded: bool) -> str | None:
-        unstarted = (durable.record(folder.started) or {}).get("by") != "shim"
-        if run is not None and run.workspace_repo and self._borrowed(run) and unstarted:
+        borrowed = run is not None and run.workspace_repo and self._borrowed(run)
+        if borrowed and (durable.record(folder.started) or {}).get("by") != "shim":
             return "the run that would have gone on in it never started"
         if run is None and (self._host.place(run_id, run) / ".git").exists():
             return "it is a worktree of a run whose record can't be read"
@@ -318,7 +318,9 @@ class LocalExecutor:
             repo = "" if pool_workspace is None else workspace.address(pool_workspace)
         except ConfigurationError:
             return False
-        return before.workspace_repo == repo and not self._departures.needed(Path(before.workspace))
+        place = Path(before.workspace)
+        here = place.parent == self._host.workspaces  # and not in a state folder that was moved since
+        return here and before.workspace_repo == repo and not self._departures.needed(place)
 
     def tidy(self) -> None:
         """Go on with removals that waited; see Executor."""

@@ -1,9 +1,12 @@
 """What an agent's output says of its conversation: its name, and whether the model has answered in it."""
 
+import re
 from collections.abc import Callable, Mapping
 
 from tsched.executors.documents import Document, documents
 from tsched.model.run import Run
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")  # it becomes an argument
 
 
 def session_of(run: Run, output: str) -> str:
@@ -14,7 +17,7 @@ def session_of(run: Run, output: str) -> str:
     name, answered = run.session or (run.run_id if not key else ""), False
     for value in documents(output):
         said = value.get(key)
-        name = said if isinstance(said, str) and said else name
+        name = said if isinstance(said, str) and _NAME.fullmatch(said) else name
         answered = answered or answer(value)
     return name if answered else ""
 

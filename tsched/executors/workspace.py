@@ -85,14 +85,13 @@ def left_by(before: Run, tree: Worktree, env: Mapping[str, str]) -> Left | None:
     if (tree.folder / ".git").exists():
         return Left()
     try:
-        for name in (f"{_salvaged(before)}-{before.run_id}", _salvaged(before)):
-            commit = _commit(tree, env, name)
-            if commit is not None:
-                words = _git([f"--git-dir={tree.cache}", "log", "-1", "--format=%ae %s", commit], env)
-                return Left(commit=commit, changes=words.startswith(f"{env['GIT_AUTHOR_EMAIL']} {_CHANGES}"))
+        commit = _commit(tree, env, _left(before))
+        if commit is None:
+            return None
+        words = _git([f"--git-dir={tree.cache}", "log", "-1", "--format=%ae %s", commit], env)
     except FAILURES:
         return None
-    return None
+    return Left(commit=commit, changes=words.startswith(f"{env['GIT_AUTHOR_EMAIL']} {_CHANGES}"))
 
 
 def setup_commands(tree: Worktree, *, repo: str, ref: str, left: Left | None = None) -> list[tuple[str, list[str]]]:
@@ -244,7 +243,9 @@ def _lines(path: Path) -> list[str]:
 
 def _keep(tree: Worktree, env: Mapping[str, str], commit: str) -> str:
     """Point the salvage ref at the commit. An attempt that was not charged has its number again: keep both."""
-    ref = _salvaged(tree.run)
+    if tree.run.keeps_session:
+        _git([f"--git-dir={tree.cache}", "update-ref", _left(tree.run), commit], env)
+    ref = f"refs/tsched/salvage/{tree.run.task_id}/{tree.run.attempt}"
     for name in (ref, f"{ref}-{tree.run.run_id}"):
         known = _commit(tree, env, name)
         if known is None:
@@ -254,8 +255,9 @@ def _keep(tree: Worktree, env: Mapping[str, str], commit: str) -> str:
     return f"{ref}-{tree.run.run_id}"
 
 
-def _salvaged(run: Run) -> str:
-    return f"refs/tsched/salvage/{run.task_id}/{run.attempt}"
+def _left(run: Run) -> str:
+    """The ref of what that very run left unsaved: a salvage ref may be of another run of the same attempt."""
+    return f"refs/tsched/left/{run.run_id}"
 
 
 def _commit(tree: Worktree, env: Mapping[str, str], name: str, *, git_dir: Path | None = None) -> str | None:
