@@ -23,7 +23,8 @@ _UNCHANGED = 304
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOPS = 3
 _MINUTE = 60.0
-_PAGES = 100  # of a hundred entries each
+_PAGE = 100  # entries
+_PAGES = 100
 _BYTES = 32 * 1024 * 1024  # of one answer
 T = TypeVar("T")
 
@@ -137,12 +138,15 @@ class Http:
         `known` keeps the pages of a list that is asked for again and again: those that have not changed since are
         not sent again (nor counted against GitHub's rate limit). It is brought up to date at the list's end.
         """
-        query = {**(query or {}), "per_page": "100"}
+        query = {**(query or {}), "per_page": str(_PAGE)}
         now: dict[str, Answer] = {}
         for _ in range(_PAGES):
             place = str(httpx.QueryParams(query))
-            answer = now[place] = self._call("GET", path, query, None, needs, (known or {}).get(place))
-            yield from self._read(shape, answer)
+            answer = self._call("GET", path, query, None, needs, (known or {}).get(place))
+            entries = self._read(shape, answer)
+            yield from entries
+            if answer.next or len(entries) < _PAGE:  # a full last page is the same also once another follows it
+                now[place] = answer
             if not answer.next:
                 if known is not None:
                     known.clear()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.world import World, pool, until
-from tests.integration.forge_server import Fault
+from tests.integration.forge_server import Fault, Json
 from tests.integration.github_server import Issue, IssuesServer
 
 TOKEN = "ghp_s3cret"
@@ -110,3 +110,47 @@ def test_without_a_token_it_says_so_and_does_nothing(world: World, server: Issue
     done = world.run("run", "--once", check=2)
     assert "no token for acme/app: set TSCHED_TASKS_TOKEN" in done.stderr
     assert server.seen == []
+
+
+def test_a_claim_that_was_broken_off_counts_as_no_attempt_and_no_success(world: World, server: IssuesServer) -> None:
+    issue = server.add("queue:dev", title="fail")
+    say = server.say
+
+    def breaking(number: int, body: str, user: Json, association: str = "NONE") -> None:
+        say(number, body, user, association)
+        claims = sum("tsched-claim" in str(one["body"]) for one in issue.comments)
+        if "tsched-claim" in body and claims == 2:
+            server.faults = [Fault(method="PATCH", path="issues/1$", status=500)]
+
+    server.say = breaking  # type: ignore[method-assign]
+    with world.daemon():
+        until(lambda: "tsched:parked" in issue.labels, "it is parked")
+        until(lambda: not world.running("1"), "it is settled")
+    assert world.outcomes("1") == ["failed", "interrupted", "failed"]
+
+
+def test_what_is_refused_of_one_issue_holds_up_no_other(world: World, server: IssuesServer) -> None:
+    issues = [server.add("queue:dev", title=f"hold {number}") for number in range(2)]
+    world.push(dev=pool("dev", "ada", limit=2))
+    passes_until(world, issues[1], "open", "tsched:working")
+    passes_until(world, issues[0], "open", "tsched:working")
+    server.faults = [Fault(method="PATCH", path="issues/1$", status=403, times=10**6)]
+    world.open("1", "2")
+    passes_until(world, issues[1], "closed")
+    assert issues[0].state == "open"
+    server.faults = []
+    passes_until(world, issues[0], "closed")
+    assert world.outcomes("1") == world.outcomes("2") == ["complete"]
+
+
+def test_a_daemon_outlives_a_server_that_sends_elsewhere(world: World, server: IssuesServer) -> None:
+    issue = server.add("queue:dev", title="hold")
+    with world.daemon() as daemon:
+        until(lambda: "tsched:working" in issue.labels, "it is worked on")
+        elsewhere = {"location": "http://127.0.0.2/login"}
+        server.faults = [Fault(method="GET", path="issues", status=302, headers=elsewhere, times=10**6)]
+        world.open("1")
+        until(lambda: "results of 1 run wait for it" in (world.root / "daemon.log").read_text(), "its result waits")
+        server.faults = []
+        until(lambda: issue.state == "closed", "it is delivered")
+        assert daemon.poll() is None

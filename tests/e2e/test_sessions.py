@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.world import LIMITS, World, pool
+from tests.e2e.world import LIMITS, World, pool, until
 
 # Attempt by attempt, as $GATE/plan says: fail (work, exit 3), down (no model, exit 0), else done.
 GOOSE = """\
@@ -102,6 +102,25 @@ def test_a_resumed_run_without_an_answer_proves_nothing_and_the_next_begins_anew
     assert "--resume" in said(world, "argv", 1)
     assert "--resume" not in said(world, "argv", 2)
     assert task["runs"][2]["run_id"] in said(world, "argv", 2)
+
+
+def test_a_run_that_never_got_to_start_ends_no_conversation(world: World) -> None:
+    (world.gates / "plan").write_text("fail\ndone\n")
+    number = world.add("Mend the gate")
+
+    def decided(count: int) -> bool:
+        world.run("run", "--once")
+        return len([one for one in world.outcomes(number) if one != "None"]) == count
+
+    until(lambda: decided(1), "the first run failed")
+    app = world.root / "app"
+    app.rename(world.root / "away")  # the workspace's repository can't be fetched
+    until(lambda: decided(2), "the second could not be started")
+    (world.root / "away").rename(app)
+    until(lambda: decided(3), "the third is done")
+    assert "--resume" in said(world, "argv", 1)
+    assert " M gate" in said(world, "status", 1)
+    assert world.task(number)["status"] == "complete"
 
 
 def test_a_task_that_a_person_reopens_begins_anew(world: World) -> None:

@@ -106,6 +106,7 @@ def test_work_of_others_is_named_and_never_touched(world: World, server: OldServ
     done = world.run("run", "--once", check=0)
     assert words(server, number) == []
     assert f"Task {number} is left alone: it is being worked on without a claim" in done.stdout
+    assert "is left alone" not in world.run("run", "--once", check=0).stdout, "it is said once"
     assert (server.tasks[number]["status"], server.tasks[number]["assigned_to"]) == ("working", "ada")
 
 

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 from jsonschema import Draft202012Validator
 
@@ -32,6 +33,7 @@ class Issue:
     state: str = "open"
     state_reason: str | None = None
     pull_request: bool = False
+    locked: bool = False
     blocked_by: list[int] = field(default_factory=list)  # GitHub's own dependencies
     comments: list[Json] = field(default_factory=list)
 
@@ -47,6 +49,9 @@ class IssuesServer(Recorder):
         self.app = False
         self.permissions: Json | None = {"pull": True, "triage": True, "push": False}  # of the token's owner
         self.read_only = False  # the token may comment, not label
+        self.makes_labels = True  # the role Triage may not
+        self.labels: set[str] = set()  # of the repository
+        self.roles: dict[str, str] = {}  # of other accounts
         self.hidden = False  # the token lost its rights to the repository
         self.issues: dict[int, Issue] = {}
         self.spent = 0  # requests that count against the rate limit
@@ -63,6 +68,7 @@ class IssuesServer(Recorder):
     def add(self, *labels: str, **facts: object) -> Issue:
         issue = Issue(number=len(self.issues) + 1, labels=list(labels), **facts)  # type: ignore[arg-type]
         self.issues[issue.number] = issue
+        self.labels |= set(labels)
         return issue
 
     def say(self, number: int, body: str, user: Json, association: str = "NONE") -> None:
@@ -93,14 +99,34 @@ class IssuesServer(Recorder):
     def _routed(self, request: Seen) -> Reply:
         for template, methods in PATHS.items():
             pattern = template.replace("{owner}/{repo}", "acme/app").replace("{issue_number}", r"(\d+)")
+            pattern = re.sub(r"\{\w+\}", "([^/]+)", pattern)
             found = re.fullmatch(self.prefix + pattern, request.path)
             assert isinstance(methods, dict)
             if found and request.method.lower() in methods:
                 wrong = _wrong(methods[request.method.lower()], request)
                 if wrong:
                     return Reply(status=422, body={"message": "Validation Failed", "errors": wrong})
-                return self._done(request, template, *map(int, found.groups()))
+                if "{issue_number}" in template or template.endswith(("/issues", "/user", "{repo}")):
+                    return self._done(request, template, *map(int, found.groups()))
+                return self._beside(request, template, *map(unquote, found.groups()))
         return _missing()
+
+    def _beside(self, request: Seen, template: str, name: str = "") -> Reply:
+        """Labels and roles."""
+        if template.endswith("/permission"):
+            role = self.roles.get(name)
+            found: Json = {"permission": "write" if role == "write" else "read", "role_name": role}
+            return Reply(status=200, body=found) if role else _missing()
+        if request.method == "POST":
+            name = str(request.json()["name"])
+            if not self.makes_labels:
+                return Reply(status=403, body={"message": "Resource not accessible by personal access token"})
+            if name in self.labels:
+                return Reply(
+                    status=422, body={"message": "Validation Failed", "errors": [{"code": "already_exists"}]}
+                )
+            self.labels.add(name)
+        return Reply(status=200, body={"id": 1, "name": name}) if name in self.labels else _missing()
 
     def _done(self, request: Seen, template: str, number: int = 0) -> Reply:
         if template == "/user":
@@ -116,11 +142,18 @@ class IssuesServer(Recorder):
         if template.endswith("/comments"):
             if request.method == "GET":
                 return self.page(request, issue.comments)
+            if issue.locked and self.app:
+                return Reply(status=403, body={"message": "Unable to create comment because issue is locked."})
             self.say(number, str(request.json()["body"]), self.me, "NONE" if self.app else "COLLABORATOR")
             return Reply(status=201, body=issue.comments[-1])
         if request.method == "PATCH" and self.read_only:
             return Reply(status=403, body={"message": "Must have admin rights to Repository.", "status": "403"})
         if request.method == "PATCH":
+            unknown = set(map(str, request.json().get("labels") or ())) - self.labels  # type: ignore[call-overload]
+            if unknown and not self.makes_labels:
+                text = "You do not have permission to create labels on this repository."
+                return Reply(status=403, body={"message": text})
+            self.labels |= unknown
             self._change(issue, request.json())
         return Reply(status=200, body=self._shown(issue))
 
@@ -144,7 +177,7 @@ class IssuesServer(Recorder):
             "number": issue.number, "title": issue.title, "body": issue.body, "state": issue.state,
             "state_reason": issue.state_reason, "user": {"login": "op", "id": 1, "type": "User"},
             "labels": [{"id": 1, "name": name, "color": "ededed"} for name in issue.labels],
-            "created_at": moment, "updated_at": moment, "comments": len(issue.comments),
+            "locked": issue.locked, "created_at": moment, "updated_at": moment, "comments": len(issue.comments),
             "issue_dependencies_summary": {
                 "blocked_by": sum(self.issues[one].state == "open" for one in issue.blocked_by),
                 "total_blocked_by": len(issue.blocked_by), "blocking": 0, "total_blocking": 0,

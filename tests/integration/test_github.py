@@ -215,6 +215,25 @@ def test_a_name_too_long_for_a_label_is_said_before_anything_is_written(
     assert claim(source, task, agent="a" * 44) is not None
 
 
+def test_labels_are_made_once_and_where_they_can_not_be_it_is_said_before_a_claim(
+    server: IssuesServer, source: CommentedTasks
+) -> None:
+    """Triage may set labels, not make them."""
+    server.makes_labels = False
+    server.add("queue:dev")
+    for _ in range(2):
+        source.held("me")
+        (task,) = source.waiting(queues=["dev"], agents=[])
+        with pytest.raises(TransientError, match=r"has no label agent:ada, .* make it by hand, or give that account"):
+            claim(source, task)
+    assert server.issues[1].comments == []
+    server.labels |= {"agent:ada", "tsched:parked", "tsched:working"}
+    source.held("me")
+    (task,) = source.waiting(queues=["dev"], agents=[])
+    assert claim(source, task) is not None
+    assert server.asked("POST", "labels$") != []
+
+
 @pytest.mark.parametrize("right", ["permissions", "read_only"])
 def test_a_token_that_may_comment_but_not_label_is_found_out_before_it_comments(
     server: IssuesServer, source: CommentedTasks, right: str
@@ -231,6 +250,44 @@ def test_a_token_that_may_comment_but_not_label_is_found_out_before_it_comments(
     source.held("me")
     (task,) = source.waiting(queues=["dev"], agents=[])
     assert claim(source, task) is not None
+
+
+def test_a_locked_issue_is_not_taken_and_holds_up_no_result(server: IssuesServer, source: CommentedTasks) -> None:
+    server.app, server.me = True, APP
+    server.add("queue:dev")
+    (task,) = source.waiting(queues=["dev"], agents=[])
+    assert claim(source, task) is not None
+    server.issues[1].locked = True
+    source.comment("1", author="tsched", text="failed", tag="r1")
+    assert source.settle("1", "r1", retry())
+    assert "tsched:working" not in server.issues[1].labels
+    assert source.waiting(queues=["dev"], agents=[]) == []
+    server.issues[1].locked = False
+    (task,) = source.waiting(queues=["dev"], agents=[])
+    assert claim(source, task, run="r2") is not None
+
+
+def test_another_queue_given_during_a_run_does_not_undo_what_it_did(
+    server: IssuesServer, source: CommentedTasks
+) -> None:
+    issue = server.add("queue:dev")
+    (task,) = source.waiting(queues=["dev"], agents=[])
+    claim(source, task)
+    issue.labels = ["queue:qa" if one == "queue:dev" else one for one in issue.labels]
+    assert source.settle("1", "r1", Settlement(verdict=Verdict.COMPLETE))
+    assert (issue.state, set(issue.labels)) == ("closed", {"queue:qa", "agent:ada"})
+
+
+def test_labels_that_can_be_no_names_are_like_any_other(server: IssuesServer, source: CommentedTasks) -> None:
+    server.add("queue:tech debt", "agent:Bob Smith", "priority:high")
+    issue = server.add("queue:tech debt", "agent:area:ui", "agent:ada")
+    (task,) = source.waiting(queues=["tech debt"], agents=["ada"])
+    assert (task.id, task.queue, task.assigned_to) == ("2", "", "ada")
+    assert claim(source, task) is not None
+    issue.labels.append("queue:dev")
+    assert source.settle("2", "r1", retry(assigned_to="ada"))
+    assert set(issue.labels) == {"queue:tech debt", "agent:area:ui", "agent:ada", "queue:dev"}
+    assert source.get(["2"])["2"].claim_run is None
 
 
 # Who may claim
@@ -257,6 +314,21 @@ def test_a_colleagues_runner_is_believed(server: IssuesServer, source: Commented
     server.say(1, forged(), {"login": "ben", "id": 9, "type": "User"}, "MEMBER")
     (task,) = source.waiting(queues=["dev"], agents=[])
     assert claim(source, task) is None
+
+
+@pytest.mark.parametrize(("role", "believed"), [("write", True), ("triage", True), ("read", False), (None, False)])
+def test_whoever_claims_is_asked_for_where_github_hides_what_they_are(
+    server: IssuesServer, source: CommentedTasks, role: str | None, believed: bool
+) -> None:
+    """Members of an organization who are so in private are shown as strangers."""
+    server.roles = {"ben": role} if role else {}
+    server.add("queue:dev")
+    for run in ("x1", "x2"):
+        server.say(1, forged(run), {"login": "ben", "id": 9, "type": "User"}, "CONTRIBUTOR")
+        server.say(1, "I have seen this too.", {"login": "cy", "id": 10, "type": "User"})
+    (task,) = source.waiting(queues=["dev"], agents=[])
+    assert (claim(source, task) is None) == believed
+    assert len(server.asked("GET", "permission$")) == 1, "of each account that claims, once"
 
 
 def test_an_apps_token_that_may_not_ask_who_it_is_finds_its_own_claims(
@@ -312,6 +384,15 @@ def test_a_poll_costs_a_page_for_a_hundred_issues_and_nothing_of_the_limit_while
     assert len(source.waiting(queues=["dev"], agents=[])) == 130
     assert len(source.waiting(queues=["dev"], agents=[])) == 130
     assert (len(server.seen), server.spent) == (10, 6)
+
+
+def test_an_issue_after_a_page_that_is_just_full_is_seen(server: IssuesServer, source: CommentedTasks) -> None:
+    """The page itself stays the same, and with it what it said of a next one."""
+    for number in (100, 105, 200, 201):
+        while len(server.issues) < number:
+            server.add("queue:dev")
+        for _ in range(2):
+            assert len(source.waiting(queues=["dev"], agents=[])) == number
 
 
 def test_a_run_costs_seven_requests_at_its_start_and_eight_at_its_end(
@@ -403,7 +484,7 @@ def test_a_claim_whose_answer_was_lost_is_not_posted_twice_and_is_found_again(
     server.faults = [Fault(method="POST", path="comments", how="drop", late=True)]
     with pytest.raises(TransientError):
         claim(timed, task)
-    assert len(server.asked("POST")) == len(server.issues[1].comments) == 1
+    assert len(server.asked("POST", "comments$")) == len(server.issues[1].comments) == 1
     assert [one.claim_run for one in timed.held("me")] == ["r1"]
     assert timed.settle("1", "r1", retry(charged=False))
     (again,) = timed.waiting(queues=["dev"], agents=[])
@@ -422,6 +503,17 @@ def test_a_token_that_lost_its_rights_is_an_error_and_no_issue_is_taken_for_gone
     server.hidden = False
     del server.issues[1]
     assert not source.settle("1", "r1", Settlement(verdict=Verdict.COMPLETE))
+
+
+@pytest.mark.parametrize("fault", [302, 301])
+def test_a_server_that_sends_elsewhere_is_a_trouble_that_passes(
+    server: IssuesServer, timed: CommentedTasks, fault: int
+) -> None:
+    server.add("queue:dev")
+    server.faults = [Fault(method="GET", path="issues", status=fault, headers={"location": "http://127.0.0.2/login"})]
+    with pytest.raises(TransientError, match=r"sends on to 127\.0\.0\.2"):
+        timed.waiting(queues=["dev"], agents=[])
+    assert len(timed.waiting(queues=["dev"], agents=[])) == 1
 
 
 def test_a_wrong_token_is_named_by_its_variable_and_never_shown(server: IssuesServer, tmp_path: Path) -> None:
@@ -473,10 +565,7 @@ def test_what_people_see_of_a_run(server: IssuesServer, source: CommentedTasks) 
     source.comment(task.id, author="tsched", text=words, tag="r1")
     first, second = (str(one["body"]) for one in server.issues[1].comments)
     assert first.partition(" -->\n")[2] == "ada takes this task."
-    assert second == (
-        "<!-- [tsched:r1] -->\nrun r1 by ada: failed: exit code 3\n"
-        "````text\nIts last words:\nSee #1, @octocat: ```\n````"
-    )
+    assert second == f"<!-- [tsched:r1] -->\n````text\n{words}\n````"
 
 
 @given(st.text(), st.sampled_from(["r1", "drain-1"]))

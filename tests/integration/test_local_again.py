@@ -9,7 +9,8 @@ import pytest
 from tests.integration.local_runs import R1, Place, launch_of, shell, wait_for
 from tests.integration.test_local_workspace import tree_of
 from tsched.executors.executor import Again, Launch
-from tsched.model.fleet import Hooks, Runtime, Workspace
+from tsched.executors.workspace import cache_of
+from tsched.model.fleet import Hooks, Keep, Runtime, Workspace
 from tsched.model.run import Run
 
 R2, R3 = f"{R1}-2", f"{R1}-3"
@@ -110,6 +111,31 @@ def test_the_runner_may_die_between_taking_the_folder_and_starting(place: Place,
     later.discard(R2, succeeded=False)
     assert [one.reason for one in later.kept()] == ["the run that would have gone on in it never started"]
     assert (place.workspaces / R1 / "new").exists()
+
+
+def test_a_folder_that_is_the_only_copy_is_not_taken_over(place: Place, repo: Path) -> None:
+    tree = tree_of(repo, keep="never")
+    place.launch(keeping(launch_of(shell("echo precious > new; exit 3"), run_id=R1, workspace=tree)))
+    place.ended(R1)
+    before = place.executor.run(R1)
+    assert before is not None
+    (cache_of(place.workspaces, str(repo)) / "worktrees" / R1 / "index").write_bytes(b"no index at all")
+    assert "could not be put into git" in place.executor.salvage(R1)[0]
+    place.executor.discard(R1, succeeded=False)
+    assert not place.executor.resumable(before, tree)
+
+
+def test_a_run_that_took_over_a_folder_and_got_no_further_leaves_it(place: Place, repo: Path) -> None:
+    tree = tree_of(repo)
+    before = first_run(place, tree)
+    repo.rename(repo.with_name("away"))  # the remote is down: setup fails
+    place.launch(going_on(before, replace(tree, keep=Keep.NEVER)))
+    assert place.ended(R2).started is False
+    assert "Unsaved work is kept" in place.executor.salvage(R2)[0]
+    place.executor.discard(R2, succeeded=False)
+    assert (place.workspaces / R1 / "new").read_text() == "new\n"
+    assert [one.reason for one in place.executor.kept()] == ["the run that would have gone on in it never started"]
+    assert place.executor.resumable(before, tree)
 
 
 def test_nobody_goes_on_in_another_repository_or_where_somebody_works(place: Place, repo: Path) -> None:

@@ -7,14 +7,15 @@ from tsched.model.task import Task, TaskStatus
 from tsched.tasks.claims import Claim, End, Left, Remark, Standing, has_tag, parse, standing, status_of, tagged
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,10}", fullmatch=True)
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text != "-")
 COUNTS = st.integers(0, 1000)
 CLAIMS = st.builds(
-    Claim, run=NAMES, runner=NAMES, agent=NAMES, queue=NAMES | st.just(""), attempts=COUNTS, runs=COUNTS
+    Claim, run=NAMES, runner=NAMES, agent=WORDS, queue=WORDS | st.just(""), attempts=COUNTS, runs=COUNTS
 )
 ENDS = st.builds(
     End, run=NAMES, attempts=COUNTS, runs=COUNTS, not_before=st.integers(0, 2**33).map(float),
     left=st.builds(
-        Left, status=st.sampled_from([*TaskStatus]).map(str), assigned_to=st.none() | NAMES, queue=NAMES | st.just("")
+        Left, status=st.sampled_from([*TaskStatus]).map(str), assigned_to=st.none() | WORDS, queue=WORDS | st.just("")
     ),
 )  # fmt: skip
 

@@ -1,5 +1,7 @@
 """What the end of a run means for its task."""
 
+from typing import Any
+
 import pytest
 
 from tsched.model.fleet import OnDeadline, Retry
@@ -126,3 +128,34 @@ def test_a_signal_is_named() -> None:
 
 def test_the_wait_grows_to_its_bound() -> None:
     assert [backoff(RETRY, number) for number in (1, 2, 3, 400)] == [10.0, 20.0, 25.0, 25.0]
+
+
+IDLE: dict[str, Any] = {"status": TaskStatus.IDLE, "assigned_to": None}
+
+
+@pytest.mark.parametrize("reason", [ExitReason.NOT_STARTED, ExitReason.START_FAILED, ExitReason.REBOOT])
+@pytest.mark.parametrize("facts", [IDLE, {}])
+def test_a_claim_that_was_broken_off_is_nobodys_word(reason: ExitReason, facts: dict[str, Any]) -> None:
+    """The server may have the claim and not the rest of it: the task is still idle."""
+    found = verdict(end(reason, started=False), attempts=1, runs=2, **facts)
+    assert found.outcome is not Outcome.COMPLETE
+    assert (found.settlement.verdict, found.settlement.charged) == (Verdict.RETRY, False)
+    assert found.settlement.not_before > 0 or reason is ExitReason.REBOOT
+    many = verdict(end(reason, started=False), attempts=1, runs=8, **facts)
+    assert many.settlement.verdict is Verdict.PARK, "not for ever"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"status": TaskStatus.COMPLETE},
+        {"status": TaskStatus.CANCELLED},
+        {"assigned_to": "ben"},
+        {**IDLE, "assigned_to": "ben"},
+    ],
+)
+def test_what_others_did_before_a_run_started_stands_and_is_not_its_success(facts: dict[str, Any]) -> None:
+    found = verdict(end(ExitReason.NOT_STARTED, started=False), **facts)
+    assert (found.outcome, found.settlement.verdict, found.settlement.charged) == (
+        Outcome.CANCELLED, Verdict.STAND, False,
+    )  # fmt: skip

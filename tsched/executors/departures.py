@@ -49,6 +49,10 @@ class Departures:
         facts = {"reason": reason, "run": None if run is None else asdict(run)}
         durable.replace(note, json.dumps(facts).encode())
 
+    def reason(self, place: Path) -> str:
+        """Why a workspace was kept, "" where it was not."""
+        return str((durable.record(self._note(place)) or {}).get("reason", ""))
+
     def take(self, run: Run) -> None:
         """The run goes on in a workspace that was kept: it is no longer one that may be removed."""
         self._note(Path(run.workspace)).unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Keep, Workspace
 from tsched.model.run import ExitReason, Run, RunExit
 
+UNSAVED = "its unsaved work could not be put into git"
 SHIM = Path(__file__).with_name("shim.py")
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _UNFINISHED = (".new_", ".gone_")  # run folders half made or half removed
@@ -298,12 +299,12 @@ class LocalExecutor:
 
     def _why_kept(self, folder: RunFolder, run: Run | None, run_id: str, *, succeeded: bool) -> str | None:
         borrowed = run is not None and run.workspace_repo and self._borrowed(run)
-        if borrowed and (durable.record(folder.started) or {}).get("by") != "shim":
+        if borrowed and not folder.agent.exists():
             return "the run that would have gone on in it never started"
         if run is None and (self._host.place(run_id, run) / ".git").exists():
             return "it is a worktree of a run whose record can't be read"
         if folder.unsaved.exists():
-            return "its unsaved work could not be put into git"
+            return UNSAVED
         if run is not None and run.workspace_repo and _kept(run.keep, succeeded=succeeded):
             return f"keep: {run.keep}"
         return None
@@ -320,7 +321,8 @@ class LocalExecutor:
             return False
         place = Path(before.workspace)
         here = place.parent == self._host.workspaces  # and not in a state folder that was moved since
-        return here and before.workspace_repo == repo and not self._departures.needed(place)
+        free = not self._departures.needed(place) and self._departures.reason(place) != UNSAVED
+        return here and before.workspace_repo == repo and free
 
     def tidy(self) -> None:
         """Go on with removals that waited; see Executor."""

@@ -171,11 +171,14 @@ def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | N
     Returns a line for people, None where nothing was unsaved. Repeatable: the same work is the same commit.
     Raises OSError or subprocess.SubprocessError where git can't; the folder is then the only copy.
     """
-    if not tree.folder.is_dir() or (base := _commit(tree, env, tree.base)) is None:
+    if not tree.folder.is_dir():
+        return None
+    base = _commit(tree, env, tree.base)  # None: the run took over the folder and got no further
+    head = (_commit(tree, env, "HEAD", git_dir=tree.admin) if tree.admin.is_dir() else None) or base
+    if head is None:
         return None
     index = {**env, "GIT_INDEX_FILE": str(scratch / "salvage.index")}
     here = [f"--git-dir={tree.admin if tree.admin.is_dir() else tree.cache}", f"--work-tree={tree.folder}"]
-    head = (_commit(tree, env, "HEAD", git_dir=tree.admin) if tree.admin.is_dir() else None) or base
     if (tree.admin / "index").is_file():
         # With its time: a file that was changed in the very moment of the checkout is told from that alone.
         shutil.copy2(tree.admin / "index", scratch / "salvage.index")
@@ -184,7 +187,7 @@ def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | N
     _git([*here, "add", "--all", "--", "."], index, cwd=tree.folder)
     work = _git([*here, "write-tree"], index)
     changed = work != _git([*here, "rev-parse", f"{head}^{{tree}}"], index)
-    tips = _unsaved(tree, env, head)
+    tips = _unsaved(tree, env, head, base)
     if not changed and not tips:
         return None
     saved, others = tips[0] if tips else head, [tip for tip in tips if tip != head]
@@ -200,7 +203,7 @@ def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | N
     return f"Unsaved work is kept as {saved[:12]}{more}: `git fetch {tree.cache} {ref}` brings it"
 
 
-def _unsaved(tree: Worktree, env: Mapping[str, str], head: str) -> list[str]:
+def _unsaved(tree: Worktree, env: Mapping[str, str], head: str, base: str | None) -> list[str]:
     """The run's commits that are on no remote and that no other of them contains, HEAD first.
 
     Looked at: HEAD, each branch or commit that it has left (by its log), and what was stashed since the run began.
@@ -217,7 +220,8 @@ def _unsaved(tree: Worktree, env: Mapping[str, str], head: str) -> list[str]:
     found = [head, *(branches.get(name, commit) for commit, name in left)]
     found += [words[1] for words in stashes if _stashed_at(words) >= tree.run.created_at]
     known = [commit for commit in dict.fromkeys(found) if commit == head or _commit(tree, env, commit) is not None]
-    elsewhere = set(_git([here, "rev-list", *known, "--not", "--remotes", tree.base], env).split())
+    there = ["--remotes", *([base] if base is not None else [])]
+    elsewhere = set(_git([here, "rev-list", *known, "--not", *there], env).split())
     tips = [commit for commit in known if commit in elsewhere]
     if len(tips) > 1:
         apart = set(_git([here, "merge-base", "--independent", *tips], env).split())

@@ -1,7 +1,8 @@
 """Steps 7a: reap finished runs, recover lost ones, and make claims, leases and runs agree again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from tsched.executors.answer import last_words
 from tsched.executors.documents import documents
@@ -16,10 +17,13 @@ from tsched.model.units import count, iso
 from tsched.runner.record import Pass
 from tsched.schedule.breaker import Breaker, after
 from tsched.schedule.recovery import Judgement, judge
-from tsched.state import breakers, history
+from tsched.state import breakers, events, history
 
+T = TypeVar("T")
 AUTHOR = "tsched"
 MOST_WORDS = 2000  # characters of an agent's last words that a comment quotes
+AGAIN = 24 * 3600.0  # seconds after which a task that is adrift is named again
+MOST_FAILURES = 3  # in a row, each after its own repetitions: then it is the server, and the pass goes on
 LINES = 20_000  # of a run's log that are looked at for figures; agents that stream write a line a word
 
 
@@ -60,26 +64,28 @@ def agree(p: Pass) -> None:
     """Both ways: a claim of ours without a run is released, a lease without a run is dropped, links are mended."""
     _sweep_leases(p)
     with p.guarded("task server"):
-        for task in p.host.tasks.held(p.host.runner_id):
-            run_id = task.claim_run
-            if run_id is None:
-                continue
-            if run_id in p.liveness:
-                _obey(p, task, run_id)
-            else:
-                _release(p, task, run_id)
+        _each(p, p.host.tasks.held(p.host.runner_id), lambda task: _claimed(p, task))
         _deliver_late(p)
         _say_adrift(p)
 
 
+def _claimed(p: Pass, task: Task) -> None:
+    if task.claim_run is None:
+        return
+    if task.claim_run in p.liveness:
+        _obey(p, task, task.claim_run)
+    else:
+        _release(p, task, task.claim_run)
+
+
 def _say_adrift(p: Pass) -> None:
-    """Name, once each, the tasks of ours that are being worked on by nobody's run. They are never touched."""
+    """Name, once a day each, the tasks of ours that are being worked on by nobody's run. They are never touched."""
     fleet = p.applied.fleet
     queues = {pool.queue for pool in fleet.pools} if fleet is not None else set()
     agents = {agent.name for _, agent in fleet.agents()} if fleet is not None else set()
     for task in p.host.tasks.adrift():
-        if (task.queue in queues or task.assigned_to in agents) and task.id not in p.host.told:
-            p.host.told.add(task.id)
+        ours = task.queue in queues or task.assigned_to in agents
+        if ours and not events.known(p.host.db, "task.adrift", f"task/{task.id}", since=p.now - AGAIN):
             words = "it is being worked on without a claim, by a person or an agent: make it idle and it is tried"
             p.log.warning(f"Task {task.id} is left alone: {words}")
             p.event("task.adrift", f"task/{task.id}", words, assigned_to=task.assigned_to)
@@ -133,10 +139,25 @@ def _settle_all(p: Pass, ends: Mapping[str, RunExit]) -> None:
         return
     try:
         tasks = p.host.tasks.get({p.runs[run_id].task_id for run_id in known})
-        for run_id, end in known.items():
-            settle(p, p.runs[run_id], end, tasks.get(p.runs[run_id].task_id))
     except TransientError as error:
         p.error(f"task server: {error}; the results of {count(len(known), 'run')} wait for it")
+        return
+    ended = [(p.runs[run_id], end) for run_id, end in known.items()]
+    _each(p, ended, lambda one: settle(p, *one, tasks.get(one[0].task_id)))
+
+
+def _each(p: Pass, things: Sequence[T], do: Callable[[T], None]) -> None:
+    """Do it to each. What the task server refuses of one thing holds up no other, until too many failed in a row."""
+    failures = 0
+    for thing in things:
+        try:
+            do(thing)
+            failures = 0
+        except TransientError as error:
+            p.error(f"task server: {error}")
+            failures += 1
+        if failures == MOST_FAILURES:
+            return
 
 
 def settle(p: Pass, run: Run, end: RunExit, task: Task | None) -> None:
@@ -267,6 +288,5 @@ def _forget(p: Pass, run_id: str) -> None:
 
 def _deliver_late(p: Pass) -> None:
     """Results that were decided but never delivered, and whose run's folder is gone (removed by hand)."""
-    for result in history.unacknowledged(p.host.db):
-        if result.run.run_id not in p.liveness:
-            _deliver(p, result, ())
+    late = [one for one in history.unacknowledged(p.host.db) if one.run.run_id not in p.liveness]
+    _each(p, late, lambda result: _deliver(p, result, ()))

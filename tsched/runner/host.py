@@ -36,7 +36,6 @@ class Host:
     runner_id: str
     clock: Callable[[], float] = time.time
     cache: FleetCache = field(default_factory=FleetCache)
-    told: set[str] = field(default_factory=set)  # tasks that were said to be adrift, so as to say it once
 
     @property
     def shown_repo(self) -> str:

@@ -164,7 +164,8 @@ def _again(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task) -> Again
     runtime = runtime_of(agent.runtime, fleet.limits.runtimes)
     if agent.session is Session.FRESH or runtime is None or not runtime.resume or not task.runs:
         return None  # with no runs the task begins anew, whatever was tried before
-    last = next(reversed(history.of_task(p.host.db, task.id)), None)
+    started = (one for one in reversed(history.of_task(p.host.db, task.id)) if one.exit.started)
+    last = next(started, None)  # one that never got to start changed nothing
     if last is None or not last.session:
         return None
     same = (last.run.agent, last.run.runtime, last.run.content)

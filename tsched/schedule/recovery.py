@@ -41,7 +41,7 @@ def judge(
     """
     if task is None:
         return _stands(Outcome.CANCELLED, "its task is gone from the task server", exit)
-    if (word := _own_word(run, task)) is not None:
+    if (word := _own_word(run, task) if exit.started else _meanwhile(run, task)) is not None:
         return _stands(*word, exit)
     outcome, reason, charged = _outcome(exit, missing)
     if outcome is Outcome.COMPLETE:
@@ -69,6 +69,20 @@ def _own_word(run: Run, task: Task) -> tuple[Outcome, str] | None:
     if task.status is not TaskStatus.WORKING or task.assigned_to != run.agent:
         return Outcome.COMPLETE, f"the task was handed over ({task.status}, {task.assigned_to or 'unassigned'})"
     return None
+
+
+def _meanwhile(run: Run, task: Task) -> tuple[Outcome, str] | None:
+    """What others did to the task of a run that never started; None where it is as the run's claim found or left it.
+
+    A claim that was broken off leaves the task idle: that is nobody's word.
+    """
+    if task.status in (TaskStatus.CANCELLED, TaskStatus.COMPLETE):
+        return Outcome.CANCELLED, f"the task was {task.status} before the run started"
+    found = (task.status, task.assigned_to) == (TaskStatus.IDLE, run.assigned_before)
+    if found or (task.status, task.assigned_to) == (TaskStatus.WORKING, run.agent):
+        return None
+    words = f"the task was given away before the run started ({task.status}, {task.assigned_to or 'unassigned'})"
+    return Outcome.CANCELLED, words
 
 
 def _outcome(exit: RunExit, missing: str) -> tuple[Outcome, str, bool]:

@@ -30,6 +30,12 @@ def read(db: Database, *, after: int = 0, limit: int = 1000) -> tuple[tuple[int,
     return tuple((int(str(number)), db.decode(body, Event, "an event")) for number, body in rows)
 
 
+def known(db: Database, kind: str, subject: str, *, since: float) -> bool:
+    """Whether such an event was written after that time (seconds since the epoch)."""
+    words = "SELECT 1 FROM events WHERE subject = ? AND kind = ? AND time > ? LIMIT 1"
+    return bool(db.rows(words, (subject, kind, since)))
+
+
 def newest(db: Database, limit: int) -> tuple[tuple[int, Event], ...]:
     """The last events, oldest of them first."""
     rows = db.rows("SELECT id, body FROM events ORDER BY id DESC LIMIT ?", (limit,))

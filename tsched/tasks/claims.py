@@ -8,6 +8,7 @@ lowest comment id wins.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import quote, unquote
 
 from tsched.model.task import Comment, Task, TaskStatus
 
@@ -49,7 +50,7 @@ class Claim:
 
     def text(self) -> str:
         """The comment."""
-        who = f"runner={self.runner} agent={self.agent} queue={self.queue or '-'}"
+        who = f"runner={_word(self.runner)} agent={_word(self.agent)} queue={_word(self.queue)}"
         return (
             f"tsched-claim {self.run} {who} attempts={self.attempts} runs={self.runs}\n{self.agent} takes this task."
         )
@@ -83,7 +84,7 @@ class End:
 
     def text(self, words: str = "") -> str:
         """The comment; `words` are for people."""
-        left = f"{self.left.status}:{self.left.assigned_to or '-'}:{self.left.queue or '-'}"
+        left = f"{self.left.status}:{_word(self.left.assigned_to)}:{_word(self.left.queue)}"
         figures = f"attempts={self.attempts} runs={self.runs} not_before={self.not_before:.3f}"
         return f"tsched-end {self.run} {figures} left={left}\n{words}".rstrip()
 
@@ -134,7 +135,8 @@ def parse(text: str) -> Claim | End | None:
     try:
         if first.startswith("tsched-claim "):
             return Claim(
-                run=match["run"], runner=facts["runner"], agent=facts["agent"], queue=_given(facts["queue"]) or "",
+                run=match["run"], runner=unquote(facts["runner"]), agent=unquote(facts["agent"]),
+                queue=_given(facts["queue"]) or "",
                 attempts=int(facts.get("attempts", 0)), runs=int(facts.get("runs", 0)),
             )  # fmt: skip
         status, assigned, queue = facts["left"].split(":")
@@ -147,8 +149,13 @@ def parse(text: str) -> Claim | End | None:
         return None
 
 
+def _word(text: str | None) -> str:
+    """A name as one word: people's names of queues and agents may hold spaces and colons."""
+    return quote(text, safe="") if text else "-"
+
+
 def _given(text: str) -> str | None:
-    return None if text == "-" else text
+    return None if text == "-" else unquote(text)
 
 
 def tagged(text: str, tag: str) -> str:

@@ -1,15 +1,17 @@
 """Task servers without a conditional claim, driven all the same: claims are comments (see claims.py)."""
 
+import random
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tsched.model.errors import TransientError
 from tsched.model.task import Comment, QueueDepth, Settlement, Task, TaskStatus, Verdict
 from tsched.tasks.claims import Claim, End, Left, Remark, Standing, has_tag, standing, tagged
 from tsched.tasks.ledger import Ledger
 
+T = TypeVar("T")
 LOOKS = 10  # claims of ours on tasks that no longer work, looked at in one pass
 AT_ONCE = 8  # tasks looked at side by side
 AUTHOR = "tsched"
@@ -60,7 +62,7 @@ class CommentedTasks:
         self._board = board
         self._ledger = ledger
         self._runner: str | None = None  # whose claims these are, once it has asked
-        self._turn = 0
+        self._turn = random.randrange(1000)  # a process that makes one pass must not look at the same ones each time
         self._working: dict[str, Task] = {}  # as of the newest `held`
         self._looked: dict[str, tuple[float | None, bool]] = {}  # by id: when it had changed, whether it was adrift
 
@@ -93,7 +95,8 @@ class CommentedTasks:
         """As TaskSource; of working tasks that are not known yet, some are looked at in each call, each once."""
         self._looked = {one: looked for one, looked in self._looked.items() if one in self._working}
         unknown = [task for task in self._working.values() if self._ledger.of(task.id).claim is None]
-        for task in [task for task in unknown if self._looked.get(task.id, (None,))[0] != task.updated_at][:LOOKS]:
+        new = [task for task in unknown if self._looked.get(task.id, (None,))[0] != task.updated_at]
+        for task in self._in_turn(new):
             found = self._board.look(task.id)
             alone = found is not None and found[0].status is TaskStatus.WORKING and not standing(found[1]).claim
             self._looked[task.id] = (task.updated_at, alone)
@@ -195,9 +198,12 @@ class CommentedTasks:
 
     def _look_in_turn(self, task_ids: Sequence[str]) -> Sequence[Task]:
         """Read some of these tasks anew, others the next time: their number must not decide what a pass costs."""
-        start = self._turn % max(1, len(task_ids))
+        return list(self.get(self._in_turn(task_ids)).values())
+
+    def _in_turn(self, things: Sequence[T]) -> Sequence[T]:
+        start = self._turn % max(1, len(things))
         self._turn += LOOKS
-        return list(self.get([*task_ids[start:], *task_ids[:start]][:LOOKS]).values())
+        return [*things[start:], *things[:start]][:LOOKS]
 
     def _look(self, task_id: str) -> Task | None:
         return self._learned(task_id, self._board.look(task_id))
@@ -247,4 +253,4 @@ def _left(now: Task, claim: Claim, settlement: Settlement) -> Task | None:
         case Verdict.STAND:
             return None
     working = (now.status, now.assigned_to) == (TaskStatus.WORKING, claim.agent)
-    return left if (working or left == now) and now.queue == claim.queue else None
+    return left if working or left == now else None

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -27,7 +28,7 @@ from tsched.rest import (
     github_api,
     github_http,
 )
-from tsched.tasks.claims import Remark, parse
+from tsched.tasks.claims import Claim, Remark, parse
 from tsched.tasks.commented import CommentedTasks
 from tsched.tasks.ledger import Ledger
 from tsched.tasks.wire import epoch
@@ -38,9 +39,12 @@ _NEEDS = "`issues: write`"
 _LABEL, _BODY = 50, 65536  # characters that GitHub takes
 _BLOCKERS = 20  # of one body that are looked at
 _MAY_CLAIM = ("OWNER", "MEMBER", "COLLABORATOR")
+_ROLES = {"admin", "maintain", "write", "triage"}
+_VALUES = {"queue": "[a-z0-9][a-z0-9_-]{0,62}", "agent": "[a-z0-9][a-z0-9_-]{0,62}", "priority": "-?[0-9]{1,9}"}
 _LIMITS = Limits(attempts=3, pause=2.0, patience=-1.0)  # whoever says to wait is asked again by a later pass
 _PLACE = re.compile(r"github(?:\+(https?)://([\w.-]+(?::\d+)?)/|://)([\w-][\w.-]*)/((?!\.+/?\Z)[\w.-]+)/?")
 _BLOCKED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?blocked by:?[ \t]+(#\d+(?:[ \t]*(?:,|and)[ \t]*#\d+)*)", re.I | re.M)
+_FENCED = re.compile(r"(`{3,})text\r?\n(.*)\r?\n\1\s*", re.DOTALL)
 _MARK = re.compile(r"<!-- (tsched-(?:claim|end) .*|\[tsched:.*\]) -->(?:\r?\n|\Z)")
 
 
@@ -61,6 +65,7 @@ class _Issue(msgspec.Struct, frozen=True):
     state_reason: str | None = None
     body: str | None = None
     labels: list[_Label | str] = []
+    locked: bool = False
     user: GitHubUser | None = None
     pull_request: object = None
     issue_dependencies_summary: _Dependencies | None = None
@@ -71,18 +76,26 @@ class _Issue(msgspec.Struct, frozen=True):
         return [name for one in self.labels if (name := one if isinstance(one, str) else one.name)]
 
     def named(self, kind: str) -> str | None:
-        """What follows `kind:` in a label; of several, the first by name. GitHub's labels don't tell case apart."""
-        start = f"{kind}:"
-        return min((one.lower()[len(start) :].strip() for one in self.names if _is(one, start)), default=None)
+        """What follows `queue:`, `agent:` or `priority:` in a label; of several, the first by name.
+
+        GitHub's labels don't tell case apart. What can't be such a name is a label like any other.
+        """
+        return min((found for one in self.names if (found := _value(one, kind)) is not None), default=None)
 
 
 class _Permissions(msgspec.Struct, frozen=True):
+    pull: bool = False  # of a person always, of an App's token not
     push: bool = False
     triage: bool = False
 
 
 class _Repository(msgspec.Struct, frozen=True):
     permissions: _Permissions | None = None  # the user's, of whose token it is
+
+
+class _Permission(msgspec.Struct, frozen=True):
+    permission: str = ""
+    role_name: str = ""
 
 
 class _Comment(msgspec.Struct, frozen=True):
@@ -146,6 +159,8 @@ class GitHubIssues:
         self._seen: dict[str, _Issue] = {}
         self._self = GitHubSelf(self._http)
         self._may_label = False  # as far as we have seen
+        self._labels: set[str] = set()  # those that are there
+        self._writers: dict[str, bool] = {}  # accounts that were asked for
 
     def close(self) -> None:
         self._http.close()
@@ -159,6 +174,7 @@ class GitHubIssues:
         self._seen = {str(one.number): one for one in issues}
         open_ones = {one.number for one in issues}
         ours = [one for one in issues if one.pull_request is None and (one.named("queue") or one.named("agent"))]
+        ours = [one for one in ours if not one.locked or WORKING in one.names]  # nobody could say that it is claimed
         wanted = (status, TaskStatus.PARKED) if status is TaskStatus.IDLE else (status,)
         tasks = [_task(one, [number for number in _blockers(one) if number in open_ones]) for one in ours]
         return [task for task in tasks if task.status in wanted]
@@ -190,10 +206,34 @@ class GitHubIssues:
         return _task(after, [] if now.blocked_by is None else [int(now.blocked_by)])
 
     def comment(self, task_id: str, *, author: str, text: str) -> None:
+        issue, word = self._seen[task_id], parse(text)
         with self._calling():
-            if not self._may_label:
-                self._check_rights(self._seen[task_id])
-            self._http.tell(f"{self._path}/{int(task_id)}/comments", {"body": _written(text)}, needs=_NEEDS)
+            if isinstance(word, Claim):
+                self._prepare(issue, word.agent)
+            try:
+                self._http.tell(f"{self._path}/{issue.number}/comments", {"body": _written(text)}, needs=_NEEDS)
+            except Refused as error:
+                if error.status != 403 or not issue.locked:
+                    raise  # what can't be said on a locked issue is not worth holding its result up
+
+    def _make(self, label: str) -> None:
+        """Have that label in the repository."""
+        try:
+            self._http.ask(_Label, "GET", f"{self._repository}/labels/{quote(label, safe='')}", needs=_NEEDS)
+        except Refused as error:
+            if error.status != 404:
+                raise
+        else:
+            return
+        try:
+            words = "set and taken off by tsched" if label.startswith("tsched:") else "worked on by this agent"
+            self._http.tell(f"{self._repository}/labels", {"name": label, "description": words}, needs=_NEEDS)
+        except Refused as error:
+            if error.status != 422:  # another has just made it
+                raise TransientError(
+                    f"{self._project} has no label {label}, and the owner of the token in TSCHED_TASKS_TOKEN may not "
+                    f"make one ({error.reason}): make it by hand, or give that account the role Write"
+                ) from error
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
@@ -206,14 +246,20 @@ class GitHubIssues:
         except Limited as error:
             self._until = self._clock() + error.after
             raise
-        except Refused as error:
+        except ConfigurationError as error:  # also where a person must mend it, the server may be mended meanwhile
             self._may_label = False
             raise TransientError(str(error)) from error
 
-    def _check_rights(self, issue: _Issue) -> None:
-        """Before the first comment: whoever may comment may not always label, and would comment at each pass."""
+    def _prepare(self, issue: _Issue, agent: str) -> None:
+        """Before a claim: whoever may comment may not always label, and would comment at each pass."""
+        wanted = {WORKING, PARKED, f"agent:{agent}", *([REVIEW] if self._review else [])}
+        for label in sorted(wanted - self._labels):
+            self._make(label)
+            self._labels.add(label)
+        if self._may_label:
+            return
         rights = self._http.ask(_Repository, "GET", self._repository, needs=_NEEDS).permissions
-        if rights is not None and not (rights.push or rights.triage):
+        if rights is not None and rights.pull and not (rights.push or rights.triage):
             raise TransientError(
                 f"the owner of the token in TSCHED_TASKS_TOKEN may not label issues of {self._project}: "
                 "give that account the role Triage, or Write, there"
@@ -240,11 +286,27 @@ class GitHubIssues:
 
     def _may_claim(self, comment: _Comment) -> bool:
         """Anybody may comment on a public repository; only those who may write to it, and we ourselves, may claim."""
-        return comment.author_association in _MAY_CLAIM or self._self.wrote(comment.user)
+        if comment.author_association in _MAY_CLAIM or self._self.wrote(comment.user):
+            return True
+        if comment.user is None or comment.user.type != "User" or parse(_read(comment.body or "")) is None:
+            return False
+        return self._writes(comment.user.login)  # GitHub hides members of an organization that are so in private
+
+    def _writes(self, login: str) -> bool:
+        """Whether that account may label issues here. Asked once of each."""
+        if login not in self._writers:
+            path = f"{self._repository}/collaborators/{quote(login, safe='')}/permission"
+            try:
+                found = self._http.ask(_Permission, "GET", path, needs=_NEEDS)
+                self._writers[login] = bool({found.permission, found.role_name} & _ROLES)
+            except Refused:
+                self._writers[login] = False
+        return self._writers[login]
 
 
-def _is(label: str, start: str) -> bool:
-    return label.lower().startswith(start)
+def _value(label: str, kind: str) -> str | None:
+    found = re.fullmatch(rf"{kind}:\s*({_VALUES[kind]})", label.lower())
+    return found[1] if found else None
 
 
 def _task(issue: _Issue, blockers: Collection[int]) -> Task:
@@ -257,7 +319,6 @@ def _task(issue: _Issue, blockers: Collection[int]) -> Task:
         status = TaskStatus.COMPLETE
     else:
         status = next((one for one, label in _STATES.items() if label in labels), TaskStatus.IDLE)
-    priority = issue.named("priority") or ""
     dependencies = issue.issue_dependencies_summary
     return Task(
         id=str(issue.number),
@@ -266,7 +327,7 @@ def _task(issue: _Issue, blockers: Collection[int]) -> Task:
         status=status,
         description=issue.body or "",
         assigned_to=issue.named("agent"),
-        priority=int(priority) if re.fullmatch(r"-?[0-9]{1,9}", priority) else 0,
+        priority=int(issue.named("priority") or 0),
         created_at=epoch(issue.created_at),
         updated_at=epoch(issue.updated_at),
         blocked_by=next(map(str, blockers), None),
@@ -287,7 +348,8 @@ def _labels(issue: _Issue, wanted: Task, *, review: bool) -> list[str]:
     if wanted.status is TaskStatus.COMPLETE and issue.state == "open" and review:
         state = REVIEW
     agent = f"agent:{wanted.assigned_to}" if wanted.assigned_to is not None else None
-    theirs = [one for one in issue.names if not _is(one, "agent:") and one.lower() not in (WORKING, PARKED, REVIEW)]
+    theirs = [one for one in issue.names if one.lower() not in (WORKING, PARKED, REVIEW)]
+    theirs = [one for one in theirs if _value(one, "agent") is None]
     return [*theirs, *(one for one in (agent, state) if one is not None)]
 
 
@@ -302,10 +364,9 @@ def _written(text: str) -> str:
     if parse(text) is not None:
         return cut(f"<!-- {first} -->\n{rest}", _BODY)
     words, _, tag = text.rpartition("\n")
-    first, _, rest = words.partition("\n")
-    fence = "`" * max(3, 1 + max((len(one) for one in re.findall(r"`+", rest)), default=0))
-    room = _BODY - len(tag) - len(first) - 2 * len(fence) - 20
-    return f"<!-- {tag} -->\n{first}" + (f"\n{fence}text\n{cut(rest, room)}\n{fence}" if rest else "")
+    fence = "`" * max(3, 1 + max((len(one) for one in re.findall(r"`+", words)), default=0))
+    room = _BODY - len(tag) - 2 * len(fence) - 20
+    return f"<!-- {tag} -->\n{fence}text\n{cut(words, room)}\n{fence}"
 
 
 def _read(body: str) -> str:
@@ -314,4 +375,7 @@ def _read(body: str) -> str:
     if mark is None:
         return body
     rest = body[mark.end() :]
-    return f"{rest}\n{mark[1]}" if mark[1].startswith("[") else f"{mark[1]}\n{rest}"
+    if not mark[1].startswith("["):
+        return f"{mark[1]}\n{rest}"
+    fenced = _FENCED.fullmatch(rest)
+    return f"{fenced[2] if fenced else rest}\n{mark[1]}"
