@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +24,7 @@ def open_database(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connectio
         path.touch(mode=0o600, exist_ok=True)
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _journal(connection)
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
             _migrate(connection, path, migrations)
@@ -31,6 +32,18 @@ def open_database(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connectio
             connection.close()
             raise
         return connection
+
+
+def _journal(connection: sqlite3.Connection) -> None:
+    """Have a write-ahead log. SQLite does not wait by itself where two switch to it at the same time."""
+    end = time.monotonic() + BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def open_in_memory(*, migrations: Sequence[str]) -> sqlite3.Connection:

@@ -17,10 +17,10 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.integration.tinytask_servers import served
-from tsched.model.task import Task
+from tsched.model.task import Settlement, Task, Verdict
 from tsched.tasks.detected import tinytask_at
 from tsched.tasks.embedded import EmbeddedTasks
-from tsched.tasks.server import MOST, openapi
+from tsched.tasks.server import BATCH, MOST, openapi
 from tsched.tasks.source import TaskSource
 
 WIRE = json.loads((Path(__file__).parent / "tinytask_wire.json").read_text(encoding="utf-8"))
@@ -154,7 +154,9 @@ def test_our_own_states_are_shown_in_tinytasks_terms(base: str, tmp_path: Path) 
 def test_a_bad_request_is_refused_in_words(
     base: str, method: str, path: str, body: bytes, status: int, said: str
 ) -> None:
-    answer = httpx.request(method, f"{base}/api/v1/{path}", content=body)
+    answer = httpx.request(
+        method, f"{base}/api/v1/{path}", content=body, headers={"content-type": "application/json"}
+    )
     assert (answer.status_code, said in answer.json()["error"]) == (status, True), answer.text
     assert httpx.get(f"{base}/api/v1/tasks").json() == []
 
@@ -247,3 +249,130 @@ def test_runners_on_the_store_and_over_http_share_one_queue(base: str, tmp_path:
     with closing(EmbeddedTasks(store)) as queue:
         for task_id, run in won:
             assert (queue.task(task_id).status, queue.task(task_id).claim_run) == ("working", run)
+
+
+# What a review found
+
+
+SIMPLE = {"content-type": "text/plain"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "https://evil.example", **SIMPLE}, 403),
+        ({"origin": "null", "content-type": "application/json"}, 403),
+        ({"sec-fetch-site": "cross-site", "content-type": "application/json"}, 403),
+        (SIMPLE, 415),
+        ({"content-type": "application/json; charset=utf-8"}, 201),
+    ],
+)
+def test_a_page_of_another_site_can_command_nothing(base: str, headers: dict[str, str], status: int) -> None:
+    for path in ("api/v1/tasks", "mcp"):
+        accept = {"accept": "application/json, text/event-stream"}
+        answer = httpx.post(f"{base}/{path}", content=b'{"title": "evil"}', headers=headers | accept)
+        assert answer.status_code == status or (path == "mcp" and status in (201, 415))
+    own = httpx.get(f"{base}/api/v1/tasks", headers={"origin": base})
+    assert own.status_code == 200
+    assert len(own.json()) == (status == 201)
+
+
+def test_a_host_header_opens_nothing(tmp_path: Path) -> None:
+    with served(tmp_path / "state", token="t0ken") as base:
+        for host in ("x/health?", "x/healthz#"):
+            answer = httpx.get(f"{base}/api/v1/tasks", headers={"host": host})
+            assert answer.status_code in (400, 401)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"title": "x", "tags": ["\ud83d"]}, {"title": "\ud83d"}, {"title": "x", "created_by": "\ud83d"},
+        {"title": "x", "assigned_to": "a\0"}, {"title": "x", "priority": int("9" * 400)},
+    ],
+)  # fmt: skip
+def test_text_that_is_none_is_refused_and_breaks_nothing(base: str, body: dict[str, object]) -> None:
+    sent = httpx.post(f"{base}/api/v1/tasks", content=json.dumps(body), headers={"content-type": "application/json"})
+    assert sent.status_code == 400, sent.text
+    assert httpx.get(f"{base}/api/v1/tasks").json() == []
+
+
+def test_json_without_end_is_refused(base: str) -> None:
+    for path in ("api/v1/tasks", "mcp"):
+        headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+        assert httpx.post(f"{base}/{path}", content=b"[" * 100_000, headers=headers).status_code == 400
+
+
+def test_a_batch_has_an_end(base: str) -> None:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    accept = {"accept": "application/json, text/event-stream"}
+    assert httpx.post(f"{base}/mcp", json=[call] * BATCH, headers=accept).status_code == 200
+    assert httpx.post(f"{base}/mcp", json=[call] * (BATCH + 1), headers=accept).status_code == 400
+
+
+def test_an_archived_task_stays_so_whatever_its_agent_writes(base: str) -> None:
+    def change(**facts: object) -> dict[str, object]:
+        found: dict[str, object] = httpx.patch(f"{base}/api/v1/tasks/1", json=facts).json()
+        return found
+
+    httpx.post(f"{base}/api/v1/tasks", json={"title": "x", "queue_name": "dev"})
+    httpx.post(f"{base}/api/v1/tasks/1/archive")
+    for status in ("working", "idle", "complete", "idle"):
+        assert change(status=status, priority=3)["archived_at"] is not None
+        assert httpx.get(f"{base}/api/v1/tasks").json() == []
+
+
+def test_a_parent_follows_its_subtasks_states_and_nothing_else_of_them(base: str, tmp_path: Path) -> None:
+    def task(number: int) -> dict[str, object]:
+        found: dict[str, object] = httpx.get(f"{base}/api/v1/tasks/{number}").json()
+        return found
+
+    httpx.post(f"{base}/api/v1/tasks", json={"title": "parent", "queue_name": "dev"})
+    httpx.post(f"{base}/api/v1/tasks/1/subtasks", json={"title": "child"})
+    with closing(EmbeddedTasks(tmp_path / "state" / "tasks.db")) as store:
+        child = store.task("2")
+        assert store.claim(child, agent="ada", run_id="r1", runner_id="me") is not None
+        assert task(1)["status"] == "working"
+        assert store.adrift() == [], "it works because its subtask does"
+        assert store.settle("2", "r1", Settlement(verdict=Verdict.COMPLETE))
+        assert task(1)["status"] == "complete"
+        store.reopen("2")
+        assert task(1)["status"] == "idle"
+        store.complete("2")
+    httpx.patch(f"{base}/api/v1/tasks/1", json={"status": "idle"})
+    httpx.patch(f"{base}/api/v1/tasks/2", json={"priority": 5})
+    assert task(1)["status"] == "idle", "a person's word, which a subtask's new priority does not undo"
+
+
+def test_who_is_on_the_store_itself_is_seen_by_those_who_come_over_http(base: str, tmp_path: Path) -> None:
+    """Its claims are no comments; the server says them as such, and no comment of others ends them."""
+    httpx.post(f"{base}/api/v1/tasks", json={"title": "x", "queue_name": "dev"})
+    with (
+        closing(EmbeddedTasks(tmp_path / "state" / "tasks.db")) as store,
+        closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "far.db")) as far,
+    ):
+        (task,) = store.waiting(queues=["dev"], agents=[])
+        assert store.claim(task, agent="ada", run_id="r1", runner_id="here") is not None
+        store.move("1", "qa")  # its agent hands it over and goes on
+        (seen,) = far.waiting(queues=["qa"], agents=[])
+        assert far.claim(seen, agent="ben", run_id="r2", runner_id="far") is None
+        assert store.task("1").claim_run == "r1"
+        for word in ("tsched-end r1 attempts=9 runs=9 not_before=0.000 left=idle:-:qa",
+                     "tsched-claim r9 runner=far agent=ben queue=qa"):  # fmt: skip
+            said = httpx.post(f"{base}/api/v1/tasks/1/comments", json={"content": word})
+            assert said.status_code == (201 if "end" in word else 409)
+        assert store.task("1").claim_run == "r1"
+        assert store.settle("1", "r1", Settlement(verdict=Verdict.STAND, charged=False))
+        assert store.claim(store.task("1"), agent="ada", run_id="r3", runner_id="here") is not None
+        assert store.settle("1", "r3", Settlement(verdict=Verdict.RETRY, not_before=9e9))
+        again = far.get(["1"])["1"]
+        assert (again.attempts, again.runs, again.not_before, again.claim_run) == (1, 2, 9e9, None)
+
+
+def test_a_claim_can_not_be_taken_back_by_changing_its_comment(base: str, tmp_path: Path) -> None:
+    httpx.post(f"{base}/api/v1/tasks", json={"title": "x", "queue_name": "dev"})
+    with closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "far.db")) as far:
+        (task,) = far.waiting(queues=["dev"], agents=[])
+        assert far.claim(task, agent="ben", run_id="r2", runner_id="far") is not None
+    assert httpx.delete(f"{base}/api/v1/comments/1").status_code == 400
+    assert httpx.patch(f"{base}/api/v1/comments/1", json={"content": "mine"}).status_code == 400

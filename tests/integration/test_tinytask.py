@@ -2,11 +2,14 @@
 
 import os
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.integration.task_source_contract import TaskSourceContract, claim, retry
@@ -199,7 +202,10 @@ def test_no_error_shows_the_password_of_an_address() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["tinytask+ftp://x", "http://", "tinytask+http://h:port", "http://h/mcp?x=1"])
+@pytest.mark.parametrize(
+    "address",
+    ["tinytask+ftp://x", "http://", "tinytask+http://h:port", "tinytask+http://[::1:3000", "http://h/mcp?x=1"],
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(ConfigurationError, match="is no task server's address"):
         base_of(address)
@@ -311,3 +317,104 @@ def test_a_claim_whose_answer_was_lost_is_found_again(
 
 def _unreachable(*_: object, **__: object) -> None:
     raise TransientError("the line is cut")
+
+
+# What a review found
+
+
+class Between:
+    """A proxy that can answer for itself, as one does while what is behind it starts."""
+
+    def __init__(self, behind: str) -> None:
+        outer = self
+        self.answer: int | None = None
+
+        class Handler(BaseHTTPRequestHandler):
+            def _any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                if outer.answer is not None:
+                    self._send(outer.answer, "text/html", b"<h1>Nothing here</h1>")
+                    return
+                headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+                found = httpx.request(self.command, behind + self.path, content=body, headers=headers)
+                self._send(found.status_code, found.headers["content-type"], found.content)
+
+            def _send(self, status: int, kind: str, data: bytes) -> None:
+                self.send_response(status)
+                self.send_header("content-type", kind)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None:
+                return
+
+            do_GET = do_POST = do_PATCH = _any  # noqa: N815
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.base = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.mark.parametrize("status", [404, 502])
+def test_an_odd_answer_while_a_server_starts_decides_nothing(tmp_path: Path, base: str, status: int) -> None:
+    with (
+        closing(Between(base)) as proxy,
+        closing(tinytask_at(f"tinytask+{proxy.base}", ledger=tmp_path / "l.db")) as source,
+    ):
+        proxy.answer = status
+        with pytest.raises(TransientError):
+            source.waiting(queues=["dev"], agents=[])
+        proxy.answer = None
+        assert source.waiting(queues=["dev"], agents=[]) == []
+
+
+def test_a_proxys_404_is_no_word_on_a_task(tmp_path: Path, base: str, queue: RestQueue) -> None:
+    task = queue.add("t", queue="dev")
+    with (
+        closing(Between(base)) as proxy,
+        closing(tinytask_at(f"tinytask+{proxy.base}", ledger=tmp_path / "l.db")) as source,
+    ):
+        assert claim(source, task) is not None
+        proxy.answer = 404
+        with pytest.raises(TransientError, match="is a proxy in between"):
+            source.settle(task.id, "r1", Settlement(verdict=Verdict.COMPLETE))
+        proxy.answer = None
+        assert source.settle(task.id, "r1", Settlement(verdict=Verdict.COMPLETE))
+
+
+def test_a_lost_ledger_loses_no_claim(tmp_path: Path, base: str, queue: RestQueue) -> None:
+    task = queue.add("t", queue="dev")
+    with closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "l.db")) as source:
+        assert claim(source, task) is not None
+    with closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "another.db")) as source:
+        source.held("me")
+        assert source.adrift() == []
+        assert [one.claim_run for one in source.held("me")] == ["r1"]
+
+
+def test_a_wrong_token_is_named_at_the_first_call(tmp_path: Path) -> None:
+    with (
+        served(tmp_path / "state", token="right") as base,
+        closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "l.db", token="wrong")) as source,
+        pytest.raises(TransientError, match="set TSCHED_TASKS_TOKEN to a token it takes"),
+    ):
+        source.waiting(queues=["dev"], agents=[])
+
+
+def test_figures_that_are_none_are_no_figures(tmp_path: Path, base: str, queue: RestQueue) -> None:
+    task = queue.add("t", queue="dev")
+    for figure in ("nan", "inf", "-1", "1e999"):
+        for words in (f"attempts=0 runs=0 not_before={figure}", f"attempts={figure} runs=0 not_before=0"):
+            queue._json("POST", f"tasks/{task.id}/comments", {"content": f"tsched-end x {words} left=idle:-:dev"})
+    for _ in range(2):
+        with closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "l.db")) as source:
+            assert source.get([task.id])[task.id].not_before == 0
+    with closing(sqlite3.connect(tmp_path / "l.db", isolation_level=None)) as db:
+        db.execute("INSERT INTO tasks VALUES (?, '1', 'no JSON')", (base,))
+    with closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "l.db")) as source:
+        assert len(source.waiting(queues=["dev"], agents=[])) == 1

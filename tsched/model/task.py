@@ -33,6 +33,7 @@ class Task:
     claim_run: str | None = None
     claim_runner: str | None = None
     created_by: str = ""
+    parent: str | None = None  # whose subtask it is
 
     def age_key(self) -> tuple[float, int, str]:
         """Older first, then the smaller id (numbers as numbers)."""

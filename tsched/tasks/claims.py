@@ -137,16 +137,30 @@ def parse(text: str) -> Claim | End | None:
             return Claim(
                 run=match["run"], runner=unquote(facts["runner"]), agent=unquote(facts["agent"]),
                 queue=_given(facts["queue"]) or "",
-                attempts=int(facts.get("attempts", 0)), runs=int(facts.get("runs", 0)),
+                attempts=_count(facts.get("attempts", "0")), runs=_count(facts.get("runs", "0")),
             )  # fmt: skip
         status, assigned, queue = facts["left"].split(":")
         return End(
-            run=match["run"], attempts=int(facts["attempts"]), runs=int(facts["runs"]),
-            not_before=float(facts["not_before"]),
+            run=match["run"], attempts=_count(facts["attempts"]), runs=_count(facts["runs"]),
+            not_before=_moment(facts["not_before"]),
             left=Left(status=status, assigned_to=_given(assigned), queue=_given(queue) or ""),
         )  # fmt: skip
     except (KeyError, ValueError):
         return None
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**31:
+        raise ValueError(text)
+    return number
+
+
+def _moment(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < 2**40:  # also where it is no number
+        raise ValueError(text)
+    return number
 
 
 def _word(text: str | None) -> str:

@@ -97,10 +97,11 @@ class CommentedTasks:
         unknown = [task for task in self._working.values() if self._ledger.of(task.id).claim is None]
         new = [task for task in unknown if self._looked.get(task.id, (None,))[0] != task.updated_at]
         for task in self._in_turn(new):
-            found = self._board.look(task.id)
-            alone = found is not None and found[0].status is TaskStatus.WORKING and not standing(found[1]).claim
+            now = self._look(task.id)  # a claim of ours that was forgotten is found again so
+            alone = now is not None and now.status is TaskStatus.WORKING and now.claim_run is None
             self._looked[task.id] = (task.updated_at, alone)
-        return [task for task in unknown if self._looked.get(task.id, (None, False))[1]]
+        busy = {task.parent for task in self._working.values()}  # those work because their subtasks do
+        return [task for task in unknown if task.id not in busy and self._looked.get(task.id, (None, False))[1]]
 
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         wanted = [one for one in ids if one.isdecimal()]
@@ -132,7 +133,12 @@ class CommentedTasks:
         )
         if now.claim_run != run_id:
             self._ledger.put(task.id, replace(self._ledger.of(task.id), claim=mine))
-            self._board.comment(task.id, author=AUTHOR, text=mine.text())
+            try:
+                self._board.comment(task.id, author=AUTHOR, text=mine.text())
+            except TransientError:
+                seen = self._look(task.id)
+                if seen is None or seen.claim_run in (None, run_id):
+                    raise
         after = self._look(task.id)
         if after is None or after.claim_run != run_id:
             return None

@@ -49,7 +49,7 @@ CREATE TABLE links (
 _SELECT = """
 SELECT t.id, t.title, t.queue, t.status, t.description, t.assigned_to, t.priority, t.created_at, t.updated_at,
   t.blocked_by, b.status IN ('idle', 'working', 'parked'), t.attempts, t.runs, t.not_before, t.claim_run,
-  t.claim_runner, t.created_by
+  t.claim_runner, t.created_by, t.parent
 FROM tasks t LEFT JOIN tasks b ON b.id = t.blocked_by
 """
 
@@ -82,10 +82,13 @@ class EmbeddedTasks:
         return self._tasks("WHERE t.claim_runner = ?", runner_id)
 
     def adrift(self) -> Sequence[Task]:
-        return self._tasks("WHERE t.status = ? AND t.claim_run IS NULL", str(TaskStatus.WORKING))
+        return self._tasks(
+            "WHERE t.status = 'working' AND t.claim_run IS NULL AND NOT EXISTS "
+            "(SELECT 1 FROM tasks c WHERE c.parent = t.id AND c.status = 'working')"
+        )
 
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
-        wanted = [int(one) for one in ids if one.isdecimal()]
+        wanted = [int(one) for one in ids if _is_id(one)]
         found: dict[str, Task] = {}
         for start in range(0, len(wanted), 500):
             part = wanted[start : start + 500]
@@ -103,16 +106,16 @@ class EmbeddedTasks:
                 (agent, run_id, runner_id, agent, self._clock(), int(task.id), task.assigned_to, task.queue,
                  not task.blocked),
             )  # fmt: skip
+            self._follow(task.id)
             now = self._one(task.id)
         return now if now is not None and now.claim_run == run_id else None
 
     def settle(self, task_id: str, run_id: str, settlement: Settlement) -> bool:
-        if not task_id.isdecimal():
+        if not _is_id(task_id):
             return False
         with self._writing():
             row = self._db.execute(
-                "SELECT status = 'working' AND assigned_to IS claim_agent AND queue = claim_queue FROM tasks "
-                "WHERE id = ? AND claim_run = ?",
+                "SELECT status = 'working' AND assigned_to IS claim_agent FROM tasks WHERE id = ? AND claim_run = ?",
                 (int(task_id), run_id),
             ).fetchone()
             if row is None:
@@ -123,6 +126,7 @@ class EmbeddedTasks:
                 f"runs = runs + 1, attempts = attempts + ?, updated_at = ?{_LEFT[verdict]} WHERE id = ?",
                 (int(settlement.charged), self._clock(), *_values(verdict, settlement), int(task_id)),
             )
+            self._follow(task_id)
         return True
 
     def comment(self, task_id: str, *, author: str, text: str, tag: str) -> None:
@@ -158,6 +162,7 @@ class EmbeddedTasks:
         if not title:
             raise ConfigurationError("a task needs a title: say in a few words what is to be done")
         check_text("description", description, LONGEST_TEXT)
+        check_text("author", created_by, LONGEST_TITLE)
         check_name("queue", queue)
         if assign is not None:
             check_name("agent", assign)
@@ -248,10 +253,39 @@ class EmbeddedTasks:
             self._db.execute(
                 f"UPDATE tasks SET {change}, updated_at = ? WHERE id = ?", (*values, self._clock(), int(task_id))
             )
+            self._follow(task_id)
             return self.task(task_id)
+
+    def _follow(self, task_id: object) -> None:
+        """A parent is complete once all its subtasks are, and works while one does, unless a run claimed it."""
+        row = self._db.execute("SELECT parent FROM tasks WHERE id = ?", (int(str(task_id)),)).fetchone()
+        if row is not None and row[0] is not None:
+            self._sum_up(row[0])
+
+    def _sum_up(self, parent: int) -> None:
+        below = {
+            status
+            for (status,) in self._db.execute(
+                "SELECT DISTINCT status FROM tasks "
+                "WHERE parent = ? AND archived_at IS NULL AND status <> 'cancelled'",
+                (parent,),
+            )
+        }
+        if not below:
+            return
+        status = "complete" if below == {"complete"} else "working" if "working" in below else "idle"
+        self._db.execute(
+            "UPDATE tasks SET status = ?, updated_at = ? WHERE id = ? AND claim_run IS NULL AND status <> ? "
+            "AND status IN ('idle', 'working', 'complete') AND archived_at IS NULL",
+            (status, self._clock(), parent, status),
+        )
+        self._follow(parent)
 
     def _comment(self, task_id: str, author: str, text: str, tag: str | None) -> None:
         check_text("comment", text, LONGEST_TEXT)
+        check_text("author", author, LONGEST_TITLE)
+        if not _is_id(task_id):
+            return
         with self._writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO comments (task_id, author, text, created_at, tag) "
@@ -265,7 +299,7 @@ class EmbeddedTasks:
             yield
 
     def _one(self, task_id: str) -> Task | None:
-        if not task_id.isdecimal():
+        if not _is_id(task_id):
             return None
         return next(iter(self._tasks("WHERE t.id = ?", int(task_id))), None)
 
@@ -295,14 +329,19 @@ def _values(verdict: Verdict, settlement: Settlement) -> tuple[object, ...]:
 def _task(row: tuple[Any, ...]) -> Task:
     (
         number, title, queue, status, description, assigned, priority, created, updated, blocker, blocked, attempts,
-        runs, not_before, claim_run, claim_runner, created_by,
+        runs, not_before, claim_run, claim_runner, created_by, parent,
     ) = row  # fmt: skip
     return Task(
         id=str(number), title=title, queue=queue, status=TaskStatus(status), description=description,
         assigned_to=assigned, priority=priority, created_at=created, updated_at=updated,
         blocked_by=None if blocker is None else str(blocker), blocked=bool(blocked), attempts=attempts, runs=runs,
         not_before=not_before, claim_run=claim_run, claim_runner=claim_runner, created_by=created_by,
+        parent=None if parent is None else str(parent),
     )  # fmt: skip
+
+
+def _is_id(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 18  # SQLite's whole numbers end at 19 digits
 
 
 def check_name(what: str, name: str) -> None:

@@ -4,6 +4,7 @@ The comments on the server are the truth; a lost ledger costs some requests, not
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -28,7 +29,10 @@ class Ledger:
             self._db = open_database(path, migrations=MIGRATIONS)
         with translated(path):
             rows = self._db.execute("SELECT id, standing FROM tasks WHERE server = ?", (server,)).fetchall()
-        self._known = {task_id: msgspec.json.decode(text, type=Standing) for task_id, text in rows}
+        self._known: dict[str, Standing] = {}
+        for task_id, text in rows:
+            with suppress(msgspec.DecodeError):  # what can't be read is not known: the comments are the truth
+                self._known[task_id] = msgspec.json.decode(text, type=Standing)
 
     def close(self) -> None:
         self._db.close()

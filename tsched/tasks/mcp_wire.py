@@ -197,7 +197,12 @@ def streams(address: str, *, token: str | None, timeout: float = TIMEOUT) -> boo
         headers["Authorization"] = f"Bearer {token}"
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello})
     try:
-        return httpx.post(address, content=body, headers=headers, timeout=timeout).is_success
+        answer = httpx.post(address, content=body, headers=headers, timeout=timeout)
+        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise TransientError(
+                f"{shown(address)} refuses us ({answer.status_code}): set TSCHED_TASKS_TOKEN to a token it takes"
+            )
+        return answer.is_success
     except httpx.HTTPError as error:
         raise Lost(f"{shown(address)} does not answer ({reason_of(error)})") from error
 

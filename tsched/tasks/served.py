@@ -7,14 +7,16 @@ carried out as they are written, so that a runner on the store itself and runner
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tsched.model.errors import ConfigurationError
 from tsched.sqlite import translated
-from tsched.tasks.claims import PARKED, Claim, End, parse
+from tsched.tasks.claims import PARKED, Claim, End, Left, Remark, parse, standing
 from tsched.tasks.embedded import LONGEST_TEXT, LONGEST_TITLE, EmbeddedTasks, check_name, check_text
 
 Json = dict[str, object]
 STATUSES = ("idle", "working", "complete")
+LAST = 2**52  # the id of a comment that is nowhere stored: after all others
 DEEPEST = 3  # levels of subtasks
 
 _SHOWN = """
@@ -38,6 +40,10 @@ _FRESH = ("attempts = 0", "runs = 0", "not_before = 0")  # a person's or an agen
 
 class NotFoundError(ConfigurationError):
     """No such task, comment or link."""
+
+
+class TakenError(ConfigurationError):
+    """A claim that lost."""
 
 
 class ServedTasks(EmbeddedTasks):
@@ -66,7 +72,7 @@ class ServedTasks(EmbeddedTasks):
             rest = {key: given[key] for key in _SETTERS if key in given and key not in ("title", "queue_name")}
             self._change(number, {**rest, "title": title, **({"queue_name": queue} if queue else {})})
             self._db.execute("UPDATE tasks SET created_by = ? WHERE id = ?", (given.get("created_by") or "", number))
-            self._follow(parent)
+            self._follow(number)
             return self._row(number)
 
     def update_task(self, given: Mapping[str, object]) -> Json:
@@ -79,14 +85,16 @@ class ServedTasks(EmbeddedTasks):
             changes = {key: value for key, value in given.items() if key != "id"}
             if changes:
                 self._change(number, changes, before)
-            for one in {before["parent_task_id"], parent} - {None}:
-                self._follow(one)
+            if not changes.keys().isdisjoint(("status", "parent_task_id")):
+                for one in {before["parent_task_id"], parent} - {None}:
+                    self._sum_up(int(str(one)))
             return self._row(number)
 
     def get_task(self, given: Mapping[str, object]) -> Json:
         task = self._row(int(str(given["id"])))
         number = {"task_id": given["id"]}
-        return task | {"comments": self.list_comments(number), "links": self.list_links(number)}
+        said = self.list_comments(number)
+        return task | {"comments": [*said, *self._own_words(task, said)], "links": self.list_links(number)}
 
     def delete_task(self, given: Mapping[str, object]) -> Json:
         number = int(str(given["id"]))
@@ -100,20 +108,21 @@ class ServedTasks(EmbeddedTasks):
                 "DELETE FROM tasks WHERE id = ?",
             ):
                 self._db.execute(change, (number,))
-            self._follow(parent)
+            if parent is not None:
+                self._sum_up(int(str(parent)))
         return {"success": True, "id": number}
 
     def archive_task(self, given: Mapping[str, object]) -> Json:
         number = int(str(given["id"]))
         with self._writing():
-            parent = self._row(number)["parent_task_id"]
+            self._row(number)
             now = self._clock()
             self._db.execute(
                 "UPDATE tasks SET archived_at = ?, updated_at = ?, status = CASE WHEN status = 'complete' "
                 "THEN status ELSE 'cancelled' END WHERE id = ?",
                 (now, now, number),
             )
-            self._follow(parent)
+            self._follow(number)
             return self._row(number)
 
     def list_tasks(self, given: Mapping[str, object]) -> Sequence[Json]:
@@ -261,11 +270,14 @@ class ServedTasks(EmbeddedTasks):
             raise ConfigurationError("Comment content cannot be empty")
         check_text("comment", text, LONGEST_TEXT)
         with self._writing():
+            self._check_remark(given["id"])
             self._touch("comments", given["id"], "text = ?, updated_at = ?", text, self._clock())
             return self._comment_rows("id = ?", given["id"])[0]
 
     def delete_comment(self, given: Mapping[str, object]) -> Json:
-        return self._delete("comments", given["id"])
+        with self._writing():
+            self._check_remark(given["id"])
+            return self._delete("comments", given["id"])
 
     def add_link(self, given: Mapping[str, object]) -> Json:
         number = int(str(given["task_id"]))
@@ -301,17 +313,55 @@ class ServedTasks(EmbeddedTasks):
         """Carry out a claim or an end: the store's own claim then agrees with the comments."""
         word = parse(text)
         if isinstance(word, Claim):
-            self._db.execute(
+            taken = self._db.execute(
                 "UPDATE tasks SET claim_run = ?, claim_runner = ?, claim_agent = ?, claim_queue = queue "
                 "WHERE id = ? AND status = 'idle' AND (claim_run IS NULL OR claim_runner = ?)",
                 (word.run, word.runner, word.agent, number, word.runner),
             )
-        elif isinstance(word, End):
+            if not taken.rowcount:
+                raise TakenError(f"task {number} is not to be had: it is claimed already, or not idle")
+        elif isinstance(word, End) and self._claimed_here(number, word.run):
             self._db.execute(
                 "UPDATE tasks SET claim_run = NULL, claim_runner = NULL, claim_agent = NULL, claim_queue = NULL, "
                 "attempts = ?, runs = ?, not_before = ? WHERE id = ? AND claim_run = ?",
                 (word.attempts, word.runs, word.not_before, number, word.run),
             )
+
+    def _claimed_here(self, number: int, run: str) -> bool:
+        """Whether that run claimed by a comment: the claims of a runner on the store itself are its own alone."""
+        start = f"tsched-claim {run} "
+        words = "SELECT 1 FROM comments WHERE task_id = ? AND substr(text, 1, ?) = ? LIMIT 1"
+        return self._db.execute(words, (number, len(start), start)).fetchone() is not None
+
+    def _check_remark(self, number: object) -> None:
+        row = self._db.execute("SELECT text FROM comments WHERE id = ?", (number,)).fetchone()
+        if row is not None and parse(row[0]) is not None:
+            raise ConfigurationError(f"comment {number} is a runner's claim, or the end of one: it stays as it is")
+
+    def _own_words(self, task: Json, said: Sequence[Json]) -> Sequence[Json]:
+        """What a runner on the store itself would have said in comments, for those who read nothing else."""
+        row = self._db.execute(
+            "SELECT claim_run, claim_runner, claim_agent, queue, attempts, runs, not_before, status "
+            "FROM tasks WHERE id = ?",
+            (task["id"],),
+        ).fetchone()
+        run, runner, agent, queue, attempts, runs, not_before, status = row
+        seen = standing(Remark(id=int(str(one["id"])), text=str(one["content"])) for one in said)
+        text = ""
+        if run is not None and (seen.claim is None or seen.claim.run != run):
+            text = Claim(run=run, runner=runner, agent=agent or "-", queue=queue, attempts=attempts, runs=runs).text()
+        elif run is None and status == "idle":
+            left = Left(
+                status=status, assigned_to=str(task["assigned_to"]) if task["assigned_to"] else None, queue=queue
+            )
+            end = End(run="store", attempts=attempts, runs=runs, not_before=not_before, left=left)
+            known = seen.end if seen.claim is None else None
+            if replace(known, run="store") != end if known is not None else (attempts, runs, not_before) != (0, 0, 0):
+                text = end.text()
+        if not text:
+            return []
+        times = {"created_at": task["updated_at"], "updated_at": task["updated_at"]}
+        return [{"id": LAST, "task_id": task["id"], "content": text, "created_by": "tsched", **times}]
 
     def _change(self, number: int, changes: Mapping[str, object], before: Mapping[str, object] | None = None) -> None:
         before = before or self._row(number)
@@ -323,8 +373,8 @@ class ServedTasks(EmbeddedTasks):
                 raise ConfigurationError("Cannot create circular blocking relationship")
         owner = shown["assigned_to"] or None
         stored = "parked" if (shown["status"], owner) == ("idle", PARKED) else shown["status"]
-        if before["archived_at"] is not None and before["status"] == "idle" and "status" not in changes:
-            stored = "cancelled"
+        if before["archived_at"] is not None and stored != "complete":
+            stored = "cancelled"  # nobody's word but a person's `reopen` undoes that
         sets = {column: shown[key] or "" if column in _TEXTS else shown[key] for key, column in _SETTERS.items()}
         sets |= {"status": stored, "assigned_to": owner, "tags": json.dumps(shown["tags"] or [])}
         parts, values = [f"{column} = ?" for column in sets], list(sets.values())
@@ -350,20 +400,6 @@ class ServedTasks(EmbeddedTasks):
     def _depth(self, number: int) -> int:
         parent = self._row(number)["parent_task_id"]
         return 0 if parent is None else 1 + self._depth(int(str(parent)))
-
-    def _follow(self, parent: object) -> None:
-        """A parent is complete once all its subtasks are, and works while one does, unless a run claimed it."""
-        if parent is None:
-            return
-        below = {row["status"] for row in self.list_tasks({"parent_task_id": parent})}
-        if below:
-            status = "complete" if below == {"complete"} else "working" if "working" in below else "idle"
-            self._db.execute(
-                "UPDATE tasks SET status = ?, updated_at = ? WHERE id = ? AND claim_run IS NULL AND status <> ? "
-                "AND status IN ('idle', 'working', 'complete')",
-                (status, self._clock(), parent, status),
-            )
-            self._follow(self._row(int(str(parent)))["parent_task_id"])
 
     def _row(self, number: int, missing: str = "Task not found: {}") -> Json:
         found = self._rows("WHERE id = ?", number)

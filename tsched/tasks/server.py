@@ -3,25 +3,30 @@
 import asyncio
 import hmac
 import json
+import logging
 import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tsched import __version__
 from tsched.model.errors import ConfigurationError, TransientError, TschedError
-from tsched.tasks.served import Json, NotFoundError, ServedTasks
+from tsched.tasks.served import Json, NotFoundError, ServedTasks, TakenError
 from tsched.tasks.tools import TOOLS, InvalidError, Tool
 
 MOST = 2 * 1024 * 1024  # bytes of a request
+BATCH = 50  # MCP messages in one request
+LARGEST = 64 * 1024 * 1024  # bytes of the answers to one request
+_LOG = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OPEN = ("/health", "/healthz")  # asked without a token
 PROTOCOLS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
@@ -117,6 +122,8 @@ class TaskServer:
                 return _error(str(error), error.status)
             except NotFoundError as error:
                 return _error(str(error), 404)
+            except TakenError as error:
+                return _error(str(error), 409)
             except InvalidError as error:
                 return _error("; ".join(_said(issue) for issue in error.issues), 400)
             except ConfigurationError as error:
@@ -125,16 +132,26 @@ class TaskServer:
                 return _error(str(error), 503 if isinstance(error, TransientError) else 500)
             except ClientDisconnect:
                 return _error("the request ended early", 400)
+            except Exception as error:
+                _LOG.exception("%s %s failed", request.method, request.scope["path"])
+                return _error(f"internal error: {type(error).__name__}", 500)
 
         return endpoint
 
     def _admit(self, request: Request) -> None:
-        """The token, or, where none is set, a Host that no page of another site can have (DNS rebinding)."""
-        if request.url.path in OPEN:
+        """The token; or, where none is set, nothing that a page of another site could send.
+
+        Such a page can't have our Host, unless by DNS rebinding, and its browser names it as the Origin.
+        """
+        if request.scope["path"] in OPEN:  # not the URL's: that is made of the Host header too
             return
         if self._token is None:
             if request.url.hostname not in self._hosts:
                 raise RefusedError("this server answers under its own address only", 421)
+            origin = request.headers.get("origin")
+            crossing = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+            if crossing or (origin is not None and urlsplit(origin).netloc != request.headers.get("host")):
+                raise RefusedError("pages of other sites may not ask this server", 403)
             return
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
@@ -180,14 +197,23 @@ class TaskServer:
             return _json(_fault(None, -32000, _BOTH_TYPES), 406)
         try:
             sent = json.loads(await _read(request))
-        except ValueError:
+        except (ValueError, RecursionError):
             return _json(_fault(None, -32700, "Parse error"), 400)
         batch = sent if isinstance(sent, list) else [sent]
-        answers = [answer for one in batch if (answer := self._message(one)) is not None]
-        if not answers:
+        if len(batch) > BATCH:
+            return _json(_fault(None, -32600, f"A batch has at most {BATCH} messages"), 400)
+        events, size = [], 0
+        for one in batch:
+            answer = self._message(one)
+            if answer is not None:
+                events.append(f"event: message\ndata: {_compact(answer)}\n\n")
+                size += len(events[-1])
+            if size > LARGEST:
+                return _json(_fault(None, -32600, f"The answer is larger than {LARGEST} bytes: ask for less"), 413)
+            await asyncio.sleep(0)  # others are waiting
+        if not events:
             return PlainTextResponse("", 202)
-        events = "".join(f"event: message\ndata: {_compact(answer)}\n\n" for answer in answers)
-        return Response(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+        return Response("".join(events), media_type="text/event-stream", headers={"cache-control": "no-cache"})
 
     def _message(self, sent: object) -> Json | None:
         if not isinstance(sent, dict) or sent.get("jsonrpc") != "2.0" or not isinstance(sent.get("method"), str):
@@ -246,9 +272,12 @@ async def _body(request: Request) -> Json:
     raw = await _read(request)
     if not raw.strip():
         return {}
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise RefusedError(f"the body is {kind or 'of no type'}: send it as application/json", 415)
     try:
         body = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RefusedError("the body is no JSON", 400) from None
     if not isinstance(body, dict):
         raise RefusedError("the body is no JSON object", 400)
@@ -310,11 +339,12 @@ def _error(text: str, status: int) -> Response:
 
 
 def _json(value: object, status: int = 200) -> Response:
-    return JSONResponse(value, status)
+    return Response(_compact(value), status, media_type="application/json")
 
 
 def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """JSON in ASCII: half a character, which somebody's program stored, must not keep all else from being read."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -66,4 +66,5 @@ def _task(row: TaskRow) -> Task:
         blocked_by=None if row.blocked_by_task_id is None else str(row.blocked_by_task_id),
         blocked=row.is_currently_blocked,
         created_by=row.created_by or "",
+        parent=None if row.parent_task_id is None else str(row.parent_task_id),
     )

@@ -1,12 +1,14 @@
 """TinyTask's operations as a table: the arguments of each, checked, for MCP tools and REST alike."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tsched.model.errors import ConfigurationError
 from tsched.tasks.served import STATUSES, Json, ServedTasks
 
+_BAD = re.compile("[\0\ud800-\udfff]")
 Answer = Json | Sequence[Json] | Sequence[str] | None
 
 
@@ -98,6 +100,10 @@ _EXPECTED = {
 
 def _fitted(name: str, value: object, argument: Argument) -> tuple[object, Json | None]:
     kind = argument.kind
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and _BAD.search(text):
+            words = "it holds half a character or a NUL: send whole Unicode text"
+            return None, {"code": "custom", "path": [name], "message": words}
     if kind == "number":
         number = _number(value)
         if number is not None or (value is None and argument.nullable):
@@ -125,9 +131,9 @@ def _number(value: object) -> int | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return int(number) if number == number // 1 and abs(number) < 2**53 else None
+    return int(number) if abs(number) < 2**53 and number == number // 1 else None
 
 
 def _no_status(name: str, value: object) -> Json:

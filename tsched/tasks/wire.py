@@ -1,5 +1,6 @@
 """TinyTask's own operations, as the few that a runner needs, whatever the transport; and its REST form."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ PAGE = 500  # tasks asked for at once
 ATTEMPTS = 3  # of what is safe to repeat
 TIMEOUT = 20.0  # seconds for one call
 CONNECTIONS = 8
+_NO_TASK = re.compile(r'"error"\s*:\s*"Task (\d+ )?not found', re.IGNORECASE)
 T = TypeVar("T")
 
 
@@ -42,6 +44,7 @@ class TaskRow(msgspec.Struct, kw_only=True):
     priority: int = 0
     queue_name: str | None = None
     blocked_by_task_id: int | None = None
+    parent_task_id: int | None = None
     is_currently_blocked: bool = False
     archived_at: str | None = None
     comments: list[NoteRow] = []
@@ -106,9 +109,9 @@ class RestWire:
     def offered(self) -> bool:
         """Whether the server speaks this REST API at all."""
         answer = self._repeated("GET", "queues")
-        return answer.status_code == httpx.codes.OK and answer.headers.get("content-type", "").startswith(
-            "application/json"
-        )
+        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
+            return False
+        return str(self._good(answer).headers.get("content-type", "")).startswith("application/json")
 
     def tasks(self, *, status: str, assigned_to: str | None = None) -> Sequence[TaskRow]:
         wanted = {"status": status, **({"assigned_to": assigned_to} if assigned_to is not None else {})}
@@ -122,7 +125,11 @@ class RestWire:
     def task(self, number: int) -> TaskRow | None:
         answer = self._repeated("GET", f"tasks/{number}")
         if answer.status_code == httpx.codes.NOT_FOUND:
-            return None
+            if _NO_TASK.search(answer.text):
+                return None
+            raise Lost(
+                f"{self._shown} answers 404 to tasks/{number}, and not as TinyTask does: is a proxy in between?"
+            )
         return self._decode(self._good(answer), TaskRow)
 
     def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> TaskRow:
@@ -229,7 +236,8 @@ def base_of(address: str) -> tuple[str, str]:
         good = False
     if not good or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"{shown(plain)!r} is no task server's address: write tinytask+http://host:3000, or its MCP address"
+            f"{re.sub('//.*@', '//', plain)!r} is no task server's address: write tinytask+http://host:3000, "
+            "or its MCP address"
         )
     path = parts.path.rstrip("/")
     for tail in ("/mcp", "/sse"):
