@@ -313,6 +313,17 @@ def test_a_run_that_has_begun_to_stop_can_not_be_recalled(place: Place) -> None:
     assert not place.executor.stopping(run_id)
 
 
+def test_a_drain_that_is_taken_back_leaves_a_cancelled_run_to_its_end(place: Place) -> None:
+    run_id = place.launch(launch_of(shell("trap '' TERM; echo up; while :; do sleep 0.1; done"), stop_grace=3))
+    place.until_running()
+    wait_for(lambda: place.log(run_id))
+    place.executor.stop([run_id], reason=ExitReason.CANCELLED, at=0)
+    wait_for((place.runs / run_id / "stopping").exists)
+    assert not place.executor.stopping(run_id), "the agent is not stopping, one of its tasks is"
+    assert place.executor.recall(run_id)
+    assert place.ended(run_id).reason is ExitReason.CANCELLED
+
+
 def test_a_stop_that_is_due_before_the_start_starts_nothing(place: Place) -> None:
     place.prepare(launch_of(shell("echo started")))
     place.executor.stop([R1], reason=ExitReason.CANCELLED, at=0)

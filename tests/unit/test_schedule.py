@@ -95,14 +95,21 @@ def test_no_slots_in_a_suspended_pool_until_it_ends_by_itself() -> None:
         assert [one.free for one in capacity.agents] == [free]
 
 
-def test_a_resting_recipe_gives_its_agents_together_what_its_breaker_allows() -> None:
+def test_a_resting_recipes_allowance_goes_to_whoever_has_work() -> None:
+    """And not to the first agent by name, which may have none: nothing would ever close the breaker."""
     agents = (Agent(name="ada", recipe="r", limit=2), Agent(name="ben", recipe="r"), Agent(name="cy", recipe="s"))
     fleet = Fleet(revision="r", pools=(Pool(name="dev", queue="dev", agents=agents),))
-    for more, free in ((0, [0, 0, 1]), (1, [1, 0, 1])):
+    for more, free in ((0, [0, 0, 1]), (1, [1, 1, 1])):
+        resting = {"r": more}
         (capacity,) = capacities(
-            fleet, {}, running_by_agent={}, running_by_queue={}, now=NOW, resting={"r": more}
+            fleet, {}, running_by_agent={}, running_by_queue={}, now=NOW, resting=resting
         )  # fmt: skip
         assert [one.free for one in capacity.agents] == free
+        for owner in (None, "ben"):
+            wanted = [task(number, assigned_to=owner) for number in range(1, 5)]
+            made = match(wanted, [capacity], lifecycles={}, resting=resting)
+            assert sum(one.agent in ("ada", "ben") for one in made) == more
+            assert owner is None or {one.agent for one in made} <= {"ben"}
 
 
 @given(fleets(), lifecycles(), tasks(), st.randoms(use_true_random=False), st.booleans())

@@ -151,7 +151,9 @@ def _opencode_figures(value: Mapping[str, object]) -> Usage | None:
 
 def _usage(spent: Mapping[str, object], asked: str, given: str, *, cost: object = None) -> Usage:
     sent, got, total = (_count(spent.get(name)) for name in (asked, given, "total_tokens"))
-    price = float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None
+    price = (
+        float(cost) if isinstance(cost, int | float) and 0 <= cost < 2**53 and not isinstance(cost, bool) else None
+    )
     return Usage(input_tokens=sent, output_tokens=got, total_tokens=total or sent + got, cost_usd=price)
 
 

@@ -93,11 +93,11 @@ class Executor(Protocol):
         ...
 
     def recall(self, run_id: str) -> bool:
-        """Take a stop request back. False where the run has begun to stop."""
+        """Take a drain's stop request back, no other. False where the run has begun to stop for it."""
         ...
 
     def stopping(self, run_id: str) -> bool:
-        """Whether the run has begun to stop (after its request's time, before its end)."""
+        """Whether the run has begun to stop for a drain (after its request's time, before its end)."""
         ...
 
     def salvage(self, run_id: str) -> Sequence[str]:

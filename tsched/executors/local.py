@@ -244,15 +244,22 @@ class LocalExecutor:
                 raise TransientError(f"run {run_id} can't be asked to stop: {error}: make room there") from error
 
     def recall(self, run_id: str) -> bool:
-        """Take a stop request back; see Executor."""
+        """Take a drain's stop request back; see Executor."""
         folder = self._folder(run_id)
-        folder.stop.unlink(missing_ok=True)
-        return not folder.stopping.exists()
+        if (durable.record(folder.stop) or {}).get("reason") in (None, str(ExitReason.DRAIN)):
+            folder.stop.unlink(missing_ok=True)
+        return not self._drained(folder)
 
     def stopping(self, run_id: str) -> bool:
-        """Whether the run is being stopped at a request; see Executor."""
+        """Whether the run is being stopped at a drain's request; see Executor."""
         folder = self._folder(run_id)
-        return folder.stopping.exists() and not folder.exit.exists()
+        return self._drained(folder) and not folder.exit.exists()
+
+    def _drained(self, folder: RunFolder) -> bool:
+        return folder.stopping.exists() and (durable.record(folder.stopping) or {}).get("reason") in (
+            None,
+            str(ExitReason.DRAIN),
+        )
 
     # -- afterwards --------------------------------------------------------------------------------------------
 
@@ -288,6 +295,8 @@ class LocalExecutor:
                 workspace.remove_worktree(tree, self._git_environment(run_id))
             else:
                 workspace.remove(place)
+            if why is None and place.exists():
+                self._departures.keep(run_id, run, "what is left of it belongs to another user: remove it by hand")
             gone = self._host.runs / f".gone_{run_id}"
             workspace.remove(gone)
             folder.path.rename(gone)  # in one step: a late shim finds all of it or nothing

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -294,7 +295,8 @@ def remove(folder: Path) -> None:
     except OSError:
         for base, _, _ in os.walk(folder):  # folders that were made read-only
             if not os.path.islink(base):
-                os.chmod(base, 0o700)
+                with suppress(OSError):  # another user's
+                    os.chmod(base, 0o700)
         shutil.rmtree(folder, ignore_errors=True)
 
 

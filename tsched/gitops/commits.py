@@ -1,6 +1,7 @@
 """Commits and their files, read from a repository's objects: never from a work tree."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,7 +48,12 @@ class Commits:
 
     def files(self, revision: str) -> RepoFiles:
         """The files of `pools/` and `recipes/` of a commit: names, kinds and sizes; content only when it is read."""
-        return self._read(lambda repository: _files(repository, revision))
+        files = self._read(lambda repository: _files(repository, revision))
+
+        def read(file: RepoFile) -> bytes:
+            return self._read(lambda repository: bytes(repository[file.blob].peel(pygit2.Blob).data))
+
+        return replace(files, read=read)
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether `new` descends from `old` (or is it). False where `old` is not known here."""
@@ -139,12 +145,17 @@ def _files(repository: pygit2.Repository, revision: str) -> RepoFiles:
     )
 
 
+def _plain(name: str | None) -> str:
+    """A file's name as text, also where its bytes are none."""
+    return (name or "").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _walk(repository: pygit2.Repository, entry: pygit2.Object, path: str) -> Iterator[RepoFile]:
     if entry.filemode == FileMode.COMMIT:
         yield RepoFile(path=path, blob=str(entry.id), kind=FileKind.SUBMODULE)
     elif entry.filemode == FileMode.TREE:
         for child in repository[entry.id].peel(pygit2.Tree):
-            yield from _walk(repository, child, f"{path}/{child.name}")
+            yield from _walk(repository, child, f"{path}/{_plain(child.name)}")
     else:
         kind = FileKind.SYMLINK if entry.filemode == FileMode.LINK else FileKind.FILE
         yield RepoFile(path=path, blob=str(entry.id), kind=kind, size=repository.odb.read_header(entry.id)[1])

@@ -106,15 +106,25 @@ class Mirror(Commits):
         refspec = f"+refs/heads/{self.branch}:{TIP}"
         try:
             git(
+                *("-c", "core.fsync=loose-object", "-c", "core.fsyncMethod=batch"),  # a power cut damages no object
                 f"--git-dir={self.folder}", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
                 "--end-of-options", self.url, refspec, timeout=self._timeout,
             )  # fmt: skip
         except GitFailed as error:
+            if ".lock" in error.line and self._unlocked():
+                return self._fetch_once(tip)
             if not self._damaged():
                 raise RemoteUnreachable(f"{mask(self.url)}: {error.line}") from None
             return False
         self.close()  # a new pack: look again
         return self._readable(tip)
+
+    def _unlocked(self) -> bool:
+        """Remove the locks of a git that was killed; whether there was one. Nobody else writes to the mirror."""
+        left = [*self.folder.glob("*.lock"), *self.folder.glob("refs/**/*.lock")]
+        for lock in left:
+            lock.unlink(missing_ok=True)
+        return bool(left)
 
     def _recorded(self) -> str | None:
         """The tip that the last fetch brought."""

@@ -88,8 +88,8 @@ def _recall(p: Pass, before: Rows, after: Rows) -> frozenset[tuple[str, str]]:
     """Take back the stop requests of agents that were added again; those where it was too late must finish first."""
     stuck = set()
     for key, row in before.items():
-        back = row.state in (AgentState.CORDONED, AgentState.DRAINING) and after[key].state is AgentState.ACTIVE
-        if not back:
+        leaving = row.state in (AgentState.CORDONED, AgentState.DRAINING, AgentState.STOPPING) and not row.again
+        if not leaving or not (after[key].state is AgentState.ACTIVE or after[key].again):
             continue
         for run_id, run in p.runs.items():
             live = (run.agent, run.queue) == key and p.liveness[run_id] is Liveness.ALIVE

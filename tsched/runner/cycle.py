@@ -5,6 +5,7 @@ fetch → verify → load → check → diff → guard → apply → reap → re
 
 from dataclasses import dataclass
 
+from tsched.model.errors import TschedError
 from tsched.observe.log import PassLog
 from tsched.observe.status import NOTHING_SEEN
 from tsched.observe.status import Report as LastReport
@@ -16,7 +17,7 @@ from tsched.runner.launch import find_work, launch
 from tsched.runner.record import Pass
 from tsched.runner.report import report
 from tsched.runner.retire import drain
-from tsched.runner.revise import Rules, consider, fetch
+from tsched.runner.revise import Rules, Unchanged, consider, fetch
 from tsched.state import applied, breakers, requests, verdicts
 from tsched.state.lock import RunnerLock
 
@@ -68,9 +69,14 @@ def begin(host: Host, log: PassLog) -> Pass:
 def examine(p: Pass) -> None:
     """fetch → verify → load → check → diff → guard: a verdict about the remote's tip, and nothing changed."""
     mirror = p.host.mirror
-    p.verdict = consider(
-        mirror, fetch(mirror), p.applied, rules_of(p), cache=p.host.cache, runs=list(p.runs.values()), now=p.now
-    )
+    try:
+        p.verdict = consider(
+            mirror, fetch(mirror), p.applied, rules_of(p), cache=p.host.cache, runs=list(p.runs.values()), now=p.now
+        )
+    except TschedError:
+        raise
+    except Exception as error:  # whatever a commit holds, it must not stop the work that goes on
+        p.verdict = Unchanged(tip=None, problem=f"looking at it failed: {type(error).__name__}: {error}")
 
 
 def take_requests(p: Pass) -> None:

@@ -8,8 +8,9 @@ from tsched.executors.answer import last_words
 from tsched.executors.documents import documents
 from tsched.executors.evidence import missing, usage
 from tsched.executors.executor import Liveness
+from tsched.executors.runtimes import clean
 from tsched.executors.sessions import session_of
-from tsched.model.errors import TransientError
+from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Limits, OnDeadline
 from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult, Usage
 from tsched.model.task import Settlement, Task, TaskStatus, Verdict
@@ -153,7 +154,7 @@ def _each(p: Pass, things: Sequence[T], do: Callable[[T], None]) -> None:
         try:
             do(thing)
             failures = 0
-        except TransientError as error:
+        except (TransientError, ConfigurationError) as error:
             p.error(f"task server: {error}")
             failures += 1
         if failures == MOST_FAILURES:
@@ -209,9 +210,9 @@ def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
     spent = usage(run.runtime, output, _earlier(p, run))
     result = RunResult(
         run=replace(run, response=""),
-        exit=end,
+        exit=replace(end, detail=clean(end.detail), unmet=clean(end.unmet)),
         outcome=verdict.outcome,
-        reason=verdict.reason,
+        reason=clean(verdict.reason),
         settlement=verdict.settlement,
         usage=spent,
         session=session_of(run, f"{p.host.executor.head(run.run_id)}\n{output}") if end.started else "",
@@ -228,7 +229,12 @@ def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
 
 def _count(p: Pass, result: RunResult) -> None:
     """What a result means for its recipe's breaker."""
-    run = result.run
+    run, fleet = result.run, p.applied.fleet
+    recipe = fleet.recipes.get(run.recipe) if fleet is not None else None
+    if recipe is None or recipe.content != run.content or not result.exit.started:
+        return  # of a text that is no longer run, or of a machine
+    if result.exit.reason is ExitReason.DRAIN:
+        return
     known = p.breakers.get(run.recipe)
     if known is None or known.content != run.content:
         known = Breaker(recipe=run.recipe, content=run.content)
@@ -271,7 +277,7 @@ def _remark(p: Pass, result: RunResult, saved: Sequence[str]) -> str:
             lines += ["Its last words:", said]
         elif tail := p.host.executor.tail(run.run_id):
             lines += ["The end of its log:", tail]
-    return "\n".join(lines)
+    return clean("\n".join(lines))  # an agent may say half a character
 
 
 def _finish(p: Pass, run: Run, *, succeeded: bool) -> None:

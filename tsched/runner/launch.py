@@ -30,7 +30,8 @@ def serving(p: Pass) -> Fleet | None:
     """
     if p.applied.fleet is None:
         return None
-    active = {row.queue for row in p.applied.lifecycles.values() if row.state is AgentState.ACTIVE}
+    rows = p.applied.lifecycles.values()
+    active = {row.queue for row in rows if row.state is AgentState.ACTIVE or row.again}
     wanted = select(p.applied.fleet, p.host.settings.pools, besides=active)
     return overridden(wanted, p)
 
@@ -52,6 +53,9 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
     fleet = serving(p)
     if fleet is None:
         return ()
+    if not p.host.settings.enabled:
+        p.log.warning("TINYSCHEDULER_ENABLED is false: nothing new is started")
+        return ()
     queues = [pool.queue for pool in fleet.pools]
     agents = [agent.name for _, agent in fleet.agents()]
     waiting = p.host.tasks.waiting(queues=queues, agents=agents)
@@ -70,6 +74,7 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
         held=_held(p),
         fleet_free=room(fleet.limits.max_running, len(p.runs)),
         most=fleet.limits.spawn_per_cycle,
+        resting=_resting(p, fleet),
     )
 
 

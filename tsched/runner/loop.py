@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from tsched.model.errors import TransientError
+from tsched.model.errors import FatalError, TschedError
 from tsched.runner.cycle import Report, cycle
 from tsched.runner.host import Host
 from tsched.state.lock import RunnerLock
@@ -59,8 +59,11 @@ def _pass(host: Host, lock: RunnerLock) -> float:
     """One pass of the daemon, which survives what may pass by itself (a full disk, say). Returns seconds to sleep."""
     try:
         interval = cycle(host, lock).interval
-    except (TransientError, OSError) as error:
-        host.log.error(f"The pass was broken off and is tried again: {error}")
+    except FatalError:
+        raise
+    except Exception as error:
+        words = str(error) if isinstance(error, TschedError | OSError) else f"{type(error).__name__}: {error}"
+        host.log.error(f"The pass was broken off and is tried again: {words}")
         interval = host.settings.loop_interval or 5.0
     return max(interval, SHORTEST_SLEEP)
 

@@ -53,7 +53,7 @@ def _ask_to_stop(p: Pass, row: Lifecycle, runs: list[str]) -> None:
     policy = row.policy
     if policy is None or row.deadline is None or policy.on_deadline is OnDeadline.WAIT:
         return
-    if row.state in (AgentState.CORDONED, AgentState.DRAINING) and runs:
+    if not row.again and runs:
         p.host.executor.stop(runs, reason=ExitReason.DRAIN, at=row.deadline)
 
 

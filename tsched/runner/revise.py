@@ -100,7 +100,8 @@ def consider(
     if applied.fleet is not None and tip == applied.fleet.revision and not reselected(applied, rules, now):
         return Unchanged(tip=tip)
     try:
-        if (held := verify(mirror, tip, applied, rules)) is not None:
+        held = verify(mirror, tip, applied, rules)
+        if held is not None and held.kind == "signature":
             return held
         loaded = load(mirror, tip, rules, cache)
         if isinstance(loaded, Rejected):
@@ -108,7 +109,11 @@ def consider(
         fleet, warnings = loaded
         change = plan(served(applied), select(fleet, rules.pools), runs=runs, lifecycles=applied.lifecycles)
         if change.held is not None and not approved(mirror, tip, applied, rules):
-            return Held(tip=tip, kind="guard", reason=change.held, plan=change)
+            # With all reasons: whoever accepts it accepts all of them.
+            reason = change.held if held is None else f"{held.reason}; and {change.held}"
+            return Held(tip=tip, kind="guard" if held is None else held.kind, reason=reason, plan=change)
+        if held is not None:
+            return held
         if (past := outgrown(mirror, fleet, applied, rules, runs)) is not None:
             return Held(tip=tip, kind="plan", reason=past, plan=change)
     except TransientError as error:
@@ -192,5 +197,6 @@ def served(applied: Applied) -> Fleet | None:
     """The part of the applied fleet that has active agents or no agents at all: what was being served until now."""
     if applied.fleet is None:
         return None
-    active = {row.queue for row in applied.lifecycles.values() if row.state is AgentState.ACTIVE}
+    rows = applied.lifecycles.values()
+    active = {row.queue for row in rows if row.state is AgentState.ACTIVE or row.again}
     return replace(applied.fleet, pools=tuple(p for p in applied.fleet.pools if not p.agents or p.queue in active))

@@ -19,6 +19,7 @@ class AgentSlots:
     name: str
     free: int
     priority_floor: int = 0
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,20 +60,19 @@ def capacities(
     """Free slots of each pool. An agent's limit counts its runs in all queues. `now`: seconds since the epoch.
 
     Agents that are not active in the pool's queue, and all agents of a suspended pool, have none. `resting`: recipes
-    whose breaker is open, and how many more of their runs may start.
+    whose breaker is open, and how many more of their runs may start, whichever agent it is: `match` shares them out.
     """
     found = []
-    left = dict(resting)
     for pool in fleet.pools:
         suspended = pool.suspend is not None and pool.suspend.holds(now)
         agents = []
         for agent in pool.agents:
             closed = suspended or not admits(lifecycles, agent.name, pool.queue)
             slots = 0 if closed else max(0, agent.limit - running_by_agent.get(agent.name, 0))
-            if agent.recipe in left:
-                slots = min(slots, left[agent.recipe])
-                left[agent.recipe] -= slots
-            agents.append(AgentSlots(name=agent.name, free=slots, priority_floor=agent.priority_floor))
+            slots = min(slots, resting.get(agent.recipe, slots))
+            agents.append(
+                AgentSlots(name=agent.name, free=slots, priority_floor=agent.priority_floor, recipe=agent.recipe)
+            )
         free = room(pool.max_running, running_by_queue.get(pool.queue, 0))
         found.append(Capacity(pool=pool.name, queue=pool.queue, agents=tuple(agents), free=free))
     return tuple(found)
@@ -92,15 +92,16 @@ def match(
     held: Collection[str] = (),
     fleet_free: int | None = None,
     most: int | None = None,
+    resting: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Assignment, ...]:
     """Give ready tasks (best first, see order.py) to free slots.
 
     First each agent's own tasks, from any queue, then each queue's unassigned ones, to the agent with most free
     slots, then by name. Where the fleet's cap is short, the order of `ready` decides across queues. `held`: ids of
-    tasks that some run still names; `most`: how many may start at all (None: no bound).
+    tasks that some run still names; `most`: how many may start at all (None: no bound); `resting`: as for capacities.
     """
     left = min((n for n in (fleet_free, most) if n is not None), default=len(ready))
-    books = _Books(slots)
+    books = _Books(slots, resting)
     made: list[Assignment] = []
     for own in (True, False):
         for task in ready:
@@ -117,7 +118,9 @@ def match(
 class _Books:
     """Free slots while they are given out. One heap a queue: most free first, then name."""
 
-    def __init__(self, slots: Sequence[Capacity]) -> None:
+    def __init__(self, slots: Sequence[Capacity], resting: Mapping[str, int]) -> None:
+        self._resting = dict(resting)
+        self._recipe = {agent.name: agent.recipe for capacity in slots for agent in capacity.agents}
         self._pools = {capacity.queue: capacity for capacity in slots}
         self._pool_free = {capacity.queue: capacity.free for capacity in slots}
         self._free = {agent.name: agent.free for capacity in slots for agent in capacity.agents}
@@ -135,6 +138,8 @@ class _Books:
         agent = task.assigned_to
         if agent is None or self._free.get(agent, 0) <= 0 or task.priority < self._floor[agent]:
             return None
+        if self._rests(agent):
+            return None
         queue = self._home[agent]
         if self._pool_free[queue] == 0 or not admits(lifecycles, agent, task.queue):
             return None
@@ -151,6 +156,8 @@ class _Books:
             if -negative != self._free[agent]:  # given a task of its own since: put it back at its true place
                 if self._free[agent] > 0:
                     heapq.heappush(heap, (-self._free[agent], agent))
+            elif self._rests(agent):
+                continue  # for good: what may start of its recipe has been given to others
             elif task.priority < self._floor[agent]:
                 passed.append((negative, agent))
             else:
@@ -164,9 +171,14 @@ class _Books:
             heapq.heappush(heap, (-self._free[chosen], chosen))
         return given
 
+    def _rests(self, agent: str) -> bool:
+        return self._resting.get(self._recipe[agent], 1) <= 0
+
     def _give(self, task: Task, agent: str, queue: str, *, assigned: bool) -> Assignment:
         self._free[agent] -= 1
         self.open -= 1
+        if self._recipe[agent] in self._resting:
+            self._resting[self._recipe[agent]] -= 1
         free = self._pool_free[queue]
         if free is not None:
             self._pool_free[queue] = free - 1

@@ -96,7 +96,7 @@ def _outcome(exit: RunExit, missing: str) -> tuple[Outcome, str, bool]:
         case ExitReason.EXITED:
             return Outcome.FAILED, _status(exit.exit_code), True
         case ExitReason.TIMEOUT:
-            return Outcome.FAILED, "max_runtime passed" + detail, True
+            return Outcome.FAILED, "max_runtime passed" + detail, exit.started
         case ExitReason.STALLED:
             return Outcome.FAILED, "it made no progress" + detail, True
         case ExitReason.SHIM_DIED:

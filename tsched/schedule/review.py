@@ -178,7 +178,8 @@ def grown(reviewed: str, now: Sequence[Drained]) -> str | None:
     figures = dict(part.split("=", 1) for part in reviewed.split() if "=" in part)
     current = digest(now)
     fresh = dict(part.split("=", 1) for part in current.split())
-    if not {"agents", "runs", "of"} <= figures.keys() or not (figures["agents"] + figures["runs"]).isdecimal():
+    counts = [figures.get(name, "") for name in ("agents", "runs")]
+    if "of" not in figures or not all(one.isascii() and one.isdecimal() and len(one) < 10 for one in counts):
         return f"its Tsched-Plan trailer {reviewed!r} can't be read; now it would be {current!r}"
     more = [name for name in ("agents", "runs") if int(fresh[name]) > int(figures[name])]
     other = fresh["of"] != figures["of"] and int(fresh["agents"]) == int(figures["agents"]) and now
