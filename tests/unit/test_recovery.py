@@ -159,3 +159,11 @@ def test_what_others_did_before_a_run_started_stands_and_is_not_its_success(fact
     assert (found.outcome, found.settlement.verdict, found.settlement.charged) == (
         Outcome.CANCELLED, Verdict.STAND, False,
     )  # fmt: skip
+
+
+def test_a_time_that_ran_out_before_the_agent_started_is_no_attempt() -> None:
+    """The workspace's git remote hung, say."""
+    found = verdict(end(ExitReason.TIMEOUT, started=False), attempts=2, runs=2)
+    assert (found.outcome, found.settlement.verdict, found.settlement.charged) == (
+        Outcome.FAILED, Verdict.RETRY, False,
+    )  # fmt: skip

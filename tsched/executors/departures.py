@@ -1,8 +1,10 @@
 """Workspaces whose run is over: those that are kept, with why, and those whose removal waits for something."""
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,6 +82,23 @@ class Departures:
 
     def release(self, name: str) -> str | None:
         """Remove a kept workspace, its unsaved work saved first. Returns why it can't be, None where it is gone."""
+        with self.releasing() as alone:
+            return self._release(name) if alone else "another removal is under way: try again"
+
+    @contextmanager
+    def releasing(self) -> Iterator[bool]:
+        """Whether nobody else removes a kept workspace just now; until the end nobody will."""
+        self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(self._kept / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield True
+        except BlockingIOError:
+            yield False
+        finally:
+            os.close(handle)
+
+    def _release(self, name: str) -> str | None:
         place = self._host.workspaces / name
         note = self._note(place)
         run = _run((durable.record(note) or {}).get("run"))
@@ -92,6 +111,8 @@ class Departures:
             return "nobody knows whose worktree it is: remove its folder by hand"
         if tree is not None and not self._saved(name, tree, self._kept):
             return "its unsaved work could not be put into git: look into it, then remove the folder by hand"
+        if self.needed(place):  # saving took its time
+            return "a process works in it"
         self._remove(name, run)
         note.unlink(missing_ok=True)
         return None
@@ -143,8 +164,8 @@ class Departures:
             return
         if self.occupied(place):
             return
-        if tree is not None and folder.hooked.exists() and not self._saved(run_id, tree, folder.path):
-            self.keep(run_id, run, "what its before_remove hook left could not be put into git")
+        if tree is not None and not self._saved(run_id, tree, folder.path):
+            self.keep(run_id, run, "what was left in it since its run could not be put into git")
         else:
             self._remove(run_id, run)
         workspace.remove(folder.path)

@@ -1,7 +1,9 @@
 """Files that survive a power cut, and small JSON records read leniently."""
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,10 +39,32 @@ def sync(folder: Path) -> None:
         os.close(handle)
 
 
+def read(path: Path, *, most: int | None = None) -> bytes:
+    """A plain file's bytes, at most the first `most`. Raises OSError, also for what is no plain file.
+
+    An agent knows where its run's files are: a named pipe in the place of one would stop the reader for ever.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW  | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        return file.read() if most is None else file.read(most)
+
+
+def end(path: Path, most: int) -> bytes:
+    """The last bytes of a plain file, at most so many. Raises as `read` does."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+        return file.read(most)
+
+
 def record(path: Path) -> Mapping[str, object] | None:
     """A JSON object from a file; None where there is none, {} where it can't be read as one."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):

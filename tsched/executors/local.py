@@ -94,7 +94,7 @@ class LocalExecutor:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._swept:
             self._swept = True
-            for entry in host.runs.iterdir():
+            for entry in (*host.runs.iterdir(), *host.workspaces.iterdir()):
                 if entry.name.startswith(_UNFINISHED):
                     workspace.remove(entry)
 
@@ -159,7 +159,7 @@ class LocalExecutor:
     def run(self, run_id: str) -> Run | None:
         """The run as it was prepared; see Executor."""
         try:
-            return msgspec.json.decode(self._folder(run_id).run.read_bytes(), type=Run)
+            return msgspec.json.decode(durable.read(self._folder(run_id).run), type=Run)
         except (OSError, msgspec.DecodeError):
             return None
 
@@ -167,7 +167,7 @@ class LocalExecutor:
         """How the run ended; a record that can't be read counts as a dead shim's. None while it has not ended."""
         folder = self._folder(run_id)
         try:
-            return msgspec.json.decode(folder.exit.read_bytes(), type=RunExit)
+            return msgspec.json.decode(durable.read(folder.exit), type=RunExit)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError):
@@ -330,6 +330,9 @@ class LocalExecutor:
             return False
         place = Path(before.workspace)
         here = place.parent == self._host.workspaces  # and not in a state folder that was moved since
+        with self._departures.releasing() as alone:
+            if not alone:
+                return False
         free = not self._departures.needed(place) and self._departures.reason(place) != UNSAVED
         return here and before.workspace_repo == repo and free
 
@@ -348,8 +351,9 @@ class LocalExecutor:
     def head(self, run_id: str) -> str:
         """The beginning of the run's log; see Executor."""
         try:
-            with self._host.log(run_id).open("rb") as log:
-                return log.read(64 * 1024).decode(errors="replace").replace("\0", "\ufffd")
+            return (
+                durable.read(self._host.log(run_id), most=64 * 1024).decode(errors="replace").replace("\0", "\ufffd")
+            )
         except OSError:
             return ""
 
@@ -357,9 +361,7 @@ class LocalExecutor:
         """The end of the run's log, at most a MiB of it; see Executor."""
         most = min(1024 * 1024, max(64 * 1024, lines * 1024))
         try:
-            with self._host.log(run_id).open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - most))
-                text = log.read(most).decode(errors="replace")
+            text = durable.end(self._host.log(run_id), most).decode(errors="replace")
         except OSError:
             return ""
         return "\n".join(text.replace("\0", "\ufffd").rstrip("\n").split("\n")[-lines:])

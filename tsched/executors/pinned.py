@@ -213,6 +213,7 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         "stall": launch.stall,
         "setup": [{"what": what, "argv": command} for what, command in setup],
         "setup_lock": f"{tree.cache}.lock" if tree is not None else "",
+        "setup_cache": str(tree.cache) if tree is not None else "",
         "setup_env": git,
         "checks": [command for command in launch.recipe.checks if not _templated(command)],
         "check_limit": launch.recipe.check_timeout,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LOST_THE_FENCE = 3  # exit status of a shim that came too late: another shim, or recovery, was first
 TICK = 1.0  # seconds between two looks at stop requests
+STALE_LOCK = 60.0  # seconds after which a lock file of git is taken for one that a kill left behind
 SWEEP_GRACE = 2.0  # what an agent leaves behind when it ends by itself is given this long after TERM
 KILL_EVERY = 0.05  # seconds between two rounds of KILL
 LOOK_EVERY = 60.0  # seconds between two looks at an agent's progress, or an eighth of `stall`
@@ -360,6 +361,7 @@ class Shim:
             while not self.reason and not try_lock(lock):
                 self.look()
                 self.listen(0.1)
+            unlock(self.spec["setup_cache"])
             for step in self.spec["setup"]:
                 if self.reason:
                     return ""
@@ -480,7 +482,8 @@ class Shim:
     def kill_or_pause(self, now: float) -> float:
         """KILL what has outlived its grace. Returns the seconds until there is something to do again."""
         if self.kill_at is None:
-            return max(0.0, min(TICK, self.next_beat - now, self.give_up - now))
+            until = TICK if self.over else self.give_up - now  # an ended run has no more time to use up
+            return max(0.0, min(TICK, self.next_beat - now, until))
         if now < self.kill_at:
             return max(0.0, min(TICK, self.next_beat - now, self.kill_at - now))
         self.signal_all(signal.SIGKILL)
@@ -605,6 +608,20 @@ def find(name: str, env: "dict[str, str]") -> str:
         if os.access(path, os.X_OK) and os.path.isfile(path):
             return path
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def unlock(cache: str) -> None:
+    """Remove from a shared repository the locks that a killed git has left: old ones of what setup itself writes."""
+    for place, folders, names in os.walk(cache):
+        if place == cache:
+            folders[:] = ["refs"]
+        for name in names:
+            path = os.path.join(place, name)
+            try:
+                if name.endswith(".lock") and os.lstat(path).st_mtime < time.time() - STALE_LOCK:
+                    os.unlink(path)
+            except OSError:
+                continue
 
 
 def try_lock(handle: int) -> bool:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tsched.executors import durable
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Workspace
 from tsched.model.run import Run
@@ -23,6 +24,7 @@ GIT = (
 )
 FAILURES = (OSError, subprocess.SubprocessError)  # what git commands of ours can raise
 PATIENCE = 120.0  # seconds for one git command of ours; setup commands have the run's max_runtime
+GONE = ".gone_"  # what the name of a folder under removal begins with
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@-]*")
 _LEFT = re.compile(r"([0-9a-f]+) .*\tcheckout: moving from (\S+) to ")  # a line of HEAD's log
 _CHANGES = "Unsaved work"  # how the commit of changes that were not committed begins
@@ -114,6 +116,18 @@ def setup_commands(tree: Worktree, *, repo: str, ref: str, left: Left | None = N
         f"+{ref}:{tree.base}",
     ]
     making = f"making {tree.cache}"
+    settings = "\n".join(_lines(tree.cache / "config"))
+    made = f"url = {repo}" in settings and "logallrefupdates = true" in settings.lower() and heads in settings
+    return [
+        *([] if made else _making_commands(tree, git, repo, heads, making)),
+        (f"fetching {ref} of {repo}", [*git, *fetch]),
+        *_worktree_commands(tree, git, left),
+    ]
+
+
+def _making_commands(
+    tree: Worktree, git: list[str], repo: str, heads: str, making: str
+) -> list[tuple[str, list[str]]]:
     return [
         (
             making,
@@ -132,8 +146,6 @@ def setup_commands(tree: Worktree, *, repo: str, ref: str, left: Left | None = N
         (making, [*git, "config", "remote.origin.url", repo]),  # so that an agent can push from the worktree
         (making, [*git, "config", "remote.origin.fetch", heads]),
         (making, [*git, "config", "core.logAllRefUpdates", "true"]),  # salvage finds by it what HEAD has left
-        (f"fetching {ref} of {repo}", [*git, *fetch]),
-        *_worktree_commands(tree, git, left),
     ]
 
 
@@ -178,8 +190,17 @@ def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | N
     head = (_commit(tree, env, "HEAD", git_dir=tree.admin) if tree.admin.is_dir() else None) or base
     if head is None:
         return None
-    index = {**env, "GIT_INDEX_FILE": str(scratch / "salvage.index")}
-    here = [f"--git-dir={tree.admin if tree.admin.is_dir() else tree.cache}", f"--work-tree={tree.folder}"]
+    # A repository of our own over the same objects: the shared one's settings are the agent's, and may name commands.
+    own = scratch / "salvage.git"
+    remove(own)
+    for folder in (own / "objects", own / "refs"):
+        folder.mkdir(mode=0o700, parents=True)
+    (own / "HEAD").write_text("ref: refs/heads/main\n")
+    for name in ("salvage.index", "salvage.index.lock"):
+        (scratch / name).unlink(missing_ok=True)
+    objects = {"GIT_OBJECT_DIRECTORY": str(tree.cache / "objects")}
+    index = {**env, **objects, "GIT_INDEX_FILE": str(scratch / "salvage.index")}
+    here = [f"--git-dir={own}", f"--work-tree={tree.folder}"]
     if (tree.admin / "index").is_file():
         # With its time: a file that was changed in the very moment of the checkout is told from that alone.
         shutil.copy2(tree.admin / "index", scratch / "salvage.index")
@@ -187,6 +208,9 @@ def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | N
         _git([*here, "read-tree", head], index)
     _git([*here, "add", "--all", "--", "."], index, cwd=tree.folder)
     work = _git([*here, "write-tree"], index)
+    nested = _nested(tree, index, here, head)
+    if nested:
+        raise OSError(f"repositories inside it hold work that is nowhere else: {', '.join(nested)[:300]}")
     changed = work != _git([*here, "rev-parse", f"{head}^{{tree}}"], index)
     tips = _unsaved(tree, env, head, base)
     if not changed and not tips:
@@ -202,6 +226,26 @@ def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | N
     ref = _keep(tree, env, saved)
     more = f", with {len(others)} other line(s) of work as parents" if together and others else ""
     return f"Unsaved work is kept as {saved[:12]}{more}: `git fetch {tree.cache} {ref}` brings it"
+
+
+def _nested(tree: Worktree, index: Mapping[str, str], here: list[str], head: str) -> list[str]:
+    """Repositories and worktrees inside the worktree with anything that the commit `head` does not name.
+
+    git itself keeps no more of them than the id of their commit.
+    """
+    lines = _git([*here, "ls-files", "--stage", "-z"], index).split("\0")
+    links = {line.partition("\t")[2]: line.split()[1] for line in lines if line.startswith("160000 ")}
+    if not links:
+        return []
+    listed = _git([*here, "ls-tree", "-r", "-z", "--full-tree", head], index).split("\0")
+    known = {line.partition("\t")[2]: line.split()[2] for line in listed if line.startswith("160000 ")}
+    plain = {name: index[name] for name in ("PATH", "HOME", "LC_ALL") if name in index}
+    found = []
+    for path, commit in links.items():
+        status = ["-C", str(tree.folder / path), "status", "--porcelain", "--untracked-files=all"]
+        if known.get(path) != commit or ((tree.folder / path / ".git").exists() and _git(status, plain)):
+            found.append(path)
+    return found
 
 
 def _unsaved(tree: Worktree, env: Mapping[str, str], head: str, base: str | None) -> list[str]:
@@ -241,7 +285,7 @@ def _stashed_at(words: list[str]) -> float:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(errors="replace").splitlines()
+        return durable.read(path).decode(errors="replace").splitlines()
     except OSError:
         return []
 
@@ -301,7 +345,15 @@ def remove(folder: Path) -> None:
 
 
 def remove_worktree(tree: Worktree, env: Mapping[str, str]) -> None:
-    """Remove a worktree and what git remembers of it. A broken shared repository keeps no run from ending."""
+    """Remove a worktree and what git remembers of it. A broken shared repository keeps no run from ending.
+
+    It goes away in one step: whoever looks after a kill finds all of it or nothing, and saves no half of it.
+    """
+    gone = tree.folder.with_name(f"{GONE}{tree.folder.name}")
+    remove(gone)
+    with suppress(OSError):
+        tree.folder.rename(gone)
+    remove(gone)
     remove(tree.folder)
     if not tree.cache.is_dir():
         return
