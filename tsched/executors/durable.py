@@ -44,7 +44,7 @@ def read(path: Path, *, most: int | None = None) -> bytes:
 
     An agent knows where its run's files are: a named pipe in the place of one would stop the reader for ever.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW  | os.O_CLOEXEC)
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(errno.EINVAL, "it is no plain file", str(path))

@@ -94,7 +94,7 @@ class LocalExecutor:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._swept:
             self._swept = True
-            for entry in (*host.runs.iterdir(), *host.workspaces.iterdir()):
+            for entry in host.runs.iterdir():
                 if entry.name.startswith(_UNFINISHED):
                     workspace.remove(entry)
 
