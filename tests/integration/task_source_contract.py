@@ -3,6 +3,8 @@
 `source` gives the client; `queue` gives the same store as people and agents use it (add, cancel, reopen, …).
 """
 
+import threading
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,6 +39,27 @@ class Queue(Protocol):
 
 def claim(source: TaskSource, task: Task, run: str = "r1", agent: str = "ada") -> Task | None:
     return source.claim(task, agent=agent, run_id=run, runner_id="me")
+
+
+def race(opened: "Callable[[str], TaskSource]", tasks: "Sequence[Task]", runners: int = 4) -> list[tuple[str, str]]:
+    """That many runners at once claim each of the tasks. Gives what they won: task and run."""
+    won: list[tuple[str, str]] = []
+    gate = threading.Barrier(runners)
+
+    def take(runner: str) -> None:
+        with closing(opened(runner)) as source:
+            gate.wait()
+            for task in tasks:
+                run = f"{runner}-{task.id}"
+                if source.claim(task, agent="ada", run_id=run, runner_id=runner) is not None:
+                    won.append((task.id, run))
+
+    several = [threading.Thread(target=take, args=(f"r{number}",)) for number in range(runners)]
+    for one in several:
+        one.start()
+    for one in several:
+        one.join()
+    return won
 
 
 def retry(**facts: object) -> Settlement:

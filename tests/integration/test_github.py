@@ -1,6 +1,5 @@
 """GitHub issues as a task source, over real HTTP against a server that keeps to GitHub's OpenAPI."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.integration.forge_server import Fault, Seen
 from tests.integration.github_server import APP, STRANGER, Issue, IssuesServer
-from tests.integration.task_source_contract import TaskSourceContract, claim, retry
+from tests.integration.task_source_contract import TaskSourceContract, claim, race, retry
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Comment, Settlement, Task, Verdict
 from tsched.rest import Access, Limits
@@ -343,26 +342,13 @@ def test_an_apps_token_that_may_not_ask_who_it_is_finds_its_own_claims(
     assert server.issues[1].state == "closed"
 
 
-def test_of_many_runners_at_once_one_wins_each_issue(server: IssuesServer, tmp_path: Path) -> None:
+def test_of_many_runners_at_once_one_wins_each_issue(
+    server: IssuesServer, source: CommentedTasks, tmp_path: Path
+) -> None:
     for _ in range(4):
         server.add("queue:dev")
-    won: list[tuple[str, str]] = []
-    gate = threading.Barrier(4)
-
-    def take(runner: str) -> None:
-        with closing(issues_at(server.address, ledger=tmp_path / f"{runner}.db", token=TOKEN)) as source:
-            tasks = source.waiting(queues=["dev"], agents=[])
-            gate.wait()
-            for task in tasks:
-                run = f"{runner}-{task.id}"
-                if source.claim(task, agent="ada", run_id=run, runner_id=runner) is not None:
-                    won.append((task.id, run))
-
-    several = [threading.Thread(target=take, args=(f"r{number}",)) for number in range(4)]
-    for one in several:
-        one.start()
-    for one in several:
-        one.join()
+    tasks = source.waiting(queues=["dev"], agents=[])
+    won = race(lambda name: issues_at(server.address, ledger=tmp_path / f"{name}.db", token=TOKEN), tasks)
     assert sorted(task_id for task_id, _ in won) == ["1", "2", "3", "4"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.task_source_contract import TaskSourceContract, claim, retry
+from tests.integration.task_source_contract import TaskSourceContract, claim, race, retry
 from tests.integration.tinytask_servers import RestQueue, old_server, rows, served
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Settlement, TaskStatus, Verdict
@@ -228,20 +228,7 @@ def test_a_listing_longer_than_a_page_is_read_to_its_end() -> None:
 
 def test_many_runners_at_once_claim_each_task_once(tmp_path: Path, base: str, queue: RestQueue) -> None:
     tasks = [queue.add("t", queue="dev") for _ in range(8)]
-    won: list[tuple[str, str]] = []
-
-    def take(runner: str) -> None:
-        with closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / f"{runner}.db")) as source:
-            for task in tasks:
-                run = f"{runner}-{task.id}"
-                if source.claim(task, agent="ada", run_id=run, runner_id=runner) is not None:
-                    won.append((task.id, run))
-
-    several = [threading.Thread(target=take, args=(f"r{number}",)) for number in range(4)]
-    for one in several:
-        one.start()
-    for one in several:
-        one.join()
+    won = race(lambda name: tinytask_at(f"tinytask+{base}", ledger=tmp_path / f"{name}.db"), tasks)
     assert sorted(task_id for task_id, _ in won) == sorted(task.id for task in tasks)
     for task_id, run in won:
         assert (queue.task(task_id).status, queue.task(task_id).claim_run) == (TaskStatus.WORKING, run)
