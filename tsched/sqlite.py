@@ -14,18 +14,19 @@ BUSY_SECONDS = 30.0
 TRIES = 20  # to copy a file that is being written
 
 
-def open_database(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connection:
-    """Open (and make) a database: WAL, synchronous=FULL, explicit transactions, mode 0600.
+def open_database(path: Path, *, migrations: Sequence[str], synchronous: str = "FULL") -> sqlite3.Connection:
+    """Open (and make) a database: WAL, explicit transactions, mode 0600.
 
-    `migrations[n]` is the script that takes a file from user_version n to n+1. Raises FatalError for a file that is
-    damaged or newer than this program, TransientError where the disk refuses.
+    `migrations[n]` is the script that takes a file from user_version n to n+1. `synchronous`: FULL, or NORMAL for
+    what may lose its last transactions in a power cut. Raises FatalError for a file that is damaged or newer than
+    this program, TransientError where the disk refuses.
     """
     with translated(path):
         path.touch(mode=0o600, exist_ok=True)
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             _journal(connection)
-            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA synchronous={synchronous}")
             connection.execute("PRAGMA foreign_keys=ON")
             _migrate(connection, path, migrations)
         except BaseException:
@@ -87,12 +88,12 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def open_read_only(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connection | None:
+def open_read_only(path: Path, *, migrations: Sequence[str] | None) -> sqlite3.Connection | None:
     """Read a database without changing or making any file beside it. None where there is none, or none yet in it.
 
     The file and its write-ahead log, where a live or killed writer left one, are copied, and the copy is read: SQLite
     itself would write to the log's index, or miss what is in the log. A file that an older program made is brought up
-    to date in the copy alone.
+    to date in the copy alone; with no migrations it is read as it is.
     """
     if not path.exists():
         return None
@@ -107,7 +108,8 @@ def open_read_only(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connecti
                 if _stamp(path) == before:
                     memory = _in_memory(copy)
                     if _version(memory):
-                        _migrate(memory, path, migrations)
+                        if migrations is not None:
+                            _migrate(memory, path, migrations)
                         return memory
                     memory.close()  # its maker has the file, but has not committed its tables yet
                     return None

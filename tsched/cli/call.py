@@ -74,6 +74,25 @@ def read_state(settings: "Settings") -> "Iterator[Database]":
         yield database
 
 
+@contextmanager
+def read_history(settings: "Settings") -> "Iterator[Database]":
+    """The history of passes, to read without touching it; an empty one before the first pass."""
+    from tsched.state.passes import read_passes
+
+    with closing(read_passes(state_folder(settings).history_db)) as database:
+        yield database
+
+
+def since_of(text: str, now: float) -> float:
+    """What `--since` names, seconds since the epoch. Raises ConfigurationError."""
+    from tsched.model.units import since
+
+    try:
+        return since(text, now)
+    except ValueError as error:
+        raise ConfigurationError(f"--since: {error}") from None
+
+
 def applied_fleet(settings: "Settings") -> "Fleet | None":
     """The fleet that is applied here, read without touching anything."""
     from tsched.state import applied

@@ -20,6 +20,7 @@ from tsched.cli import (
     fleet,
     fmt,
     gate,
+    history,
     plans,
     rules,
     runtimes,
@@ -53,6 +54,9 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "explain": rules.explain,
     "rollback": edits.rollback,
     "events": events.events,
+    "history": history.history,
+    "errors": history.errors,
+    "sql": history.sql,
     "config": config.config,
     "runtimes": runtimes.runtimes,
 }

@@ -8,6 +8,7 @@ import typer
 from tsched.observe.text import one_line
 
 # The same words in every command, because options are documented once.
+SINCE = typer.Option("--since", metavar="TIME", help="From when on: so long ago, such as 1h, or an RFC 3339 time.")
 JSON = typer.Option("--json", help="Print JSON (documented and stable) instead of words.")
 
 

@@ -105,6 +105,9 @@ class Run:
     content: str = ""  # of the recipe with all that it reaches: changes where they do
     response: str = ""  # the JSON Schema of its answer, as JSON text; history leaves it out
     assigned_before: str | None = None  # who the task belonged to before the claim
+    title: str = ""  # the task's
+    queued_at: float = 0.0  # when the task was made
+    first: bool = False  # no run of the task came before it (or none since a person reopened it)
     keeps_session: bool = False  # a retry may go on with its conversation
     session: str = ""  # the agent's name of the conversation that it goes on with; "": a new one
 

@@ -45,6 +45,21 @@ def from_iso(text: str) -> float:
     return moment.timestamp()
 
 
+def since(text: str, now: float) -> float:
+    """The time (seconds since the epoch) that `1h` (so long before `now`) or an RFC 3339 time stamp names.
+
+    Raises ValueError, whose text is the mend.
+    """
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return from_iso(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time: write how long ago, such as 1h, or 2026-01-20T10:15:00Z") from None
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """`1 agent`, `2 agents`: for words shown to a person (log lines of the operator's contract are always plural)."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"

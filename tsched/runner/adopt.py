@@ -26,7 +26,7 @@ def adopt(p: Pass) -> None:
         case Held() as held:
             _hold(p, held)
         case Unchanged(problem=str() as problem):
-            p.error(f"Fetch failed, the applied revision keeps running: {problem}")
+            p.error("remote", f"Fetch failed, the applied revision keeps running: {problem}")
         case Unchanged() | None:
             pass
     registry(p)
@@ -81,6 +81,7 @@ def _apply(p: Pass, ready: Ready) -> None:
         for key, row in rows.items():
             if row.state is AgentState.CORDONED and old.lifecycles.get(key) != row:
                 p.event("agent.cordoned", f"agent/{row.agent}", f"{row.agent} in {row.queue}: takes no new task")
+    p.adopted = True
     p.log.info(f"Applied revision {ready.tip[:12]}, generation {p.applied.generation}")
 
 
@@ -100,7 +101,7 @@ def _recall(p: Pass, before: Rows, after: Rows) -> frozenset[tuple[str, str]]:
 
 def _reject(p: Pass, rejected: Rejected) -> None:
     first = _first(rejected.diagnostics)
-    p.error(f"Revision {rejected.tip[:12]} rejected, the applied one keeps running: {first}")
+    p.error("revision", f"Revision {rejected.tip[:12]} rejected, the applied one keeps running: {first}")
     if not rejected.known:
         p.event("revision.rejected", f"revision/{rejected.tip}", first, revision=rejected.tip)
         with p.commit():

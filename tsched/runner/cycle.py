@@ -11,6 +11,7 @@ from tsched.observe.status import NOTHING_SEEN
 from tsched.observe.status import Report as LastReport
 from tsched.runner.adopt import adopt
 from tsched.runner.announce import announce
+from tsched.runner.chronicle import chronicled
 from tsched.runner.finish import agree, reap, recover, survey
 from tsched.runner.host import Host
 from tsched.runner.launch import find_work, launch
@@ -38,18 +39,27 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
     lock.refresh()
     with host.log.reconciliation_pass() as log:
         p = begin(host, log)
-        take_requests(p)
-        examine(p)
-        adopt(p)
-        reap(p)
-        recover(p)
-        agree(p)
-        drain(p)
-        with p.guarded("task server"):
-            launch(p, find_work(p))
-        announce(p)
-        report(p)
-        return Report(errors=len(p.errors), interval=interval(p))
+        with chronicled(p):
+            take_requests(p)
+            examine(p)
+            with p.step("apply"):
+                adopt(p)
+            with p.step("reap"):
+                reap(p)
+            with p.step("recover"):
+                recover(p)
+                agree(p)
+            with p.step("drain"):
+                drain(p)
+            with p.guarded("task server", kind="task-server"):
+                with p.step("match"):
+                    assignments = find_work(p)
+                with p.step("launch"):
+                    launch(p, assignments)
+            with p.step("report"):
+                announce(p)
+                report(p)
+        return Report(errors=len(p.troubles), interval=interval(p))
 
 
 def begin(host: Host, log: PassLog) -> Pass:
@@ -70,9 +80,12 @@ def examine(p: Pass) -> None:
     """fetch → verify → load → check → diff → guard: a verdict about the remote's tip, and nothing changed."""
     mirror = p.host.mirror
     try:
-        p.verdict = consider(
-            mirror, fetch(mirror), p.applied, rules_of(p), cache=p.host.cache, runs=list(p.runs.values()), now=p.now
-        )
+        with p.step("fetch"):
+            tip = fetch(mirror)
+        with p.step("check"):
+            p.verdict = consider(
+                mirror, tip, p.applied, rules_of(p), cache=p.host.cache, runs=list(p.runs.values()), now=p.now
+            )
     except TschedError:
         raise
     except Exception as error:  # whatever a commit holds, it must not stop the work that goes on

@@ -38,7 +38,7 @@ def survey(p: Pass) -> None:
 def reap(p: Pass) -> None:
     """Settle each run whose end is on record, and go on with what earlier ones left to remove."""
     executor = p.host.executor
-    with p.guarded("workspaces"):
+    with p.guarded("workspaces", kind="workspace"):
         executor.tidy()
     ended = [run_id for run_id, state in p.liveness.items() if state is Liveness.ENDED]
     _settle_all(p, {run_id: end for run_id in ended if (end := executor.exit(run_id)) is not None})
@@ -64,7 +64,7 @@ def recover(p: Pass) -> None:
 def agree(p: Pass) -> None:
     """Both ways: a claim of ours without a run is released, a lease without a run is dropped, links are mended."""
     _sweep_leases(p)
-    with p.guarded("task server"):
+    with p.guarded("task server", kind="task-server"):
         _each(p, p.host.tasks.held(p.host.runner_id), lambda task: _claimed(p, task))
         _deliver_late(p)
         _say_adrift(p)
@@ -141,7 +141,7 @@ def _settle_all(p: Pass, ends: Mapping[str, RunExit]) -> None:
     try:
         tasks = p.host.tasks.get({p.runs[run_id].task_id for run_id in known})
     except TransientError as error:
-        p.error(f"task server: {error}; the results of {count(len(known), 'run')} wait for it")
+        p.error("task-server", f"task server: {error}; the results of {count(len(known), 'run')} wait for it")
         return
     ended = [(p.runs[run_id], end) for run_id, end in known.items()]
     _each(p, ended, lambda one: settle(p, *one, tasks.get(one[0].task_id)))
@@ -155,7 +155,7 @@ def _each(p: Pass, things: Sequence[T], do: Callable[[T], None]) -> None:
             do(thing)
             failures = 0
         except (TransientError, ConfigurationError) as error:
-            p.error(f"task server: {error}")
+            p.error("task-server", f"task server: {error}")
             failures += 1
         if failures == MOST_FAILURES:
             return
@@ -224,7 +224,9 @@ def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
     )  # fmt: skip
     with p.commit():
         _count(p, result)
-        return history.record(p.host.db, result)
+        stored = history.record(p.host.db, result)
+    p.ended.append(stored)
+    return stored
 
 
 def _count(p: Pass, result: RunResult) -> None:

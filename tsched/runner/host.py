@@ -10,6 +10,7 @@ from tsched.executors.local import LocalExecutor
 from tsched.executors.runtimes import TASKS_MCP
 from tsched.gitops.mirror import Mirror
 from tsched.model.errors import ConfigurationError
+from tsched.model.history import Sample
 from tsched.model.secrets import masked
 from tsched.observe.log import OperatorLog
 from tsched.runner.sources import mcp_of, source_of
@@ -17,6 +18,7 @@ from tsched.settings import Settings
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
+from tsched.state.passes import open_passes
 from tsched.tasks.source import TaskSource
 from tsched.validate.fleet import FleetCache
 
@@ -34,6 +36,8 @@ class Host:
     executor: Executor
     log: OperatorLog
     runner_id: str
+    history: Database
+    sampled: dict[str, Sample] = field(default_factory=dict)  # by queue: what history.db was last told; a cache
     clock: Callable[[], float] = time.time
     cache: FleetCache = field(default_factory=FleetCache)
 
@@ -47,6 +51,7 @@ class Host:
         self.tasks.close()
         self.mirror.close()
         self.db.close()
+        self.history.close()
         self.log.close()
 
 
@@ -70,7 +75,8 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
     folder = folder_of(settings)
     folder.create()
     log = OperatorLog(folder.logs, level=settings.log_level, echo=echo)
-    for note in settings.notes:
+    history, damaged = open_passes(folder.history_db)
+    for note in (*settings.notes, *filter(None, (damaged,))):
         log.warning(note)
     return Host(
         settings=settings,
@@ -82,6 +88,7 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
         executor=executor_of(settings, folder),
         log=log,
         runner_id=folder.runner_id(),
+        history=history,
     )
 
 

@@ -58,7 +58,7 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
         return ()
     queues = [pool.queue for pool in fleet.pools]
     agents = [agent.name for _, agent in fleet.agents()]
-    waiting = p.host.tasks.waiting(queues=queues, agents=agents)
+    waiting = p.waiting = p.host.tasks.waiting(queues=queues, agents=agents)
     ordered = order(waiting, now=p.now, blocking=not p.host.settings.disable_blocking)
     by_agent = Counter(run.agent for run in p.runs.values())
     by_queue = Counter(run.queue for run in p.runs.values())
@@ -125,7 +125,7 @@ def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
     places = {agent.name: (pool, agent) for pool, agent in fleet.agents()}
     for assignment in assignments:
         pool, agent = places[assignment.agent]
-        with p.guarded(f"task {assignment.task.id}"):
+        with p.guarded(f"task {assignment.task.id}", kind="start"):
             _launch(p, fleet, pool, agent, assignment)
 
 
@@ -146,7 +146,7 @@ def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignm
         return
     p.log.info(messages.assigning(task.id, pool.queue, agent.name))
     if refusal is not None:
-        p.error(f"Failed to spawn agent '{agent.name}' for task {task.id}: {refusal}")
+        p.error("start", f"Failed to spawn agent '{agent.name}' for task {task.id}: {refusal}")
         end = RunExit(
             run_id=run.run_id, reason=ExitReason.START_FAILED, started=False, detail=refusal, ended_at=p.now
         )
@@ -154,6 +154,7 @@ def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignm
         return
     host.executor.start(run.run_id)
     p.runs = {**p.runs, run.run_id: run}
+    p.started[task.id] = run
     p.liveness = {**p.liveness, run.run_id: Liveness.ALIVE}
     mine = "assigned_spawned" if assignment.assigned else "unassigned_matched"
     p.log.count(tasks_spawned=1, **{mine: 1})
@@ -239,6 +240,9 @@ def _run(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task, again: Aga
         content=fleet.recipes[agent.recipe].content,
         response=fleet.recipes[agent.recipe].response,
         assigned_before=task.assigned_to,
+        title=task.title,
+        queued_at=task.created_at,
+        first=task.runs == 0,
         keeps_session=agent.session is Session.CONTINUE and runtime is not None and bool(runtime.resume),
         session=again.session if again is not None else "",
     )

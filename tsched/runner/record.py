@@ -1,14 +1,16 @@
 """What one pass has seen and done so far: the value that its steps hand on."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tsched.executors.executor import Liveness
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.event import Event
-from tsched.model.run import Run
-from tsched.model.task import QueueDepth
+from tsched.model.history import Trouble
+from tsched.model.run import Run, RunResult
+from tsched.model.task import Task
 from tsched.observe.log import PassLog
 from tsched.observe.status import Report
 from tsched.runner.host import Host
@@ -31,8 +33,12 @@ class Pass:
     verdict: Verdict | None = None
     runs: Mapping[str, Run] = field(default_factory=dict)  # by run id: every run that is not wholly settled
     liveness: Mapping[str, Liveness] = field(default_factory=dict)
-    depths: tuple[QueueDepth, ...] = ()
-    errors: list[str] = field(default_factory=list)
+    waiting: Sequence[Task] | None = None  # what the task server said of idle tasks; None: it has not been asked
+    started: dict[str, Run] = field(default_factory=dict)  # by task id
+    ended: list[RunResult] = field(default_factory=list)
+    adopted: bool = False  # a revision became the applied one
+    steps: dict[str, float] = field(default_factory=dict)  # seconds that each took
+    troubles: list[Trouble] = field(default_factory=list)
     pending: list[Event] = field(default_factory=list)
 
     def event(
@@ -45,10 +51,19 @@ class Pass:
             Event(time=self.now, kind=kind, subject=subject, message=message, revision=revision, fields=facts)
         )
 
-    def error(self, message: str) -> None:
-        """An ERROR line of the log, counted in the pass."""
-        self.errors.append(message)
+    def error(self, kind: str, message: str) -> None:
+        """An ERROR line of the log, counted in the pass. `kind`: see model.history.Trouble."""
+        self.troubles.append(Trouble(time=self.now, kind=kind, message=message))
         self.log.error(message)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """A part of the pass whose time is kept; one that is taken up again goes on counting."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.steps[name] = self.steps.get(name, 0.0) + time.monotonic() - began
 
     @contextmanager
     def commit(self) -> Iterator[None]:
@@ -59,9 +74,9 @@ class Pass:
         self.pending.clear()
 
     @contextmanager
-    def guarded(self, what: str) -> Iterator[None]:
+    def guarded(self, what: str, *, kind: str) -> Iterator[None]:
         """A part that may fail by itself: the failure is logged, counted, and the rest of the pass goes on."""
         try:
             yield
         except (TransientError, ConfigurationError, OSError) as error:
-            self.error(f"{what}: {error}")
+            self.error(kind, f"{what}: {error}")

@@ -26,6 +26,7 @@ from tsched.schedule.drain import progress
 from tsched.settings import Settings
 from tsched.state.database import Database
 from tsched.state.leases import Leases
+from tsched.state.passes import read_passes
 
 
 @contextmanager
@@ -44,6 +45,7 @@ def borrowed_host(settings: Settings, *, echo: TextIO | None) -> Iterator[Host]:
             executor=executor_of(settings, folder),
             log=OperatorLog(None, level=settings.log_level, echo=echo),
             runner_id="",
+            history=read_passes(folder.history_db),
         )
         with closing(host):
             yield host
@@ -58,10 +60,10 @@ def rehearse(host: Host) -> int:
         registry(p)
         _would_settle(p)
         _would_drain(p)
-        with p.guarded("task server"):
+        with p.guarded("task server", kind="task-server"):
             for one in find_work(p):
                 p.log.info(messages.would_assign(one.task.id, one.queue, one.agent))
-        return len(p.errors)
+        return len(p.troubles)
 
 
 def _would_adopt(p: Pass) -> None:
@@ -77,11 +79,11 @@ def _would_adopt(p: Pass) -> None:
             p.applied = replace(p.applied, fleet=fleet, lifecycles=rows)
         case Rejected(tip=tip, diagnostics=found):
             for one in found:
-                p.error(f"[DRY RUN] Would reject revision {tip[:12]}: {one}")
+                p.error("revision", f"[DRY RUN] Would reject revision {tip[:12]}: {one}")
         case Held(tip=tip, reason=reason):
             p.log.warning(f"[DRY RUN] Would hold revision {tip[:12]}: {reason}")
         case Unchanged(problem=str() as problem):
-            p.error(f"Fetch failed, the applied revision keeps running: {problem}")
+            p.error("remote", f"Fetch failed, the applied revision keeps running: {problem}")
         case Unchanged() | None:
             p.log.info("[DRY RUN] No new revision")
 

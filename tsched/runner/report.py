@@ -70,7 +70,7 @@ def facts(p: Pass, seen: Report) -> Facts:
             pool.name for pool in (fleet.pools if fleet else ()) if pool.suspend and pool.suspend.holds(p.now)
         ],
         over_limit=[agent.name for agent in agents if running.get(agent.name, 0) > agent.limit],
-        errors=p.errors,
+        errors=[one.message for one in p.troubles],
     )
 
 

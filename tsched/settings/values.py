@@ -77,6 +77,12 @@ def switch(text: str) -> bool:
             raise ValueError("write true or false")
 
 
+def days(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", text.strip()):
+        raise ValueError("write a whole number of days, such as 30")
+    return int(text)
+
+
 def level(text: str) -> str:
     if text.upper() not in LEVELS:
         raise ValueError(f"write one of {', '.join(LEVELS)}")

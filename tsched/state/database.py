@@ -1,4 +1,4 @@
-"""tsched.db: one connection, one transaction for all that must change together."""
+"""The runner's databases: one connection each, one transaction for all that must change together."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class Database:
-    """The runner's own database. Used from one thread.
+    """One of the runner's own databases, tsched.db unless another's migrations are given. Used from one thread.
 
     Every call raises TransientError where the disk refuses (a full one leaves what was there), FatalError where the
     file is damaged.
@@ -55,20 +55,20 @@ class Database:
         return self._connection.in_transaction
 
     @classmethod
-    def open(cls, path: Path) -> "Database":
+    def open(cls, path: Path, *, migrations: Sequence[str] = MIGRATIONS, synchronous: str = "FULL") -> "Database":
         """Open for writing, made if missing. Raises FatalError, TransientError as sqlite.open_database does."""
-        return cls(open_database(path, migrations=MIGRATIONS), path)
+        return cls(open_database(path, migrations=migrations, synchronous=synchronous), path)
 
     @classmethod
-    def read_only(cls, path: Path) -> "Database | None":
+    def read_only(cls, path: Path, *, migrations: Sequence[str] = MIGRATIONS) -> "Database | None":
         """Open for reading alone, touching nothing. None where there is no file yet."""
-        connection = open_read_only(path, migrations=MIGRATIONS)
+        connection = open_read_only(path, migrations=migrations)
         return None if connection is None else cls(connection, path)
 
     @classmethod
-    def empty(cls) -> "Database":
+    def empty(cls, *, migrations: Sequence[str] = MIGRATIONS) -> "Database":
         """What a reader sees before the first pass: a database that is nowhere on disk."""
-        return cls(open_in_memory(migrations=MIGRATIONS), Path(":memory:"))
+        return cls(open_in_memory(migrations=migrations), Path(":memory:"))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Events: history, one line each, written in the same transaction as what they tell of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -36,7 +37,10 @@ def known(db: Database, kind: str, subject: str, *, since: float) -> bool:
     return bool(db.rows(words, (subject, kind, since)))
 
 
-def newest(db: Database, limit: int) -> tuple[tuple[int, Event], ...]:
-    """The last events, oldest of them first."""
-    rows = db.rows("SELECT id, body FROM events ORDER BY id DESC LIMIT ?", (limit,))
-    return tuple((int(str(number)), db.decode(body, Event, "an event")) for number, body in reversed(rows))
+def newest(
+    db: Database, limit: int, *, since: float = 0.0, wanted: Callable[[Event], bool] = lambda event: True
+) -> tuple[tuple[int, Event], ...]:
+    """The last events after a time (seconds since the epoch) that are wanted, oldest of them first."""
+    rows = db.execute("SELECT id, body FROM events WHERE time > ? ORDER BY id DESC", (since,))
+    found = ((int(str(number)), db.decode(body, Event, "an event")) for number, body in rows)
+    return tuple(islice((one for one in found if wanted(one[1])), limit))[::-1]

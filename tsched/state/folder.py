@@ -32,6 +32,10 @@ class StateFolder:
         return self.root / "tsched.db"
 
     @property
+    def history_db(self) -> Path:
+        return self.root / "history.db"
+
+    @property
     def tasks_db(self) -> Path:
         return self.root / "tasks.db"
 

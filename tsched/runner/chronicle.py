@@ -1,0 +1,128 @@
+"""Keeps what a pass did: its duration by step, its counters, the depth of queues, its errors, and running totals."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from tsched.model.errors import TschedError
+from tsched.model.history import PassRecord, Sample, Total, Trouble
+from tsched.model.run import RunResult
+from tsched.model.task import Task, TaskStatus
+from tsched.runner.record import Pass
+from tsched.state import passes
+
+SAMPLED = 60.0  # seconds after which a queue's depth is kept again though it is the same
+BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0)  # seconds of a pass
+RUN_BUCKETS = (10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0)  # seconds of a run
+
+
+@contextmanager
+def chronicled(p: Pass) -> Iterator[None]:
+    """Whatever becomes of the pass inside, it is kept; that it can't be kept is a warning and no more."""
+    began = time.monotonic()
+    broken = ""
+    try:
+        yield
+    except Exception as error:
+        broken = str(error) or type(error).__name__
+        raise
+    finally:
+        try:
+            _keep(p, time.monotonic() - began, broken)
+        except TschedError as error:
+            p.log.warning(f"This pass is not in the history: {error}")
+
+
+def _keep(p: Pass, seconds: float, broken: str) -> None:
+    fleet = p.applied.fleet
+    record = PassRecord(
+        time=p.now,
+        seconds=seconds,
+        revision=None if fleet is None else fleet.revision,
+        generation=p.applied.generation,
+        counters=p.log.counters,
+        steps=p.steps,
+        broken=broken,
+    )
+    troubles = [*p.troubles]
+    if broken:
+        troubles.append(Trouble(time=p.now, kind="internal", message=f"the pass was broken off: {broken}"))
+    fresh = fresh_samples(p.host.sampled, queue_samples(p))
+    number = passes.append(
+        p.host.history, record, samples=fresh, troubles=troubles, totals=pass_totals(p, record, troubles)
+    )
+    p.host.sampled.update({one.queue: one for one in fresh})
+    if number % passes.EVERY == 1:
+        passes.prune(p.host.history, before=p.now - p.host.settings.keep_days * 86_400.0)
+
+
+def queue_samples(p: Pass) -> Sequence[Sample]:
+    """How the served queues stand; none where the task server did not say."""
+    if p.waiting is None or p.applied.fleet is None:
+        return ()
+    working = Counter(run.queue for run in p.runs.values())
+    by_queue: dict[str, list[Task]] = {pool.queue: [] for pool in p.applied.fleet.pools}
+    for task in p.waiting:
+        if task.status is TaskStatus.IDLE:
+            by_queue.setdefault(task.queue, []).append(task)
+    started = p.started
+    return [_sample(queue, [one for one in tasks if one.id not in started], working[queue], p.now)
+            for queue, tasks in by_queue.items()]  # fmt: skip
+
+
+def _sample(queue: str, idle: Sequence[Task], working: int, now: float) -> Sample:
+    ready = [task.created_at for task in idle if not task.blocked and task.not_before <= now]
+    return Sample(
+        time=now,
+        queue=queue,
+        idle=len(idle),
+        blocked=sum(task.blocked for task in idle),
+        working=working,
+        oldest=min(ready, default=None),
+    )
+
+
+def fresh_samples(known: Mapping[str, Sample], found: Sequence[Sample]) -> list[Sample]:
+    """Those that say something new: changed, or older than SAMPLED."""
+    return [
+        one
+        for one in found
+        if (old := known.get(one.queue)) is None or not old.same(one) or one.time - old.time >= SAMPLED
+    ]
+
+
+def pass_totals(p: Pass, record: PassRecord, troubles: Sequence[Trouble]) -> Iterator[Total]:
+    """What the pass adds to the running totals. Names are those of metrics, without their prefix."""
+    yield Total(name="passes_total", value=1)
+    yield from histogram("pass_seconds", record.seconds, BUCKETS, {})
+    for step, seconds in record.steps.items():
+        yield Total(name="step_seconds_total", value=seconds, labels={"step": step})
+    for kind, number in Counter(one.kind for one in troubles).items():
+        yield Total(name="errors_total", value=number, labels={"kind": kind})
+    for run in p.started.values():
+        yield Total(name="runs_started_total", value=1, labels={"queue": run.queue, "agent": run.agent})
+    for result in p.ended:
+        yield from _ended(result)
+    if p.adopted:
+        yield Total(name="revisions_applied_total", value=1)
+
+
+def _ended(result: RunResult) -> Iterator[Total]:
+    run, end = result.run, result.exit
+    who = {"queue": run.queue, "agent": run.agent}
+    yield Total(name="runs_ended_total", value=1, labels={**who, "outcome": str(result.outcome)})
+    if end.started_at and end.ended_at >= end.started_at:
+        yield from histogram("run_seconds", end.ended_at - end.started_at, RUN_BUCKETS, {"queue": run.queue})
+    if result.usage is not None:
+        yield Total(name="tokens_total", value=result.usage.total_tokens, labels=who)
+        if result.usage.cost_usd:
+            yield Total(name="cost_usd_total", value=result.usage.cost_usd, labels=who)
+
+
+def histogram(name: str, value: float, buckets: Sequence[float], labels: Mapping[str, str]) -> Iterator[Total]:
+    """One observation, as the sums of a Prometheus histogram: cumulative buckets, sum and count."""
+    for bound in buckets:
+        yield Total(name=f"{name}_bucket", value=float(value <= bound), labels={**labels, "le": f"{bound:g}"})
+    yield Total(name=f"{name}_sum", value=value, labels=dict(labels))
+    yield Total(name=f"{name}_count", value=1, labels=dict(labels))

@@ -1,0 +1,139 @@
+"""history.db: passes, queue depths, errors and running totals. Bounded by age and number; losing it loses no work."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from tsched.model.errors import FatalError
+from tsched.model.history import PassRecord, Sample, Total, Trouble
+from tsched.state.database import Database
+
+MIGRATIONS = (
+    """
+CREATE TABLE passes (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, seconds REAL NOT NULL,
+  revision TEXT, generation INTEGER NOT NULL, counters TEXT NOT NULL, steps TEXT NOT NULL, broken TEXT NOT NULL);
+CREATE INDEX passes_by_time ON passes (time);
+CREATE TABLE samples (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, queue TEXT NOT NULL,
+  idle INTEGER NOT NULL, blocked INTEGER NOT NULL, working INTEGER NOT NULL, oldest REAL);
+CREATE INDEX samples_by_queue ON samples (queue, time);
+CREATE TABLE errors (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, kind TEXT NOT NULL,
+  message TEXT NOT NULL);
+CREATE INDEX errors_by_time ON errors (time);
+CREATE TABLE totals (name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL,
+  PRIMARY KEY (name, labels)) WITHOUT ROWID
+""",
+)
+_PASS = "time, seconds, revision, generation, counters, steps, broken"
+_SAMPLE = "time, queue, idle, blocked, working, oldest"
+_ERROR = "time, kind, message"
+BOUNDED = ("passes", "samples", "errors")
+KEPT = 200_000  # rows of each, whatever their age
+EVERY = 500  # passes between two looks at what is too old
+
+
+def open_passes(path: Path) -> tuple[Database, str]:
+    """history.db for writing, made where it is missing; and what a person should know ("": nothing).
+
+    A damaged file is put aside and begun anew: history is no reason to stop work. Raises TransientError where the
+    disk refuses.
+    """
+    try:
+        return _opened(path), ""
+    except FatalError as error:
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        for suffix in ("-wal", "-shm"):  # of the old file: they must not be taken for the new one's
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return _opened(path), f"{error}; history begins anew, the old file is {aside.name}"
+
+
+def _opened(path: Path) -> Database:
+    return Database.open(path, migrations=MIGRATIONS, synchronous="NORMAL")
+
+
+def read_passes(path: Path) -> Database:
+    """history.db to read without touching it; an empty one where there is none."""
+    return Database.read_only(path, migrations=MIGRATIONS) or Database.empty(migrations=MIGRATIONS)
+
+
+def append(
+    db: Database,
+    record: PassRecord,
+    *,
+    samples: Iterable[Sample] = (),
+    troubles: Iterable[Trouble] = (),
+    totals: Iterable[Total] = (),
+) -> int:
+    """Keep one pass with all that belongs to it, in one transaction. Returns its number."""
+    with db.transaction():
+        cursor = db.execute(
+            f"INSERT INTO passes ({_PASS}) VALUES (?,?,?,?,?,?,?)",
+            (record.time, record.seconds, record.revision, record.generation, json.dumps(dict(record.counters)),
+             json.dumps({name: round(seconds, 6) for name, seconds in record.steps.items()}), record.broken),
+        )  # fmt: skip
+        for one in samples:
+            values = (one.time, one.queue, one.idle, one.blocked, one.working, one.oldest)
+            db.execute(f"INSERT INTO samples ({_SAMPLE}) VALUES (?,?,?,?,?,?)", values)
+        for trouble in troubles:
+            db.execute(
+                "INSERT INTO errors (time, kind, message) VALUES (?,?,?)",
+                (trouble.time, trouble.kind, trouble.message),
+            )
+        for total in totals:
+            db.execute(
+                "INSERT INTO totals VALUES (?,?,?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+                (total.name, json.dumps(dict(total.labels), sort_keys=True), total.value),
+            )
+        return cursor.lastrowid or 0
+
+
+def prune(db: Database, *, before: float) -> int:
+    """Drop what is older than a time (seconds since the epoch), and what is past KEPT. Returns how many rows went."""
+    gone = 0
+    with db.transaction():
+        for table in BOUNDED:
+            gone += db.execute(f"DELETE FROM {table} WHERE time < ?", (before,)).rowcount
+            gone += db.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) - ? FROM {table})", (KEPT,)).rowcount
+    return gone
+
+
+def passes(db: Database, *, since: float = 0.0, limit: int = 1000) -> tuple[PassRecord, ...]:
+    """The newest passes that began after a time (seconds since the epoch), oldest of them first."""
+    rows = db.rows(f"SELECT id, {_PASS} FROM passes WHERE time > ? ORDER BY id DESC LIMIT ?", (since, limit))
+    return tuple(_pass(*row) for row in reversed(rows))
+
+
+def _pass(number: object, *values: object) -> PassRecord:
+    found = {**dict(zip(_PASS.split(", "), values, strict=True)), "id": number}
+    decoded = {name: json.loads(str(found[name])) for name in ("counters", "steps")}
+    return msgspec.convert({**found, **decoded}, PassRecord)
+
+
+def samples(db: Database, *, since: float = 0.0, queue: str | None = None) -> tuple[Sample, ...]:
+    """How queues stood after a time, oldest first; before it begins, each queue's last sample, shown at that time."""
+    chosen, values = ("AND queue = ?", [queue]) if queue is not None else ("", [])
+    last = f"SELECT max(id) FROM samples WHERE time <= ? {chosen} GROUP BY queue"
+    before = db.rows(f"SELECT {_SAMPLE} FROM samples WHERE id IN ({last}) ORDER BY queue", [since, *values])
+    after = db.rows(f"SELECT {_SAMPLE} FROM samples WHERE time > ? {chosen} ORDER BY id", [since, *values])
+    return (*(replace(_sample(row), time=since) for row in before), *map(_sample, after))
+
+
+def _sample(row: Sequence[object]) -> Sample:
+    return msgspec.convert(dict(zip(_SAMPLE.split(", "), row, strict=True)), Sample)
+
+
+def errors(db: Database, *, since: float = 0.0, limit: int = 10_000) -> tuple[Trouble, ...]:
+    """The newest errors after a time, oldest of them first."""
+    rows = db.rows(f"SELECT {_ERROR} FROM errors WHERE time > ? ORDER BY id DESC LIMIT ?", (since, limit))
+    return tuple(msgspec.convert(dict(zip(_ERROR.split(", "), row, strict=True)), Trouble) for row in reversed(rows))
+
+
+def totals(db: Database) -> tuple[Total, ...]:
+    """All sums, by name and labels."""
+    rows = db.rows("SELECT name, labels, value FROM totals ORDER BY name, labels")
+    return tuple(
+        Total(name=str(name), labels=json.loads(str(labels)), value=float(str(value))) for name, labels, value in rows
+    )
