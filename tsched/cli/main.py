@@ -27,6 +27,7 @@ from tsched.cli import (
     start,
     task,
     tasks,
+    top,
     validate,
     workspace,
 )
@@ -41,6 +42,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "import": start.import_,
     "run": running.run,
     "status": fleet.status,
+    "top": top.top,
     "plan": plans.plan,
     "diff": plans.diff,
     "sync": running.sync,

@@ -20,6 +20,14 @@ class Condition(TypedDict):
     since: str
 
 
+_QUIET = {"Ready": "True", "Valid": "True", "Verified": "True"}
+
+
+def notable(condition: Condition) -> bool:
+    """Whether a person should look at it."""
+    return condition["status"] not in ("Unknown", _QUIET.get(condition["type"], "False"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What one pass saw. Times are seconds since the epoch; texts are words for a person, None where all is well.

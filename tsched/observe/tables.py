@@ -9,6 +9,7 @@ from tsched.model.event import Event
 from tsched.model.run import RunResult
 from tsched.model.task import Task
 from tsched.model.units import iso
+from tsched.observe.conditions import notable
 from tsched.observe.status import AgentStatus, Status
 from tsched.observe.text import one_line, slots
 from tsched.schedule.plan import Plan
@@ -83,14 +84,13 @@ def _rich(tables: Sequence[Table], out: TextIO) -> None:
 def status_tables(status: Status) -> Iterator[Table]:
     """Revision, conditions that ask for a look, agents, runs and queues."""
     yield _revision(status)
-    quiet = {"Ready": "True", "Valid": "True", "Verified": "True"}
     yield Table(
         title="Conditions",
         columns=("TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"),
         rows=[
             (item["type"], item["status"], item["reason"], item["since"], item["message"])
             for item in status["conditions"]
-            if item["type"] == "Ready" or item["status"] not in ("Unknown", quiet.get(item["type"], "False"))
+            if item["type"] == "Ready" or notable(item)
         ],
     )
     yield Table(
