@@ -15,6 +15,9 @@ class PassRecord:
     seconds: float
     revision: str | None
     generation: int
+    ready: int = 0  # see schedule.standstill.Room: these three
+    free: int = 0
+    running: int = 0
     counters: Mapping[str, int] = field(default_factory=dict)
     steps: Mapping[str, float] = field(default_factory=dict)
     broken: str = ""

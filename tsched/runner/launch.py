@@ -20,6 +20,7 @@ from tsched.runner.revise import select
 from tsched.schedule.breaker import allowed
 from tsched.schedule.match import Assignment, Capacity, capacities, match, room
 from tsched.schedule.order import Ordered, order
+from tsched.schedule.standstill import room_for
 from tsched.state import history
 
 
@@ -67,12 +68,14 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
         resting=_resting(p, fleet),
     )  # fmt: skip
     _say(p, waiting, ordered, slots)
+    held, left = _held(p), room(fleet.limits.max_running, len(p.runs))
+    p.room = room_for(ordered.ready, slots, held=held, running_by_queue=by_queue, fleet_free=left)
     return match(
         ordered.ready,
         slots,
         lifecycles=p.applied.lifecycles,
-        held=_held(p),
-        fleet_free=room(fleet.limits.max_running, len(p.runs)),
+        held=held,
+        fleet_free=left,
         most=fleet.limits.spawn_per_cycle,
         resting=_resting(p, fleet),
     )

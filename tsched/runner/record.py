@@ -16,6 +16,7 @@ from tsched.observe.status import Report
 from tsched.runner.host import Host
 from tsched.runner.revise import Verdict
 from tsched.schedule.breaker import Breaker
+from tsched.schedule.standstill import Room
 from tsched.state import events
 from tsched.state.applied import Applied
 
@@ -34,6 +35,7 @@ class Pass:
     runs: Mapping[str, Run] = field(default_factory=dict)  # by run id: every run that is not wholly settled
     liveness: Mapping[str, Liveness] = field(default_factory=dict)
     waiting: Sequence[Task] | None = None  # what the task server said of idle tasks; None: it has not been asked
+    room: Room = field(default_factory=Room)
     started: dict[str, Run] = field(default_factory=dict)  # by task id
     ended: list[RunResult] = field(default_factory=list)
     adopted: bool = False  # a revision became the applied one

@@ -33,6 +33,9 @@ CREATE INDEX runs_by_task ON runs (task_id, ended_at);
 CREATE INDEX runs_waiting ON runs (acknowledged) WHERE acknowledged = 0
 """,
     "CREATE TABLE breakers (recipe TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE alerts (fingerprint TEXT PRIMARY KEY, body TEXT NOT NULL);\n"
+    "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, body TEXT NOT NULL, "
+    "tries INTEGER NOT NULL DEFAULT 0, not_before REAL NOT NULL DEFAULT 0)",
 )
 T = TypeVar("T")
 

@@ -14,7 +14,8 @@ from tsched.state.database import Database
 MIGRATIONS = (
     """
 CREATE TABLE passes (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, seconds REAL NOT NULL,
-  revision TEXT, generation INTEGER NOT NULL, counters TEXT NOT NULL, steps TEXT NOT NULL, broken TEXT NOT NULL);
+  revision TEXT, generation INTEGER NOT NULL, ready INTEGER NOT NULL, free INTEGER NOT NULL, running INTEGER NOT NULL,
+  counters TEXT NOT NULL, steps TEXT NOT NULL, broken TEXT NOT NULL);
 CREATE INDEX passes_by_time ON passes (time);
 CREATE TABLE samples (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, queue TEXT NOT NULL,
   idle INTEGER NOT NULL, blocked INTEGER NOT NULL, working INTEGER NOT NULL, oldest REAL);
@@ -26,7 +27,7 @@ CREATE TABLE totals (name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NU
   PRIMARY KEY (name, labels)) WITHOUT ROWID
 """,
 )
-_PASS = "time, seconds, revision, generation, counters, steps, broken"
+_PASS = "time, seconds, revision, generation, ready, free, running, counters, steps, broken"
 _SAMPLE = "time, queue, idle, blocked, working, oldest"
 _ERROR = "time, kind, message"
 BOUNDED = ("passes", "samples", "errors")
@@ -70,8 +71,9 @@ def append(
     """Keep one pass with all that belongs to it, in one transaction. Returns its number."""
     with db.transaction():
         cursor = db.execute(
-            f"INSERT INTO passes ({_PASS}) VALUES (?,?,?,?,?,?,?)",
-            (record.time, record.seconds, record.revision, record.generation, json.dumps(dict(record.counters)),
+            f"INSERT INTO passes ({_PASS}) VALUES (?,?,?,?,?,?,?,?,?,?)",
+            (record.time, record.seconds, record.revision, record.generation, record.ready, record.free,
+             record.running, json.dumps(dict(record.counters)),
              json.dumps({name: round(seconds, 6) for name, seconds in record.steps.items()}), record.broken),
         )  # fmt: skip
         for one in samples:

@@ -1,0 +1,62 @@
+"""Tells a webhook of an alert: one POST, no redirect followed, no answer kept, a time limit on all of it."""
+
+import time
+from collections.abc import Mapping
+
+import httpx
+
+from tsched.model.alert import AlertStep, AlertTransition, WebhookFormat
+from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.units import iso
+
+HASTE = 5.0  # seconds: who is told slowly may not hold up the agents
+_LOSABLE = (408, 425, 429)  # what passes by itself, besides 5xx
+_ICONS = {AlertStep.FIRED: "🔥", AlertStep.REMINDED: "🔁", AlertStep.RESOLVED: "✅"}
+
+
+def payload(told: AlertTransition, form: WebhookFormat, *, host: str) -> Mapping[str, object]:
+    """What is posted. `generic` has the alert's own fields; `id` is the same when it is posted again."""
+    alert = told.alert
+    if form is WebhookFormat.SLACK:
+        return {"text": f"{_ICONS[told.step]} {escaped(told.words)} ({escaped(host)})"}
+    return {
+        "id": f"{alert.fingerprint}-{int(told.at * 1000)}",
+        "step": str(told.step),
+        "rule": alert.rule,
+        "severity": str(alert.severity),
+        "subject": alert.subject,
+        "summary": alert.summary,
+        "since": iso(alert.since),
+        "time": iso(told.at),
+        "fingerprint": alert.fingerprint,
+        "host": host,
+    }
+
+
+def escaped(text: str) -> str:
+    """Slack's three control characters as it wants them, so that no text can mention or link (api.slack.com)."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def post(url: str, body: Mapping[str, object], *, timeout: float = HASTE) -> None:
+    """POST it. Raises TransientError where a later try may succeed, ConfigurationError where none will.
+
+    Neither names the address: a webhook's is a secret.
+    """
+    end = time.monotonic() + timeout
+    try:
+        with (
+            httpx.Client(timeout=timeout, headers={"User-Agent": "tsched"}) as client,
+            client.stream("POST", url, json=body) as answer,
+        ):
+            status = answer.status_code
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise ConfigurationError("its address is none: write one such as https://host/path") from None
+    except httpx.HTTPError as error:
+        raise TransientError(f"it does not answer ({type(error).__name__})") from None
+    if 200 <= status < 300:
+        return
+    words = f"it answers {status}"
+    if status >= 500 or status in _LOSABLE or time.monotonic() > end:
+        raise TransientError(words)
+    raise ConfigurationError(words)
