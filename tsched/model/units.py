@@ -63,3 +63,12 @@ def since(text: str, now: float) -> float:
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """`1 agent`, `2 agents`: for words shown to a person (log lines of the operator's contract are always plural)."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def about(seconds: float) -> str:
+    """A measured time to two or three figures, for a person to read: `450ms`, `12s`, `3.5m`, `2.1h`, `1.5d`."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0)):
+        if abs(seconds) >= size:
+            amount = seconds / size
+            return f"{amount:.0f}{unit}" if abs(amount) >= 9.95 else f"{amount:.1f}".removesuffix(".0") + unit
+    return f"{seconds * 1000:.0f}ms" if round(seconds * 1000) else "0s"
