@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from tsched.model.alert import Alerts, DepthRule, RemoteRule, Webhook
 from tsched.model.fleet import (
     Agent,
     DrainPolicy,
@@ -41,6 +42,15 @@ runtimes = st.dictionaries(
     ),
 )
 guards = st.builds(Guard, percent=st.integers(0, 100)) | st.builds(Guard, percent=st.none(), agents=st.integers(0, 5))
+alerts = st.builds(
+    Alerts,
+    depth=st.lists(
+        st.builds(DepthRule, name=st.just("deep"), above=st.integers(0, 2), queue=st.sampled_from((None, "dev"))),
+        max_size=1,
+    ).map(tuple),
+    remote=st.lists(st.builds(RemoteRule, name=st.just("remote"), wait=st.just(60.0)), max_size=1).map(tuple),
+    webhooks=st.lists(st.builds(Webhook, url_env=st.just("HOOK")), max_size=1).map(tuple),
+)
 limits = st.builds(
     Limits,
     max_running=st.none() | st.integers(0, 6),
@@ -48,6 +58,7 @@ limits = st.builds(
     retry=st.builds(Retry, attempts=st.integers(1, 3)),
     guard=guards,
     runtimes=runtimes,
+    alerts=alerts,
 )
 
 

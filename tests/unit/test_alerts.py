@@ -21,15 +21,20 @@ from tsched.model.alert import (
     UnservedRule,
     fingerprint,
 )
+from tsched.model.history import Sample
 from tsched.schedule.alerts import evaluate
-from tsched.schedule.facts import AlertFacts, DrainSample, PassSample, QueueSample, Refused
+from tsched.schedule.facts import AlertFacts, DrainSample, PassSample, Refused
 
 NOW = 10_000.0
 QUIET = AlertFacts()
 
 
+def sample(queue: str, idle: int, blocked: int = 0, oldest: float | None = None) -> Sample:
+    return Sample(time=NOW, queue=queue, idle=idle, blocked=blocked, working=0, oldest=oldest)
+
+
 def deep(number: int, name: str = "dev") -> AlertFacts:
-    return AlertFacts(queues=(QueueSample(name=name, idle=number),))
+    return AlertFacts(queues=(sample(name, number),))
 
 
 def passes(*stuck: bool, free: int = 2) -> AlertFacts:
@@ -49,12 +54,12 @@ def drain(runs: int, deadline: float | None) -> AlertFacts:
 
 IDLE = AlertFacts(passes=(PassSample(time=NOW, ready=0, started=0, free=1),))
 HELD = Refused(revision="f" * 40, how="held", why="it removes 3 of 4 agents", since=NOW - 90)
-DEV = QueueSample(name="dev", idle=14, blocked=2, oldest=NOW - 3.5 * 3600)
+DEV = sample("dev", 14, 2, NOW - 3.5 * 3600)
 
 FINDS: list[tuple[AlertRule, AlertFacts, str, str, float]] = [
     (
         DepthRule(name="r", above=13), AlertFacts(queues=(DEV,)), "queue/dev",
-        "14 tasks wait in queue dev (2 of them blocked, the oldest for 3.5h), more than 13", NOW,
+        "14 tasks wait in queue dev (2 of them blocked, the oldest ready one for 3.5h), more than 13", NOW,
     ),
     (DepthRule(name="r", above=0, queue="dev"), deep(1), "queue/dev", "1 task waits in queue dev, more than 0", NOW),
     (
@@ -165,7 +170,7 @@ def test_while_the_task_server_is_silent_nothing_about_queues_changes() -> None:
 
 def test_each_queue_is_an_alert_of_its_own() -> None:
     rule = DepthRule(name="r", above=5)
-    both = AlertFacts(queues=(QueueSample(name="dev", idle=9), QueueSample(name="qa", idle=9)))
+    both = AlertFacts(queues=(sample("dev", 9), sample("qa", 9)))
     told, alerts = evaluate([rule], both, (), NOW)
     assert {one.alert.subject for one in told} == {"queue/dev", "queue/qa"}
     resolved, left = evaluate([rule], deep(9, "qa"), alerts, NOW + 60)
@@ -203,8 +208,8 @@ facts_of_queues = st.builds(
     AlertFacts,
     queues=st.none()
     | st.lists(
-        st.builds(QueueSample, name=st.sampled_from(("dev", "qa")), idle=st.integers(0, 9)),
-        unique_by=lambda one: one.name,
+        st.builds(sample, st.sampled_from(("dev", "qa")), st.integers(0, 9)),
+        unique_by=lambda one: one.queue,
     ).map(tuple),
     served=st.sampled_from((frozenset(), frozenset({"dev"}))),
     errors=st.lists(st.floats(NOW - 100, NOW + 600), max_size=5).map(tuple),

@@ -31,6 +31,16 @@ SOUND: dict[str, list[Value]] = {
             "runtimes": {"tests": {"argv": ["make", "{workspace}"], "env": ["CI"], "evidence": "exit"}},
         },
         {"apiVersion": "tsched/v1", "kind": "Limits", "guard": {"max_agents_removed": 2}},
+        {
+            "apiVersion": "tsched/v1", "kind": "Limits",
+            "alerts": {
+                "rules": [
+                    {"type": "depth", "name": "a", "above": 3, "queue": "dev", "for": "1m", "severity": "critical"},
+                    {"type": "no_assignment", "name": "b", "passes": 3, "repeat": "1h"},
+                ],
+                "notify": [{"type": "webhook", "url": "https://a.example"}, {"type": "command", "argv": ["a"]}],
+            },
+        },
     ],
     "recipe": [
         {

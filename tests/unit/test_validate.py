@@ -173,6 +173,14 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
         {**fleet(), "pools/Dev.yaml": POOL.replace("dev", "qa")},
         ["pools/Dev.yaml:1:1 TS309", "pools/Dev.yaml:3:7 TS316"],
     ),
+    "two alert rules of one name": (
+        fleet(limits=LIMITS + "alerts: {rules: [{type: drain, name: a}, {type: remote, name: a}]}\n"),
+        ["pools/limits.yaml:3:63 TS318"],
+    ),
+    "webhook to nowhere": (
+        fleet(limits=LIMITS + "alerts: {notify: [{type: webhook}]}\n"),
+        ["pools/limits.yaml:3:19 TS320"],
+    ),
     "limits elsewhere": ({**fleet(), "pools/x.yaml": LIMITS}, ["pools/x.yaml:2:7 TS312"]),
     "pool in limits": (fleet(limits=POOL), ["pools/limits.yaml:2:7 TS312"]),
     "outside": (
@@ -270,7 +278,7 @@ def test_each_mistake_has_its_code_and_place(name: str) -> None:
 
 def test_every_code_of_a_repo_has_a_bad_example_here() -> None:
     seen = {entry.rpartition(" ")[2] for _, expected in BAD.values() for entry in expected}
-    warnings = {"TS311", "TS315", "TS316", "TS317", "TS410"}
+    warnings = {"TS311", "TS315", "TS316", "TS317", "TS319", "TS410"}
     assert seen | warnings >= {code for code in CODES if not code.startswith("TS5")}
 
 

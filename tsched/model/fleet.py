@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tsched.model.alert import Alerts
+
 LOCAL_PARKED = "parked"  # reserved agent name: who a parked task is assigned to on servers without that status
 
 
@@ -152,6 +154,7 @@ class Limits:
     retry: Retry = Retry()
     guard: Guard = Guard()
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
+    alerts: Alerts = field(default_factory=Alerts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

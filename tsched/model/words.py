@@ -6,7 +6,8 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import assert_never
 
-from tsched.model.change import AgentChange, Change, LimitsChange, PoolChange, RecipeChange, RuntimeChange
+from tsched.model.alert import Alerts
+from tsched.model.change import AgentChange, Change, LimitsChange, PoolChange, RecipeChange, RuntimeChange, keyed
 from tsched.model.fleet import Agent, DrainPolicy, Pool, Retry, Suspend, Workspace
 from tsched.model.units import format_duration, iso
 
@@ -28,6 +29,8 @@ def describe(change: Change) -> str:
             return "removed"
         case PoolChange(old=Pool() as old, new=Pool() as new):
             return ", ".join(_fields(old, new))
+        case LimitsChange(key="alerts"):
+            return f"alerts: {_alerts(change.old.alerts, change.new.alerts)}"
         case LimitsChange():
             before, after = getattr(change.old, change.key), getattr(change.new, change.key)
             return f"{change.key} {value(change.key, before)} → {value(change.key, after)}"
@@ -55,6 +58,15 @@ def _fields(old: Agent | Pool, new: Agent | Pool) -> Iterator[str]:
         before, after = getattr(old, key), getattr(new, key)
         if before != after:
             yield f"{key} {value(key, before)} → {value(key, after)}"
+
+
+def _alerts(old: Alerts, new: Alerts) -> str:
+    """What changed in the rules and in who is told: `+deep, -gone, errors changed`."""
+    delta = keyed({rule.name: rule for rule in old.rules}, {rule.name: rule for rule in new.rules})
+    told = (old.webhooks, old.commands, old.log) != (new.webhooks, new.commands, new.log)
+    parts = [*(f"+{name}" for name in delta.added), *(f"-{name}" for name in delta.removed)]
+    parts += [f"{name} changed" for name in delta.changed]
+    return ", ".join([*parts, *(["who is told"] if told else [])])
 
 
 def _digest(text: str) -> str:

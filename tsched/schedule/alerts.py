@@ -19,8 +19,9 @@ from tsched.model.alert import (
     UnservedRule,
     fingerprint,
 )
+from tsched.model.history import Sample
 from tsched.model.units import about, count
-from tsched.schedule.facts import AlertFacts, QueueSample
+from tsched.schedule.facts import AlertFacts
 
 Outcome = tuple[tuple[AlertTransition, ...], tuple[Alert, ...]]
 
@@ -112,15 +113,15 @@ def _symptoms(rule: AlertRule, facts: AlertFacts, now: float) -> Iterator[Sympto
             assert_never(rule)
 
 
-def _wanted(rule: DepthRule | UnservedRule, facts: AlertFacts) -> Iterator[QueueSample]:
-    yield from (one for one in facts.queues or () if rule.queue in (None, one.name))
+def _wanted(rule: DepthRule | UnservedRule, facts: AlertFacts) -> Iterator[Sample]:
+    yield from (one for one in facts.queues or () if rule.queue in (None, one.queue))
 
 
 def _depth(rule: DepthRule, facts: AlertFacts, now: float) -> Iterator[Symptom]:
     for queue in _wanted(rule, facts):
         if queue.idle > rule.above:
             yield Symptom(
-                subject=f"queue/{queue.name}",
+                subject=f"queue/{queue.queue}",
                 summary=f"{_waiting(queue, now)}, more than {rule.above}",
                 since=now,
             )
@@ -128,16 +129,16 @@ def _depth(rule: DepthRule, facts: AlertFacts, now: float) -> Iterator[Symptom]:
 
 def _unserved(rule: UnservedRule, facts: AlertFacts, now: float) -> Iterator[Symptom]:
     for queue in _wanted(rule, facts):
-        if queue.idle and queue.name not in facts.served:
-            summary = f"{_waiting(queue, now)}, and no active agent serves it: `tsched why queue {queue.name}`"
-            yield Symptom(subject=f"queue/{queue.name}", summary=summary, since=now)
+        if queue.idle and queue.queue not in facts.served:
+            summary = f"{_waiting(queue, now)}, and no active agent serves it: `tsched why queue {queue.queue}`"
+            yield Symptom(subject=f"queue/{queue.queue}", summary=summary, since=now)
 
 
-def _waiting(queue: QueueSample, now: float) -> str:
-    """`14 tasks wait in queue dev (2 of them blocked, the oldest for 3.5h)`"""
+def _waiting(queue: Sample, now: float) -> str:
+    """`14 tasks wait in queue dev (2 of them blocked, the oldest ready one for 3.5h)`"""
     more = [f"{queue.blocked} of them blocked"] if queue.blocked else []
-    more += [f"the oldest for {about(now - queue.oldest)}"] if queue.oldest is not None else []
-    words = f"{count(queue.idle, 'task waits', 'tasks wait')} in queue {queue.name}"
+    more += [f"the oldest ready one for {about(now - queue.oldest)}"] if queue.oldest is not None else []
+    words = f"{count(queue.idle, 'task waits', 'tasks wait')} in queue {queue.queue}"
     return words + (f" ({', '.join(more)})" if more else "")
 
 

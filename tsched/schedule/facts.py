@@ -2,19 +2,7 @@
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueSample:
-    """A queue as it is now. `idle` counts all that wait, `blocked` a part of them.
-
-    `oldest`: when the task that waits longest was created (seconds since the epoch), None where none waits.
-    """
-
-    name: str
-    idle: int = 0
-    blocked: int = 0
-    working: int = 0
-    oldest: float | None = None
+from tsched.model.history import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +46,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertFacts:
-    """What is known at one moment. `queues` None: the task server did not say, so nothing about queues changes.
+    """What is known at one moment. `queues` None: the task server did not say, so nothing about queues changes;
+    else every queue that holds tasks, those that nobody serves too.
 
     `served`: queues that an active agent with a slot to its limit serves. `passes`: the last ones, oldest first.
     `errors`: times of the last errors, at least as far back as the longest window. `remote_answered`: when the
     remote last answered, None: it did just now, or there is none. All times are seconds since the epoch.
     """
 
-    queues: tuple[QueueSample, ...] | None = ()
+    queues: tuple[Sample, ...] | None = ()
     served: frozenset[str] = frozenset()
     passes: tuple[PassSample, ...] = ()
     errors: tuple[float, ...] = ()

@@ -33,6 +33,10 @@ CODES: Mapping[str, str] = {
     "TS314": "a literal that looks like a credential",
     "TS315": "a drain deadline shorter than a run may take, under wait",
     "TS316": "a pool that can never run anything",
+    "TS317": "a retry that should go on with a conversation its runtime can't go on with",
+    "TS318": "an alert rule's name stands twice",
+    "TS319": "an alert rule for a queue that no pool serves",
+    "TS320": "a webhook with no address, or two",
     "TS401": "an undeclared template variable",
     "TS402": "a parameter that nothing uses",
     "TS403": "a required parameter that is never supplied",
@@ -50,4 +54,4 @@ CODES: Mapping[str, str] = {
 }
 
 # These do not reject a revision; `validate --strict` fails on them.
-WARNINGS = frozenset({"TS310", "TS311", "TS315", "TS316", "TS410"})
+WARNINGS = frozenset({"TS310", "TS311", "TS315", "TS316", "TS317", "TS319", "TS410"})

@@ -12,20 +12,17 @@ from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, RecipeFile, S
 from tsched.validate import rules
 from tsched.validate.pools import (
     LIMITS_FILE,
-    Mapped,
     ParsedFile,
     drain_of,
-    items,
     limits_of,
-    mapping,
     parse_pool_file,
-    seconds,
     suspend_of,
-    whole,
     workspace_of,
 )
 from tsched.validate.recipe import ParsedRecipe, parse_recipe
 from tsched.validate.source import LARGEST, Value
+from tsched.validate.values import Mapped, items, mapping, seconds, whole
+from tsched.validate.written import Written
 
 BESIDE = frozenset({"pools/.gitkeep", "pools/README.md"})
 
@@ -75,7 +72,7 @@ def _load(files: RepoFiles, cache: FleetCache, *, build: bool) -> Loaded:
     recipes = _recipe_files(files, usable, cache, build=build)
     found += chain.from_iterable(one.diagnostics for one in pools.values())
     found += chain.from_iterable(one.diagnostics for one in recipes.values())
-    written = [rules.Written(one.source, one.value) for one in pools.values() if one.value is not None]
+    written = [Written(one.source, one.value) for one in pools.values() if one.value is not None]
     limits_file = pools.get(LIMITS_FILE)
     limits = limits_of((limits_file.value if limits_file else None) or {})
     whole = rules.Whole(

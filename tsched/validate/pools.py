@@ -1,6 +1,5 @@
 """One file of pools/ → a pool or the limits as written: shape checked, defaults not resolved yet."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tsched.model.diagnostic import Diagnostic
@@ -17,13 +16,14 @@ from tsched.model.fleet import (
     Suspend,
     Workspace,
 )
-from tsched.model.units import from_iso, parse_duration
+from tsched.model.units import from_iso
 from tsched.validate import schema
+from tsched.validate.alerts import alerts_of
 from tsched.validate.secrets import literal_credentials
 from tsched.validate.source import Source, Value, parse
+from tsched.validate.values import Mapped, items, mapping, seconds, whole
 
 LIMITS_FILE = "pools/limits.yaml"
-Mapped = Mapping[str, Value]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,26 +75,6 @@ def _times(source: Source, value: Mapped) -> list[Diagnostic]:
     return []
 
 
-def mapping(value: Value) -> Mapped:
-    """A nested mapping, empty where the key is absent."""
-    return value if isinstance(value, dict) else {}
-
-
-def items(value: Value) -> list[Value]:
-    """A list, empty where the key is absent."""
-    return value if isinstance(value, list) else []
-
-
-def whole(value: Value, default: int) -> int:
-    """An integer, or the default where the key is absent."""
-    return int(value) if isinstance(value, (int, float)) else default
-
-
-def seconds(value: Value, default: float) -> float:
-    """A duration in seconds, or the default where the key is absent."""
-    return parse_duration(value) if isinstance(value, str) else default
-
-
 def limits_of(value: Mapped) -> Limits:
     """The fleet-wide settings of a checked limits.yaml ({}: the built-in ones)."""
     base = Limits()
@@ -114,6 +94,7 @@ def limits_of(value: Mapped) -> Limits:
         ),
         guard=_guard(mapping(value.get("guard")).get("max_agents_removed")),
         runtimes={name: _runtime(name, mapping(one)) for name, one in mapping(value.get("runtimes")).items()},
+        alerts=alerts_of(mapping(value.get("alerts"))),
     )
 
 

@@ -4,57 +4,24 @@ import posixpath
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import TYPE_CHECKING
 
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.files import RepoFile
 from tsched.model.fleet import Limits, OnDeadline, Session
 from tsched.model.runtimes import BUILT_IN
 from tsched.model.units import format_duration
+from tsched.validate.alerts import alert_rules, webhooks
 from tsched.validate.near import Near
-from tsched.validate.pools import LIMITS_FILE, Mapped, drain_of, items, mapping, seconds, whole
+from tsched.validate.pools import LIMITS_FILE, drain_of
 from tsched.validate.recipe import ParsedRecipe
-from tsched.validate.source import Path, Source
+from tsched.validate.values import Mapped, mapping, seconds
+from tsched.validate.written import Written
+
+if TYPE_CHECKING:
+    from tsched.validate.source import Path
 
 MOST_REACHED = 101  # recipes, the first one counted
-
-
-@dataclass
-class Written:
-    """One sound file of pools/, as written, with a way to point into it."""
-
-    source: Source
-    value: Mapped | None
-
-    def at(
-        self, code: str, path: Path, message: str, mend: str, *, severity: Severity = Severity.ERROR
-    ) -> Diagnostic:
-        line, column = self.source.place(path)
-        return Diagnostic(
-            path=self.source.name, line=line, column=column, code=code, message=message, mend=mend, severity=severity
-        )
-
-    @cached_property
-    def name(self) -> str:
-        return str((self.value or {}).get("name", ""))
-
-    @cached_property
-    def queue(self) -> str:
-        return str((self.value or {}).get("queue", self.name))
-
-    @cached_property
-    def cap(self) -> int | None:
-        """The pool's own max_running."""
-        value = self.value or {}
-        return whole(value["max_running"], 0) if "max_running" in value else None
-
-    def limit(self, agent: Mapped) -> int:
-        """An agent's slots, the pool's defaults applied."""
-        return whole(agent.get("limit", mapping((self.value or {}).get("defaults")).get("limit")), 1)
-
-    @cached_property
-    def agents(self) -> Sequence[Mapped]:
-        return [mapping(one) for one in items((self.value or {}).get("agents"))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +50,9 @@ def check(
         yield from idle(pools, limits)
         yield from drains(pools, limits)
         yield from sessions(pools, limits)
+    for file in (file for file in files if file.source.name == LIMITS_FILE):
+        yield from alert_rules(file, [pool.queue for pool in pools] if whole.pools else None)
+        yield from webhooks(file)
     yield from sub_recipes(recipes, entries)
     yield from reach(recipes)
     yield from recipe_files(entries)

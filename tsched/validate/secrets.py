@@ -10,6 +10,7 @@ _SHAPES = re.compile(
     r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{40,}|glpat-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}\b"
     r"|xox[abprs]-[A-Za-z0-9-]{10,}|sk-(?:ant-|proj-)?(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}|AIza[A-Za-z0-9_-]{35}|npm_[A-Za-z0-9]{36})"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|://[^/\s:@]+:[^/\s:@{}$]+@"
+    r"|://hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9]|://(?:\w+\.)?discord(?:app)?\.com/api/webhooks/[0-9]"
 )
 _OPTION = re.compile(r"--?([A-Za-z][\w-]*)=(.+)", re.DOTALL)
 _KEYS = re.compile(r"(?:^|[_-])(password|passwd|secret|token|api[_-]?key|authorization)$", re.IGNORECASE)
@@ -19,7 +20,7 @@ _REFERENCE = re.compile(r"\$\{?\w+\}?|\{\w+\}|\{\{.*\}\}|<.*>|(Bearer )?\$\{?\w+
 # Cheap signs in the file's text, in small letters, without which neither a shape nor a key can be in it.
 _SIGNS = (
     *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "akia", "xox", "aiza", "npm_"),
-    *("private key", "\\"),
+    *("private key", "\\", "hooks.slack.com/", "/api/webhooks/"),
 )
 _SK = re.compile(r"\bsk-")
 _NAMES = ("password", "passwd", "secret", "token", "apikey", "api_key", "api-key", "authorization")
