@@ -13,6 +13,7 @@ import typer
 
 from tsched import __version__
 from tsched.cli import (
+    alerts,
     config,
     demo,
     edits,
@@ -59,6 +60,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "history": history.history,
     "errors": history.errors,
     "sql": history.sql,
+    "alerts": alerts.alerts,
     "config": config.config,
     "runtimes": runtimes.runtimes,
 }

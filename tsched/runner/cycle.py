@@ -10,6 +10,7 @@ from tsched.observe.log import PassLog
 from tsched.observe.status import NOTHING_SEEN
 from tsched.observe.status import Report as LastReport
 from tsched.runner.adopt import adopt
+from tsched.runner.alarm import alarm
 from tsched.runner.announce import announce
 from tsched.runner.chronicle import chronicled
 from tsched.runner.finish import agree, reap, recover, survey
@@ -58,6 +59,8 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
                     launch(p, assignments)
             with p.step("report"):
                 announce(p)
+                with p.guarded("alerts", kind="alert"):
+                    alarm(p)
                 report(p)
         return Report(errors=len(p.troubles), interval=interval(p))
 

@@ -1,0 +1,37 @@
+"""Whether work stands still."""
+
+from tsched.model.task import Task
+from tsched.schedule.match import AgentSlots, Capacity
+from tsched.schedule.standstill import Room, room_for
+
+
+def task(number: int, queue: str = "dev") -> Task:
+    return Task(id=str(number), title="t", queue=queue)
+
+
+def capacity(queue: str, free: int, cap: int | None = None) -> Capacity:
+    return Capacity(pool=queue, queue=queue, agents=(AgentSlots(name=f"{queue}-a", free=free),), free=cap)
+
+
+def room(*tasks: Task, slots: tuple[Capacity, ...], running: dict[str, int] | None = None, **rest: int) -> Room:
+    return room_for(tasks, slots, held=("9",), running_by_queue=running or {}, fleet_free=rest.get("fleet_free"))
+
+
+def test_tasks_beside_free_slots_could_start() -> None:
+    assert room(task(1), task(2), slots=(capacity("dev", 3),)) == Room(ready=2, free=3)
+
+
+def test_busy_slots_are_no_standstill_but_slots_that_nobody_uses_are() -> None:
+    assert room(task(1), slots=(capacity("dev", 0),), running={"dev": 2}) == Room()
+    assert room(task(1), slots=(capacity("dev", 0),)) == Room(ready=1, free=0)
+
+
+def test_free_slots_of_another_queue_help_nobody() -> None:
+    busy = (capacity("dev", 0), capacity("qa", 5))
+    assert room(task(1), slots=busy, running={"dev": 1}) == Room()
+
+
+def test_caps_take_slots_away_and_held_tasks_do_not_count() -> None:
+    assert room(task(1), slots=(capacity("dev", 5, cap=2),), running={"dev": 1}) == Room(ready=1, free=2, running=1)
+    assert room(task(1), slots=(capacity("dev", 5),), running={"dev": 1}, fleet_free=0) == Room()
+    assert room(task(9), slots=(capacity("dev", 5),)) == Room()

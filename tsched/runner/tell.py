@@ -1,0 +1,91 @@
+"""Delivers what is to be told of alerts, in order, to each sink by itself; a sink that fails is given time."""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from tsched.executors.told import tell
+from tsched.model.alert import Alerts, AlertTransition, Webhook, WebhookFormat
+from tsched.model.errors import ConfigurationError, TransientError
+from tsched.observe.notify import payload, post
+from tsched.runner.record import Pass
+from tsched.state import alarms
+from tsched.state.alarms import Message
+
+PAUSE, LONGEST = 30.0, 600.0  # seconds before a failed message is tried again: doubled each time, up to the longest
+GIVEN_UP = 24 * 3600.0  # seconds after which a message is news to nobody
+
+
+def sinks(alerts: Alerts) -> Iterator[str]:
+    """The names of all that are told, the same for as long as they stand in the fleet."""
+    yield from (_webhook(one) for one in alerts.webhooks)
+    yield from (msgspec.json.encode(["command", *one.argv]).decode() for one in alerts.commands)
+
+
+def _webhook(one: Webhook) -> str:
+    return msgspec.json.encode(["webhook", one.url, one.url_env, str(one.format)]).decode()
+
+
+def deliver(p: Pass, alerts: Alerts) -> None:
+    """Tell each sink its messages, oldest first, until one fails. None is told twice but by a crash in between."""
+    wanted = set(sinks(alerts))
+    stopped: set[str] = set()
+    for message in alarms.waiting(p.host.db):
+        if message.sink not in wanted or p.now - message.told.at > GIVEN_UP:
+            p.log.warning(f"Nobody was told: {message.told.words}")
+            alarms.delivered(p.host.db, message)
+        elif message.sink not in stopped and (message.not_before > p.now or not _told(p, message)):
+            stopped.add(message.sink)
+
+
+def _told(p: Pass, message: Message) -> bool:
+    """Whether the next message of the same sink may follow."""
+    name = _shown(message.sink)
+    try:
+        _tell(p, message)
+    except TransientError as error:
+        wait = min(LONGEST, PAUSE * 2.0**message.tries)
+        p.error("alert", f"{name} is not told of an alert: {error}; again in {wait:g} s")
+        alarms.failed(p.host.db, message, not_before=p.now + wait)
+        return False
+    except ConfigurationError as error:
+        p.error("alert", f"{name} can't be told of an alert: {error}. Lost: {message.told.words}")
+    alarms.delivered(p.host.db, message)
+    return True
+
+
+def _tell(p: Pass, message: Message) -> None:
+    host = p.host.settings.hostname
+    kind, *rest = msgspec.json.decode(message.sink, type=list[str])
+    if kind == "command":
+        generic = payload(message.told, WebhookFormat.GENERIC, host=host)
+        tell(
+            rest, msgspec.json.encode(generic), environ={**_environ(p.host.settings.environ), **_facts(message.told)}
+        )
+        return
+    url, variable, form = rest
+    if variable and not (url := p.host.settings.environ.get(variable, "")):
+        raise ConfigurationError(f"{variable} is not set on this host: it has to hold the webhook's address")
+    post(url, payload(message.told, WebhookFormat(form), host=host))
+
+
+def _facts(told: AlertTransition) -> Mapping[str, str]:
+    """What a command finds in its environment, besides the whole alert as JSON on its standard input."""
+    alert = told.alert
+    return {
+        "TSCHED_ALERT_STEP": str(told.step),
+        "TSCHED_ALERT_RULE": alert.rule,
+        "TSCHED_ALERT_SEVERITY": str(alert.severity),
+        "TSCHED_ALERT_SUBJECT": alert.subject,
+        "TSCHED_ALERT_SUMMARY": alert.summary,
+    }
+
+
+def _environ(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """An operator's own command sees the host's environment, less the runner's own settings and tokens."""
+    return {name: value for name, value in environ.items() if not name.startswith(("TSCHED_", "TINYSCHEDULER_"))}
+
+
+def _shown(sink: str) -> str:
+    kind, *rest = msgspec.json.decode(sink, type=list[str])
+    return f"the command {rest[0]}" if kind == "command" else f"the webhook {rest[1] or 'of limits.yaml'}"
