@@ -81,7 +81,7 @@ def write_default(settings: Settings) -> bool:
     """TinyScheduler's default control file, where nothing says which agents there are; whether it was written."""
     path = settings.control_file
     rolled_back = path.with_name(f"{path.name}.disabled").exists()
-    if settings.repo is not None or settings.limits_set or path.exists() or rolled_back:
+    if settings.repo is not None or settings.agent_limits or path.exists() or rolled_back:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(DEFAULT_CONTROL, encoding="utf-8")

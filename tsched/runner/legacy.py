@@ -16,7 +16,7 @@ def standing(p: Pass, source: HostFiles) -> None:
     if found is None:
         return
     if found.fault is not None:
-        p.error(f"Failed to load agent registry: {found.fault}")
+        p.error("revision", f"Failed to load agent registry: {found.fault}")
     p.host.log.standing([*_registry(source.shown, found), *_remarks(found)])
 
 
