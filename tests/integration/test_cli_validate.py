@@ -230,3 +230,69 @@ def test_rules_and_their_explanation(call: Call) -> None:
     refused = call("explain", "TS3044")
     assert refused.code == 2
     assert "did you mean TS304?" in refused.err
+
+
+CONTROL = '[\n  {"agentName": "vaela", "agentType": "dev"},\n  {"agentName": "oscar", "agentType": "qa"}\n]\n'
+
+
+def installation(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host without a fleet repo: limits, recipes, a program as goose. Returns its control file."""
+    monkeypatch.setenv("TINYSCHEDULER_AGENT_LIMITS", "vaela:2,oscar:1")
+    monkeypatch.setenv("TINYSCHEDULER_GOOSE_BIN", "/bin/sh")
+    file = root / "docs/technical/agent-control.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(CONTROL)
+    (root / "recipes").mkdir(exist_ok=True)
+    for name in ("vaela", "oscar"):
+        (root / f"recipes/{name}.yaml").write_text(RECIPE)
+    return file
+
+
+def test_without_a_fleet_repo_the_hosts_own_files_are_checked(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = installation(tmp_path, monkeypatch)
+    said = call("validate", "--host")
+    assert (said.code, said.out) == (0, "2 agents, 0 errors, 0 warnings\n")
+    (tmp_path / "recipes/oscar.yaml").unlink()
+    said = call("validate")
+    assert said.code == 1
+    assert f"TS304 error: Recipe not found: {tmp_path}/recipes/oscar.yaml" in said.out
+    file.write_text(CONTROL.replace("},", "};"))
+    found = json.loads(call("validate", "--json").out)
+    assert f'"path": "{file}"' in json.dumps(found)
+    assert "TS101" in json.dumps(found)
+    assert '"agentType": "dev"};' in call("validate").out  # the line itself is shown
+    monkeypatch.setenv("TSCHED_REPO", str(remote(tmp_path)))
+    assert "agent-control.json" not in call("validate").out  # then the repo is what counts
+    assert not (tmp_path / "state").exists()
+
+
+def test_validate_config_has_the_old_line_about_the_control_file(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = installation(tmp_path, monkeypatch)
+    said = call("validate-config")
+    assert said.code == 0
+    assert "✓ Agent control file is valid (2 agents configured)\n✅ All validations passed\n" in said.out
+    file.write_text("[{}]")
+    said = call("validate-config")
+    assert said.code == 1
+    assert "✗ Agent control file is not valid: " in said.out
+    file.rename(f"{file}.disabled")
+    said = call("validate-config", "--fix")
+    assert said.code == 0
+    assert f"Agent control file not found: {file}\nQueue-based processing will be disabled." in said.out
+    assert not file.exists()  # it was rolled back on purpose, and there are limits
+
+
+def test_fix_writes_the_default_control_file_where_nothing_names_an_agent(call: Call, tmp_path: Path) -> None:
+    said = call("validate-config", "--fix")
+    file = tmp_path / "docs/technical/agent-control.json"
+    assert f"✓ wrote a default {file}" in said.out
+    assert {row["agentName"]: row["agentType"] for row in json.loads(file.read_text())} == {
+        "dispatcher": "orchestrator",
+        "architect": "architect",
+    }
+    assert "✓ Agent control file is valid (2 agents configured)" in said.out
+    assert "Recipe not found" in said.out

@@ -15,7 +15,6 @@ import pytest
 
 from tests.e2e.world import World
 from tsched.gitops.mirror import BranchMissing, EmptyRepository, Mirror, RemoteUnreachable
-from tsched.gitops.verify import verify_signature
 from tsched.gitops.worktree import Worktree, make_bare
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.files import FileKind
@@ -305,12 +304,12 @@ def test_signed_commits(world: World, mirror: Mirror, tmp_path: Path) -> None:
         world.git("config", "commit.gpgsign", "true")
         signed[name] = world.push(dev=f"x: {name}\n")
     newest(mirror)
-    verify_signature(mirror, signed["ours"], allowed)
+    mirror.verify(signed["ours"], allowed)
     for bad in (unsigned, signed["theirs"]):
         with pytest.raises(ConfigurationError, match="is not signed by anyone"):
-            verify_signature(mirror, bad, allowed)
+            mirror.verify(bad, allowed)
     with pytest.raises(ConfigurationError, match="is no file"):
-        verify_signature(mirror, signed["ours"], tmp_path / "absent")
+        mirror.verify(signed["ours"], tmp_path / "absent")
 
 
 def test_a_worktree_commits_and_reverts_without_any_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,17 @@ def test_the_registry_is_logged_again_only_when_it_changed(tmp_path: Path) -> No
     assert said(today(tmp_path))[4] == "Registered agents: vaela, damien"
 
 
+def test_what_holds_for_now_begins_each_day_at_its_own_level(tmp_path: Path) -> None:
+    clock = Clock()
+    log = OperatorLog(tmp_path, clock=clock, level="WARNING")
+    log.standing([(Level.WARNING, "no control file"), (Level.INFO, "legacy mode")])
+    clock.now += DAY
+    log.error("second day")
+    assert said(today(tmp_path)) == ["no control file"]
+    assert said(today(tmp_path, "20260121")) == ["no control file", "second day"]
+    assert "|WARNING - no control file" in today(tmp_path, "20260121")[0]
+
+
 def test_a_log_rotated_away_is_begun_anew(tmp_path: Path) -> None:
     log = OperatorLog(tmp_path, clock=Clock())
     log.registry(source="fleet", agents=["vaela"], queues=["dev"])

@@ -169,7 +169,7 @@ def test_lists_are_split_and_trimmed() -> None:
         ("TINYSCHEDULER_AGENT_LIMITS", '{"vaela": -1}', "whole number"),
         ("TINYSCHEDULER_AGENT_LIMITS", "vaela", "a limit for each agent"),
         ("TINYSCHEDULER_AGENT_LIMITS", "vaela:two", "whole number"),
-        ("TINYSCHEDULER_AGENT_LIMITS", "Vaela:2", "agent's name"),
+        ("TINYSCHEDULER_AGENT_LIMITS", "Va ela:2", "agent's name"),
     ],
 )
 def test_a_bad_value_names_its_variable_and_the_mend(name: str, text: str, word: str) -> None:

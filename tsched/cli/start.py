@@ -1,13 +1,17 @@
-"""`tsched init` and `import`: a fleet repository from nothing, or from a TinyScheduler installation."""
+"""`tsched init` and `import`: a fleet repository from nothing or from TinyScheduler's files; an operator's folder."""
 
 import os
+import pwd
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tsched.cli.output import warn
 from tsched.model.errors import ConfigurationError
 from tsched.observe.text import one_line
 
@@ -21,15 +25,69 @@ NoGit = Annotated[bool, typer.Option("--no-git", help="Only the files, no reposi
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")], no_git: NoGit = False
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    no_git: NoGit = False,
+    host: Annotated[
+        bool, typer.Option("--host", help="Make the folder of a runner's host instead: launcher, env file, units.")
+    ] = False,
+    repo: Annotated[
+        str | None,
+        typer.Option("--repo", metavar="ADDRESS", help="With --host: the fleet repo (else TSCHED_REPO)."),
+    ] = None,
 ) -> None:
-    """Make a fleet repository that passes its own gate."""
+    """Make a fleet repository that passes its own gate.
+
+    With --host: the folder that an operator stands in, with ./tinyscheduler, tinyscheduler.env, state/, recipes/ and
+    units for systemd and cron.
+    """
+    if host:
+        _host(ctx, folder, repo)
+        return
+    if repo is not None:
+        raise ConfigurationError("--repo belongs to --host: without it a new fleet repository is made")
     from tsched.gitops.template import make, template
 
     make(folder, template(), message=None if no_git else "A fleet of one agent")
     print(f"made {one_line(str(folder))}. Next:\n")
     for line in (f"cd {shlex.quote(str(folder))}", "tsched validate", "tsched agent limit dev-one 2 --commit"):
         print(f"  {one_line(line)}")
+
+
+def _host(ctx: typer.Context, folder: Path, repo: str | None) -> None:
+    from tsched.cli.call import settings_of
+    from tsched.gitops.template import env_value
+    from tsched.state.folder import StateFolder
+    from tsched.state.operator import Operator, make
+
+    settings = settings_of(ctx, repo=repo)
+    folder = folder.absolute()
+    person = pwd.getpwuid(os.getuid())
+    lines = {"TSCHED_REPO": settings.repo, "TSCHED_BRANCH": settings.branch if settings.branch != "main" else None}
+    lines |= {"TSCHED_OPERATOR_FOLDER": ".", "TINYSCHEDULER_AGENT_CONTROL_FILE": "state/agent-control.json"}
+    operator = Operator(
+        folder=folder,
+        program=_program(),
+        user=person.pw_name,
+        home=Path(person.pw_dir),
+        path=os.environ.get("PATH", ""),
+    )
+    written = make(operator, {name: env_value(value) for name, value in lines.items() if value is not None})
+    StateFolder(folder / "state").create()
+    for path in written:
+        print(f"wrote {one_line(str(folder / path))}")
+    if settings.repo is None:
+        warn("no fleet repo: give --repo, set TSCHED_REPO in tinyscheduler.env, or write state/agent-control.json")
+    print(f"\nNext:\n\n  cd {shlex.quote(str(folder))}\n  ./tinyscheduler run --once")
+
+
+def _program() -> Path:
+    """The installed `tinyscheduler`, by whose name `ps` shows the runner. Raises ConfigurationError."""
+    beside = Path(sys.executable).with_name("tinyscheduler")
+    found = str(beside) if beside.is_file() else shutil.which("tinyscheduler")
+    if found is None:
+        raise ConfigurationError(f"there is no program tinyscheduler beside {sys.executable}: install tsched by pip")
+    return Path(found).absolute()
 
 
 def import_(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsched.cli.call import commits_of, settings_of, state_folder
+from tsched.cli.call import applied_fleet, commits_of, settings_of, state_folder
 from tsched.cli.output import JSON
 from tsched.model.errors import ConfigurationError
 from tsched.model.files import FileKind
@@ -65,7 +65,7 @@ def validate(
     """Check a fleet.
 
     Every problem at once, each with its place and its mend. Exit code 1 where there are errors. Without PATH: ./
-    where it holds pools/, else the tip of the fleet repo.
+    where it holds pools/, else the tip of the fleet repo, else this host's control file, limits and recipes.
     """
     from tsched.validate.formats import FORMATS
 
@@ -94,7 +94,7 @@ def _fix(path: str | None, revision: str | None) -> None:
 def validate_config(
     ctx: typer.Context,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Make the state folder, and mend the fleet's files here.")
+        bool, typer.Option("--fix", help="Make the state folder (and a control file), mend the fleet's files here.")
     ] = False,
 ) -> None:
     """Check this host and its fleet.
@@ -107,10 +107,38 @@ def validate_config(
         state_folder(settings).create()
         if Path("pools").is_dir():
             _fix(None, None)
+        else:
+            settings = _first_control(ctx, settings)
     sound = check(settings, None, None, Wanted(host=True))
+    if settings.installed and not fleet_at_hand(None, None):
+        _say_control(settings)
     print("✅ All validations passed" if sound else "❌ Validation FAILED")
     if not sound:
         raise typer.Exit(1)
+
+
+def _first_control(ctx: typer.Context, settings: "Settings") -> "Settings":
+    """A default control file where nothing says which agents there are, and the settings with it."""
+    from tsched.runner.installed import write_default
+
+    if not write_default(settings):
+        return settings
+    print(f"✓ wrote a default {settings.control_file}")
+    return settings_of(ctx)
+
+
+def _say_control(settings: "Settings") -> None:
+    """TinyScheduler's line about the control file."""
+    from tsched.observe import messages
+    from tsched.runner.installed import control_of
+
+    control = control_of(settings)
+    if control is None:
+        print(f"{messages.control_file_missing(str(settings.control_file))}\n{messages.LEGACY}")
+    elif control.fault is None:
+        print(f"✓ Agent control file is valid ({len(control.agents)} agents configured)")
+    else:
+        print(f"✗ Agent control file is not valid: {control.fault}")
 
 
 def _codes(flag: str, given: "Sequence[str] | None") -> "Sequence[str]":
@@ -126,16 +154,14 @@ def _codes(flag: str, given: "Sequence[str] | None") -> "Sequence[str]":
 
 def check(settings: "Settings", path: str | None, revision: str | None, wanted: Wanted) -> bool:
     """Load and report on standard output; whether nothing fails."""
-    from tsched.runner.check import check as check_files
     from tsched.validate.formats import FORMATS, Checked, fails
 
-    with _files(settings, path, revision) as files:
-        loaded = check_files(files, build=wanted.host)
+    with _checked(settings, path, revision, build=wanted.host) as (files, loaded):
         found = list(loaded.diagnostics)
         if wanted.host and loaded.fleet is not None:
             from tsched.cli.needs import needs
 
-            found += needs(loaded.fleet, settings.environ, settings.pass_env)
+            found += needs(loaded.fleet, settings.environ, settings.pass_env, settings.goose_bin)
         found = [one for one in found if _chosen(one, wanted)]
         shown = [replace(one, message=one_line(one.message), path=one_line(one.path)) for one in found]
         checked = Checked(
@@ -179,8 +205,29 @@ def _sources(files: "RepoFiles", found: "Sequence[Diagnostic]") -> dict[str, str
 
 
 @contextmanager
+def _checked(
+    settings: "Settings", path: str | None, revision: str | None, *, build: bool
+) -> "Iterator[tuple[RepoFiles, Loaded]]":
+    """What to check, and what is wrong with it: this host's own files where it has no fleet repo, else a fleet's."""
+    from tsched.runner.check import check as check_files
+
+    if not fleet_at_hand(path, revision) and settings.installed:
+        from tsched.runner.installed import here
+
+        yield here(settings, applied_fleet(settings))
+        return
+    with _files(settings, path, revision) as files:
+        yield files, check_files(files, build=build)
+
+
+def fleet_at_hand(path: str | None, revision: str | None) -> bool:
+    """Whether a fleet's files are meant: by name, or because one stands in the current folder."""
+    return path is not None or revision is not None or Path("pools").is_dir()
+
+
+@contextmanager
 def _files(settings: "Settings", path: str | None, revision: str | None) -> "Iterator[RepoFiles]":
-    """What to check: PATH, else ./ where it holds pools/, else the tip (or a revision) of the fleet repo."""
+    """A fleet's: PATH, else ./ where it holds pools/, else the tip (or a revision) of the fleet repo."""
     from tsched.validate.folder import read_folder
 
     if revision is None and (path is not None or Path("pools").is_dir()):
@@ -191,7 +238,8 @@ def _files(settings: "Settings", path: str | None, revision: str | None) -> "Ite
         return
     if settings.repo is None and revision is None:
         raise ConfigurationError(
-            "nothing to check: stand in a folder that holds pools/, name one, or set TSCHED_REPO to a fleet repo"
+            "nothing to check: stand in a folder that holds pools/, name one, or set TSCHED_REPO to a fleet repo "
+            f"(nor is there a control file {settings.control_file}, nor TINYSCHEDULER_AGENT_LIMITS)"
         )
     with commits_of(settings) as commits:
         yield commits.files(commits.resolve(revision or "HEAD"))

@@ -10,6 +10,7 @@ from pygit2.enums import FileMode, SortMode
 
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.files import FileKind, RepoFile, RepoFiles
+from tsched.validate.fleet import FleetCache, Loaded, load_fleet
 
 FOLDERS = ("pools", "recipes", "schemas")
 T = TypeVar("T")
@@ -54,6 +55,10 @@ class Commits:
             return self._read(lambda repository: bytes(repository[file.blob].peel(pygit2.Blob).data))
 
         return replace(files, read=read)
+
+    def load(self, files: RepoFiles, cache: FleetCache) -> Loaded:
+        """The fleet that a commit's files come to, or what is wrong with them."""
+        return load_fleet(files, cache)
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether `new` descends from `old` (or is it). False where `old` is not known here."""

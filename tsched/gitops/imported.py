@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tsched.gitops.template import host_example
+from tsched.model.diagnostic import Severity
 from tsched.model.errors import ConfigurationError
+from tsched.validate.control import DEFAULT_LIMITS, load_once, parse_control, short
 
 LEGACY = "legacy"
 # What the fleet says: TinyScheduler's variable (seconds) → key of limits.yaml.
@@ -16,13 +18,13 @@ FIGURES = {
     "TINYSCHEDULER_MAX_RUNTIME_SEC": "max_runtime",
 }
 LIMITS = "TINYSCHEDULER_AGENT_LIMITS"
-DEFAULT_LIMITS = {"dispatcher": 1}  # TinyScheduler's own, where none are set
 RECIPE_ENDS = (".yaml", ".json", ".yml")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _WORD = re.compile(r"[a-z][a-z0-9_-]*")
 _RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 # What YAML takes as an escape alone.
 _UNPRINTED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+_PROBLEMS = frozenset({"TS202", "TS301"})  # findings about the control file that leave a person something to mend
 _SERVES = {"agent": "tasks assigned to the old name", "queue": "the queue on the task server"}
 
 
@@ -86,70 +88,47 @@ def convert(control: str | None, env: Mapping[str, str], recipes: Mapping[str, b
     return Imported(files=work.files, remarks=tuple(work.remarks))
 
 
-def _json(text: str, name: str, work: _Work) -> object:
-    """Parsed JSON. A key that stands twice in an object is said, for the last one wins silently."""
+def _agents(text: str, work: _Work) -> dict[str, str]:
+    """Agents with their queues, in the control file's order. Raises ConfigurationError where it is no list."""
+    control = parse_control(text, "the control file")
+    for one in control.found:
+        if one.severity is Severity.ERROR and one.code != "TS202":  # an entry that lacks something is left out alone
+            raise ConfigurationError(str(one))
+        work.say("problem" if one.code in _PROBLEMS else "dropped", f"{one.path}: {one.message} {one.mend}")
+    return dict(control.agents)
 
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found: dict[str, object] = {}
-        for key, value in pairs:
-            if key in found:
-                work.say("dropped", f"{name}: {key} stands twice, the last counts, not {_short(found[key])}")
-            found[key] = value
-        return found
+
+def _json(text: str, work: _Work) -> object:
+    def twice(key: str, value: object) -> None:
+        work.say("dropped", f"{LIMITS}: {key} stands twice, the last counts, not {short(value)}")
 
     try:
-        return json.loads(text, object_pairs_hook=once)
+        return load_once(text, twice)
     except json.JSONDecodeError as error:
         raise ConfigurationError(
-            f"{name} is no JSON: {error.lineno}:{error.colno}: {error.msg}. Mend it there"
+            f"{LIMITS} is no JSON: {error.lineno}:{error.colno}: {error.msg}. Mend it there"
         ) from None
     except (RecursionError, ValueError):
         raise ConfigurationError(
-            f"{name} is nested too deep, or holds a number of thousands of digits: mend it"
+            f"{LIMITS} is nested too deep, or holds a number of thousands of digits: mend it"
         ) from None
-
-
-def _agents(text: str, work: _Work) -> dict[str, str]:
-    """Agents with their queues, in the control file's order."""
-    listed = _json(text, "the control file", work)
-    if not isinstance(listed, list):
-        raise ConfigurationError("the control file is no list of agents: write [{agentName, agentType}, ...]")
-    found: dict[str, str] = {}
-    for number, entry in enumerate(listed, 1):
-        name, queue = (entry.get(key) for key in ("agentName", "agentType")) if isinstance(entry, dict) else ("", "")
-        if not (isinstance(name, str) and name and isinstance(queue, str) and queue):
-            lacks = f"entry {number} of the control file lacks agentName or agentType"
-            work.say("problem", f"{lacks}: {_short(entry)}")
-            continue
-        for key in sorted(set(entry) - {"agentName", "agentType"}):
-            work.say("dropped", f"agent {name}: TinyScheduler never used {key}: {_short(entry[key])}")
-        before = found.get(name, queue)
-        if before != queue:
-            counts = f"the last entry, queue {queue}, counts (not {before})"
-            work.say(
-                "problem", f"agent {name} stands twice: {counts}. An agent serves one queue: name another for it"
-            )
-        elif name in found:
-            work.say("dropped", f"agent {name} stands twice with the same queue: once is enough")
-        found[name] = queue
-    return found
 
 
 def _limits(text: str, work: _Work) -> dict[str, int] | None:
     """TINYSCHEDULER_AGENT_LIMITS: a JSON object, or `a:1,b:2`. None where it says nothing."""
     if not text:
         return None
-    pairs = _json(text, LIMITS, work) if text[0] in '{["' else _pairs(text, work)
+    pairs = _json(text, work) if text[0] in '{["' else _pairs(text, work)
     if not isinstance(pairs, dict):
         raise ConfigurationError(f"{LIMITS} is no JSON object: write {{agent: slots, ...}}")
     found: dict[str, int] = {}
     for name, given in pairs.items():
         slots = int(str(given)) if re.fullmatch(r"[0-9]{1,9}", str(given)) else -1
         if not name:
-            work.say("problem", f"{LIMITS} names no agent for {_short(given)}")
+            work.say("problem", f"{LIMITS} names no agent for {short(given)}")
             continue
         if not 0 <= slots <= 10_000:
-            why = f"its limit {_short(given)} is no number of slots from 0 to 10000; it is written as 0"
+            why = f"its limit {short(given)} is no number of slots from 0 to 10000; it is written as 0"
             work.say("problem", f"agent {name}: {why}")
             slots = 0
         found[name] = slots
@@ -231,11 +210,6 @@ def _strangers(work: _Work, agents: Sequence[tuple[str, str, int]], queues: Mapp
     else:
         work.say("mapped", f"{names} had a limit but no queue, so no work: they are in the suspended pool {name}")
         _pool(work, name, agents, suspend="had a limit in TinyScheduler, but no entry in its control file")
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _word(text: str) -> str:

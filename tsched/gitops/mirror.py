@@ -9,6 +9,7 @@ import pygit2
 
 from tsched.gitops.commits import Commits
 from tsched.gitops.git import TIMEOUT, GitFailed, check_address, check_branch, git
+from tsched.gitops.verify import verify_signature
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.secrets import mask
 
@@ -147,6 +148,10 @@ class Mirror(Commits):
         except TransientError:
             return True
         return False
+
+    def verify(self, revision: str, allowed_signers: Path) -> None:
+        """Make sure an allowed signer signed that commit. Raises ConfigurationError."""
+        verify_signature(self.folder, revision, allowed_signers)
 
     def rebuild(self) -> None:
         """Throw the cache away and begin a new one."""

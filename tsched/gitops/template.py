@@ -191,7 +191,7 @@ def host_example(env: Mapping[str, str], say: Say) -> Iterator[str]:
         elif name in HOST:
             new = name.replace("TINYSCHEDULER_", "TSCHED_")
             say("mapped", f"{name} is {new} in tsched.env.example")
-            yield f"{new}={_env_value(value)}"
+            yield f"{new}={env_value(value)}"
         elif not name.startswith(("TINYSCHEDULER_", "TSCHED_")):
             passed.append(name)
         elif name != ENDPOINT:
@@ -214,10 +214,11 @@ def _tasks(endpoint: str, say: Say) -> str:
         f"{ENDPOINT} is" if endpoint else f"{ENDPOINT} is not set, which TinyScheduler reads as {DEFAULT_ENDPOINT}:"
     )
     say("mapped", f"{what} TSCHED_TASKS in tsched.env.example")
-    return _env_value(f"tinytask+{endpoint or DEFAULT_ENDPOINT}")
+    return env_value(f"tinytask+{endpoint or DEFAULT_ENDPOINT}")
 
 
-def _env_value(text: str) -> str:
+def env_value(text: str) -> str:
+    """A value as a line of an env file holds it."""
     if _PLAIN.fullmatch(text):
         return text
     return f"'{text}'" if "'" not in text else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from tsched.model.alert import Alerts
 
+LOCAL = "local-"  # how a revision begins that is no commit: the content of this machine's control file and recipes
+LEGACY = "legacy"  # the pool of agents that legacy mode knows by their limit alone
 LOCAL_PARKED = "parked"  # reserved agent name: who a parked task is assigned to on servers without that status
 
 
@@ -231,10 +233,15 @@ class Agent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Agents that serve one queue."""
+    """Agents that serve one queue.
+
+    `own_only`: they work what is assigned to them and take nothing unassigned: legacy mode, which no file of a fleet
+    repo can ask for.
+    """
 
     name: str
     queue: str
+    own_only: bool = False
     max_running: int | None = None
     suspend: Suspend | None = None
     drain: DrainPolicy = DrainPolicy()

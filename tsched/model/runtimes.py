@@ -7,6 +7,7 @@ in the folder where it began: elsewhere opencode does the work and never ends, a
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tsched.model.fleet import Evidence, Runtime
 
@@ -76,3 +77,11 @@ BUILT_IN: Mapping[str, Runtime] = {
 def runtime_of(name: str, own: Mapping[str, Runtime]) -> Runtime | None:
     """The fleet's own runtime of that name, else the built-in one, else None. The fleet's own replaces a built-in."""
     return own.get(name) or BUILT_IN.get(name)
+
+
+def with_goose(runtime: Runtime, program: str | None) -> Runtime:
+    """The runtime, with the goose that TINYSCHEDULER_GOOSE_BIN names where it is the built-in one."""
+    if program is None or runtime != BUILT_IN["goose"]:
+        return runtime
+    argv, opening, resume = ((program, *words[1:]) for words in (runtime.argv, runtime.opening, runtime.resume))
+    return replace(runtime, argv=argv, opening=opening, resume=resume)

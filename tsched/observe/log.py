@@ -54,7 +54,7 @@ class OperatorLog:
         self._level = Level[level]
         self._echo = echo
         self._clock = clock
-        self._registry: tuple[str, ...] = ()
+        self._standing: tuple[tuple[Level, str], ...] = ()
         self._pass: PassLog | None = None
         self._lost = 0  # lines that the disk refused
         self._torn = False  # the last write was cut short, so the next one has to begin a line of its own
@@ -84,14 +84,18 @@ class OperatorLog:
             self._pass.later.append((moment, level, message))
 
     def registry(self, *, source: str, agents: Sequence[str], queues: Sequence[str]) -> None:
-        """The registry lines: logged when they are new to this process, and first in each day's file from then on."""
+        """The registry lines of a fleet, as standing ones."""
         lines = (messages.loaded_registry(source), messages.registered(agents), messages.agent_types(queues))
-        if lines == self._registry:
+        self.standing([(Level.INFO, line) for line in lines])
+
+    def standing(self, lines: Sequence[tuple[Level, str]]) -> None:
+        """What holds for now: logged when it is new to this process, and first in each day's file from then on."""
+        if tuple(lines) == self._standing:
             return
-        self._registry = ()  # an empty file would be begun with them, and they'd stand there twice
-        for line in lines:
-            self.info(line)
-        self._registry = lines
+        self._standing = ()  # an empty file would be begun with them, and they'd stand there twice
+        for level, line in lines:
+            self.log(level, line)
+        self._standing = tuple(lines)
 
     def close(self) -> None:
         """End the log. The file is never held open, so all there is to end is the echo."""
@@ -143,8 +147,9 @@ class OperatorLog:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(descriptor).st_size == 0 and self._level <= Level.INFO:
-                self._put(descriptor, "".join(format_line(moment, Level.INFO, text) for text in self._registry))
+            if os.fstat(descriptor).st_size == 0:
+                shown = (entry for entry in self._standing if entry[0] >= self._level)
+                self._put(descriptor, "".join(format_line(moment, *entry) for entry in shown))
             if self._lost:
                 missing = format_line(moment, Level.WARNING, messages.lines_lost(self._lost))
                 self._put(descriptor, missing)

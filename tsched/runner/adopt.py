@@ -7,6 +7,9 @@ from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.units import count
 from tsched.model.words import describe
+from tsched.runner.fleets import HostFiles
+from tsched.runner.legacy import standing
+from tsched.runner.operator import keep_operator_folder
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select
 from tsched.schedule.drain import adopt as rows_after
@@ -31,8 +34,10 @@ def adopt(p: Pass) -> None:
             pass
     registry(p)
     _selector(p)
+    keep_operator_folder(p)
     if (
         p.applied.fleet is not None
+        and p.host.settings.repo is not None  # else the file is the operator's own
         and view.write(p.host.folder, p.applied.fleet)
         and not isinstance(p.verdict, Ready)
     ):
@@ -41,10 +46,12 @@ def adopt(p: Pass) -> None:
 
 def registry(p: Pass) -> None:
     """The applied fleet where the guide looks for it in the log."""
-    fleet = p.applied.fleet
-    if fleet is not None:
+    source, fleet = p.host.source, p.applied.fleet
+    if isinstance(source, HostFiles):
+        standing(p, source)
+    elif fleet is not None:
         p.host.log.registry(
-            source=f"{p.host.shown_repo} at {fleet.revision[:12]}",
+            source=f"{source.shown} at {fleet.revision[:12]}",
             agents=[agent.name for _, agent in fleet.agents()],
             queues=list(dict.fromkeys(pool.queue for pool in fleet.pools)),
         )

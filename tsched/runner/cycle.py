@@ -81,13 +81,13 @@ def begin(host: Host, log: PassLog) -> Pass:
 
 def examine(p: Pass) -> None:
     """fetch → verify → load → check → diff → guard: a verdict about the remote's tip, and nothing changed."""
-    mirror = p.host.mirror
+    source = p.host.source
     try:
         with p.step("fetch"):
-            tip = fetch(mirror)
+            tip = fetch(source)
         with p.step("check"):
             p.verdict = consider(
-                mirror, tip, p.applied, rules_of(p), cache=p.host.cache, runs=list(p.runs.values()), now=p.now
+                source, tip, p.applied, rules_of(p), cache=p.host.cache, runs=list(p.runs.values()), now=p.now
             )
     except TschedError:
         raise

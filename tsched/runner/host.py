@@ -8,11 +8,10 @@ from typing import TextIO
 from tsched.executors.executor import Executor
 from tsched.executors.local import LocalExecutor
 from tsched.executors.runtimes import TASKS_MCP
-from tsched.gitops.mirror import Mirror
-from tsched.model.errors import ConfigurationError
 from tsched.model.history import Sample
-from tsched.model.secrets import masked
 from tsched.observe.log import OperatorLog
+from tsched.runner.fleets import FleetSource, source_for
+from tsched.runner.installed import check_source
 from tsched.runner.sources import mcp_of, source_of
 from tsched.settings import Settings
 from tsched.state.database import Database
@@ -30,7 +29,7 @@ class Host:
     settings: Settings
     folder: StateFolder
     db: Database
-    mirror: Mirror
+    source: FleetSource
     leases: Leases
     tasks: TaskSource
     executor: Executor
@@ -41,15 +40,10 @@ class Host:
     clock: Callable[[], float] = time.time
     cache: FleetCache = field(default_factory=FleetCache)
 
-    @property
-    def shown_repo(self) -> str:
-        """The fleet repo's address without its credentials."""
-        return masked(self.settings.repo or "")
-
     def close(self) -> None:
         """Give everything back; runs go on."""
         self.tasks.close()
-        self.mirror.close()
+        self.source.close()
         self.db.close()
         self.history.close()
         self.log.close()
@@ -60,29 +54,26 @@ def folder_of(settings: Settings) -> StateFolder:
     return StateFolder(settings.state, settings.running_dir, settings.log_dir)
 
 
-def repo_of(settings: Settings) -> str:
-    """The fleet repo's address. Raises ConfigurationError where none is set."""
-    if settings.repo is None:
-        raise ConfigurationError(
-            "no fleet repo is set: set TSCHED_REPO to its address or path, in the environment or an env file"
-        )
-    return settings.repo
+def in_the_cycle(settings: Settings) -> Settings:
+    """What a cycle goes by: without a fleet repo, limits and durations are the fleet's, read anew by its source."""
+    return settings if settings.repo is not None else settings.without_figures()
 
 
 def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
     """Open all that a runner needs, making the state folder. Raises any branch of TschedError."""
-    repo = repo_of(settings)
     folder = folder_of(settings)
+    check_source(settings)
     folder.create()
     log = OperatorLog(folder.logs, level=settings.log_level, echo=echo)
     history, damaged = open_passes(folder.history_db)
     for note in (*settings.notes, *filter(None, (damaged,))):
         log.warning(note)
+    db = Database.open(folder.db)
     return Host(
-        settings=settings,
+        settings=in_the_cycle(settings),
         folder=folder,
-        db=Database.open(folder.db),
-        mirror=Mirror(folder.mirror, repo, settings.branch),
+        db=db,
+        source=source_for(settings, folder, db),
         leases=Leases(folder.running),
         tasks=source_of(settings, folder),
         executor=executor_of(settings, folder),

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from tsched.executors.executor import Again, Launch, Liveness
 from tsched.model.errors import ConfigurationError
-from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Runtime, Session
+from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Session
 from tsched.model.lifecycle import AgentState
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
-from tsched.model.runtimes import BUILT_IN, runtime_of
+from tsched.model.runtimes import runtime_of, with_goose
 from tsched.model.task import Task
 from tsched.model.units import iso
 from tsched.observe import messages
@@ -57,7 +57,7 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
     if not p.host.settings.enabled:
         p.log.warning("TINYSCHEDULER_ENABLED is false: nothing new is started")
         return ()
-    queues = [pool.queue for pool in fleet.pools]
+    queues = [pool.queue for pool in fleet.pools if not pool.own_only]
     agents = [agent.name for _, agent in fleet.agents()]
     waiting = p.waiting = p.host.tasks.waiting(queues=queues, agents=agents)
     ordered = order(waiting, now=p.now, blocking=not p.host.settings.disable_blocking)
@@ -90,9 +90,9 @@ def _held(p: Pass) -> frozenset[str]:
 
 
 def _resting(p: Pass, fleet: Fleet) -> dict[str, int]:
-    """Recipes whose breaker is open, and how many more of their runs may start."""
+    """Recipes whose breaker is open, and how many more of their runs may start: none of one that is not there."""
     running = Counter(run.recipe for run in p.runs.values())
-    found: dict[str, int] = {}
+    found = {agent.recipe: 0 for _, agent in fleet.agents() if agent.recipe not in fleet.recipes}
     for path, breaker in p.breakers.items():
         recipe = fleet.recipes.get(path)
         more = allowed(breaker, running=running[path], now=p.now)
@@ -104,12 +104,16 @@ def _resting(p: Pass, fleet: Fleet) -> dict[str, int]:
 def _say(p: Pass, waiting: Sequence[Task], ordered: Ordered, slots: Sequence[Capacity]) -> None:
     """The queue's part of the operator's log, word for word as the guide's greps want it."""
     found = Counter(task.queue for task in waiting if task.assigned_to is None)
+    own = Counter(task.assigned_to for task in waiting)
     for capacity in slots:
-        p.log.info(messages.processing(capacity.queue))
-        p.log.info(messages.found(found[capacity.queue], capacity.queue))
+        if not capacity.own_only:
+            p.log.info(messages.processing(capacity.queue))
+            p.log.info(messages.found(found[capacity.queue], capacity.queue))
         if blocked := ordered.blocked.get(capacity.queue):
             p.log.info(messages.filtered_out(blocked))
         for agent in capacity.agents:
+            if capacity.own_only:
+                p.log.info(messages.found_assigned(own[agent.name], agent.name))
             p.log.info(messages.available_slots(agent.name, agent.free))
     if ordered.blocks:
         p.log.info(messages.prioritizing(len(ordered.blocks)))
@@ -200,7 +204,7 @@ def _prepare(
                 task=task,
                 lease=lease,
                 recipe=fleet.recipes[agent.recipe],
-                runtime=_with_goose(runtime, settings.goose_bin),
+                runtime=with_goose(runtime, settings.goose_bin),
                 max_runtime=settings.max_runtime or agent.max_runtime,
                 stall=agent.stall,
                 stop_grace=fleet.limits.stop_grace,
@@ -212,14 +216,6 @@ def _prepare(
     except ConfigurationError as error:
         return str(error)
     return None
-
-
-def _with_goose(runtime: Runtime, program: str | None) -> Runtime:
-    """TINYSCHEDULER_GOOSE_BIN names another goose."""
-    if program is None or runtime != BUILT_IN["goose"]:
-        return runtime
-    argv, opening, resume = ((program, *words[1:]) for words in (runtime.argv, runtime.opening, runtime.resume))
-    return replace(runtime, argv=argv, opening=opening, resume=resume)
 
 
 def _run(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, task: Task, again: Again | None) -> Run:

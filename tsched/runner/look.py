@@ -10,6 +10,7 @@ from tsched.model.fleet import Fleet
 from tsched.model.run import Run
 from tsched.model.task import QueueDepth
 from tsched.observe import status as shown
+from tsched.runner.fleets import FleetSource
 from tsched.runner.host import Host, executor_of, folder_of
 from tsched.runner.revise import select
 from tsched.runner.sources import source_of
@@ -20,7 +21,7 @@ from tsched.state import applied, history, verdicts
 from tsched.state.database import Database
 from tsched.state.leases import Leases
 from tsched.tasks.source import TaskSource
-from tsched.validate.fleet import load_fleet
+from tsched.validate.fleet import FleetCache
 
 DAY = 24 * 3600.0  # seconds
 REVIEWED = "Tsched-Reviewed"  # the trailer that owns up to a widening
@@ -90,15 +91,15 @@ def live_at(where: str | None) -> Live:
 
 def plan_against_applied(host: Host, revision: str | None) -> tuple[str, Plan, Review]:
     """The plan from what is applied to a revision (None: the remote's tip), with the revision's full id."""
-    tip = host.mirror.poll()
-    host.mirror.fetch(tip)
-    wanted = tip if revision is None else host.mirror.resolve(revision)
+    tip = host.source.poll()
+    host.source.fetch(tip)
+    wanted = tip if revision is None else host.source.resolve(revision)
     record = applied.load(host.db)
     executor = executor_of(host.settings, host.folder)
     runs = [run for run_id in executor.poll() if (run := executor.run(run_id)) is not None]
     pools = host.settings.pools
     old = None if record.fleet is None else select(record.fleet, pools)
-    new = select(fleet_at(host.mirror, wanted), pools)
+    new = select(fleet_at(host.source, wanted), pools)
     found = plan(old, new, runs=runs, lifecycles=record.lifecycles)
     return wanted, found, review(old, new, runs=runs, waiting=[one.name for one in host.tasks.depths() if one.idle])
 
@@ -124,9 +125,9 @@ def unowned(commits: Commits, old: str, new: str, seen: Review, required: Collec
     return f"agents gain powers: a commit of the change must say {trailers} (git commit --trailer)"
 
 
-def fleet_at(commits: Commits, revision: str) -> Fleet:
+def fleet_at(source: FleetSource | Commits, revision: str) -> Fleet:
     """The fleet of a revision. Raises ConfigurationError, with its first finding, where it breaks rules."""
-    loaded = load_fleet(commits.files(revision))
+    loaded = source.load(source.files(revision), FleetCache())
     if loaded.fleet is None:
         raise ConfigurationError(
             f"revision {revision[:12]} breaks the rules: {loaded.diagnostics[0]} "

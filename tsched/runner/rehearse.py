@@ -16,7 +16,8 @@ from tsched.observe import messages
 from tsched.observe.log import OperatorLog
 from tsched.runner.adopt import registry
 from tsched.runner.cycle import begin, examine
-from tsched.runner.host import Host, executor_of, folder_of, repo_of
+from tsched.runner.fleets import source_for
+from tsched.runner.host import Host, executor_of, folder_of, in_the_cycle
 from tsched.runner.launch import find_work
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select
@@ -34,12 +35,15 @@ def borrowed_host(settings: Settings, *, echo: TextIO | None) -> Iterator[Host]:
     """A host that reads what the real one has: databases untouched, fetching into a temporary folder."""
     folder = folder_of(settings)
     with TemporaryDirectory(prefix="tsched-dry-") as temporary:
-        mirror = Mirror(folder.mirror, repo_of(settings), settings.branch).borrow(Path(temporary) / "mirror.git")
+        db = Database.read_only(folder.db) or Database.empty()
+        source = source_for(settings, folder, db)
+        if isinstance(source, Mirror):
+            source = source.borrow(Path(temporary) / "mirror.git")
         host = Host(
-            settings=settings,
+            settings=in_the_cycle(settings),
             folder=folder,
-            db=Database.read_only(folder.db) or Database.empty(),
-            mirror=mirror,
+            db=db,
+            source=source,
             leases=Leases(folder.running),
             tasks=source_of(settings, folder, read_only=True),
             executor=executor_of(settings, folder),

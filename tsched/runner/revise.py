@@ -5,18 +5,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tsched import __version__
-from tsched.gitops.mirror import Mirror
-from tsched.gitops.verify import verify_signature
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.errors import ConfigurationError, TransientError
-from tsched.model.fleet import Fleet
+from tsched.model.fleet import LOCAL, Fleet
 from tsched.model.lifecycle import AgentState
 from tsched.model.run import Run
+from tsched.runner.fleets import FleetSource
 from tsched.schedule.drain import adopt
 from tsched.schedule.plan import Plan, plan
 from tsched.schedule.review import drains, grown
 from tsched.state.applied import Applied
-from tsched.validate.fleet import FleetCache, load_fleet
+from tsched.validate.fleet import FleetCache
 
 ALLOW_REMOVAL = "Tsched-Allow-Removal"
 PLAN = "Tsched-Plan"
@@ -74,18 +73,18 @@ class Rules:
     remembered: Mapping[str, tuple[Diagnostic, ...]] = field(default_factory=dict)  # rejections, by content
 
 
-def fetch(mirror: Mirror) -> str | Unchanged:
+def fetch(source: FleetSource) -> str | Unchanged:
     """The tip's commit id, its objects now in the mirror; Unchanged where the remote gives no tip."""
     try:
-        tip = mirror.poll()
-        mirror.fetch(tip)
+        tip = source.poll()
+        source.fetch(tip)
     except (TransientError, ConfigurationError) as error:
         return Unchanged(tip=None, problem=str(error))
     return tip
 
 
 def consider(
-    mirror: Mirror,
+    source: FleetSource,
     tip: str | Unchanged,
     applied: Applied,
     rules: Rules,
@@ -100,38 +99,38 @@ def consider(
     if applied.fleet is not None and tip == applied.fleet.revision and not reselected(applied, rules, now):
         return Unchanged(tip=tip)
     try:
-        held = verify(mirror, tip, applied, rules)
+        held = verify(source, tip, applied, rules)
         if held is not None and held.kind == "signature":
             return held
-        loaded = load(mirror, tip, rules, cache)
+        loaded = load(source, tip, rules, cache)
         if isinstance(loaded, Rejected):
             return loaded
         fleet, warnings = loaded
         change = plan(served(applied), select(fleet, rules.pools), runs=runs, lifecycles=applied.lifecycles)
-        if change.held is not None and not approved(mirror, tip, applied, rules):
+        if change.held is not None and not approved(source, tip, applied, rules):
             # With all reasons: whoever accepts it accepts all of them.
             reason = change.held if held is None else f"{held.reason}; and {change.held}"
             return Held(tip=tip, kind="guard" if held is None else held.kind, reason=reason, plan=change)
         if held is not None:
             return held
-        if (past := outgrown(mirror, fleet, applied, rules, runs)) is not None:
+        if (past := outgrown(source, fleet, applied, rules, runs)) is not None:
             return Held(tip=tip, kind="plan", reason=past, plan=change)
     except TransientError as error:
         return Unchanged(tip=None, problem=str(error))
     return Ready(tip=tip, fleet=fleet, plan=change, warnings=warnings)
 
 
-def verify(mirror: Mirror, tip: str, applied: Applied, rules: Rules) -> Held | None:
+def verify(source: FleetSource, tip: str, applied: Applied, rules: Rules) -> Held | None:
     """Signature, then fast-forward only. An operator's `accept` overrides the history rule, never the signature."""
     if rules.allowed_signers is not None:
         try:
-            verify_signature(mirror, tip, rules.allowed_signers)
+            source.verify(tip, rules.allowed_signers)
         except ConfigurationError as error:
             return Held(tip=tip, kind="signature", reason=str(error))
     if applied.fleet is None or rules.allow_rewrite or tip in rules.accepted:
         return None
     before = applied.fleet.revision
-    if mirror.is_ancestor(before, tip):
+    if before.startswith(LOCAL) or source.is_ancestor(before, tip):  # the first commit after this host's own files
         return None
     return Held(
         tip=tip,
@@ -142,32 +141,37 @@ def verify(mirror: Mirror, tip: str, applied: Applied, rules: Rules) -> Held | N
 
 
 def load(
-    mirror: Mirror, tip: str, rules: Rules, cache: FleetCache
+    source: FleetSource, tip: str, rules: Rules, cache: FleetCache
 ) -> Rejected | tuple[Fleet, tuple[Diagnostic, ...]]:
     """Load and check the fleet of a commit; a verdict of "rejected" is remembered by content."""
-    files = mirror.files(tip)
+    files = source.files(tip)
     key = f"{files.content_key} {__version__}"
     if key in rules.remembered:
         return Rejected(tip=tip, diagnostics=rules.remembered[key], content_key=key, known=True)
-    loaded = load_fleet(files, cache)
+    loaded = source.load(files, cache)
     if loaded.fleet is None:
         return Rejected(tip=tip, diagnostics=loaded.diagnostics, content_key=key)
     return loaded.fleet, tuple(d for d in loaded.diagnostics if d.severity is Severity.WARNING)
 
 
-def approved(mirror: Mirror, tip: str, applied: Applied, rules: Rules) -> bool:
+def approved(source: FleetSource, tip: str, applied: Applied, rules: Rules) -> bool:
     """Whether a person agreed to the removal: by `accept`, or by the trailer on a commit with the tip's pools."""
     if tip in rules.accepted:
         return True
-    before = applied.fleet.revision if applied.fleet is not None else None
-    return any(value.strip().lower() == "yes" for value in mirror.trailers(before, tip, ALLOW_REMOVAL))
+    return any(value.strip().lower() == "yes" for value in source.trailers(_commit(applied), tip, ALLOW_REMOVAL))
 
 
-def outgrown(mirror: Mirror, new: Fleet, applied: Applied, rules: Rules, runs: Sequence[Run]) -> str | None:
+def _commit(applied: Applied) -> str | None:
+    """The applied commit; None where what is applied is none."""
+    revision = applied.fleet.revision if applied.fleet is not None else None
+    return None if revision is None or revision.startswith(LOCAL) else revision
+
+
+def outgrown(source: FleetSource, new: Fleet, applied: Applied, rules: Rules, runs: Sequence[Run]) -> str | None:
     """Why a change does more by now than its `Tsched-Plan` trailer says was reviewed; None where it does not."""
     if applied.fleet is None or new.revision in rules.accepted:
         return None
-    reviewed = mirror.trailers(applied.fleet.revision, new.revision, PLAN)
+    reviewed = source.trailers(_commit(applied), new.revision, PLAN)
     if not reviewed:
         return None
     old = served(applied) or applied.fleet

@@ -24,12 +24,16 @@ class AgentSlots:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """A pool's admitting agents; `free` is what the pool's own cap leaves (None: no cap)."""
+    """A pool's admitting agents; `free` is what the pool's own cap leaves (None: no cap).
+
+    `own_only`: they take none of the queue's unassigned tasks.
+    """
 
     pool: str
     queue: str
     agents: tuple[AgentSlots, ...] = ()
     free: int | None = None
+    own_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +78,9 @@ def capacities(
                 AgentSlots(name=agent.name, free=slots, priority_floor=agent.priority_floor, recipe=agent.recipe)
             )
         free = room(pool.max_running, running_by_queue.get(pool.queue, 0))
-        found.append(Capacity(pool=pool.name, queue=pool.queue, agents=tuple(agents), free=free))
+        found.append(
+            Capacity(pool=pool.name, queue=pool.queue, agents=tuple(agents), free=free, own_only=pool.own_only)
+        )
     return tuple(found)
 
 
@@ -129,6 +135,7 @@ class _Books:
         self._heaps = {
             capacity.queue: [(-agent.free, agent.name) for agent in capacity.agents if agent.free > 0]
             for capacity in slots
+            if not capacity.own_only
         }
         for heap in self._heaps.values():
             heapq.heapify(heap)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tsched.model.change import AgentChange, Change, PoolChange, RecipeChange, diff
-from tsched.model.fleet import DrainPolicy, Fleet, OnDeadline
+from tsched.model.fleet import LEGACY, DrainPolicy, Fleet, OnDeadline
 from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.run import Run
 from tsched.model.units import count, format_duration
@@ -61,15 +61,19 @@ def removed_agents(old: Fleet | None, new: Fleet) -> tuple[str, ...]:
 
 
 def guard(old: Fleet | None, removed: Sequence[str]) -> str | None:
-    """Why the applied fleet's guard holds a revision that removes these agents; None where it lets it pass."""
-    if old is None or not removed:
+    """Why the applied fleet's guard holds a revision that removes these agents; None where it lets it pass.
+
+    Agents that legacy mode knew by their limit alone go as that mode ends: they are not counted.
+    """
+    if old is None:
         return None
-    applied = sum(1 for _ in old.agents())
+    applied = {agent.name for pool, agent in old.agents() if not (pool.own_only and pool.name == LEGACY)}
+    gone = len(applied.intersection(removed))
     allowed = old.limits.guard
-    if not allowed.holds(removed=len(removed), applied=applied):
+    if not gone or not allowed.holds(removed=gone, applied=len(applied)):
         return None
     return (
-        f"it removes {len(removed)} of {count(applied, 'agent')}, more than guard.max_agents_removed ({allowed}) "
+        f"it removes {gone} of {count(len(applied), 'agent')}, more than guard.max_agents_removed ({allowed}) "
         f"allows: commit with the trailer `Tsched-Allow-Removal: yes`, or `tsched accept` it"
     )
 

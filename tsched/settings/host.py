@@ -8,7 +8,7 @@ import difflib
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -60,6 +60,7 @@ class Settings:
     goose_bin: str | None
     running_dir: Path
     log_dir: Path
+    operator_folder: Path | None  # where `tsched init --host` put the operator's files, for the runner to keep
     recipes_dir: Path
     bin_dir: Path
     task_cache_dir: Path
@@ -68,6 +69,26 @@ class Settings:
     sources: Mapping[str, Source] = field(repr=False)
     notes: tuple[str, ...] = ()  # things a person should know: misspelt variables, figures that git overrules
     environ: Mapping[str, str] = field(repr=False, default_factory=dict)
+    flags: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+    def reread(self) -> "Settings":
+        """The same call's settings as its env file is now. Raises ConfigurationError as `load` does."""
+        return load(self.flags)
+
+    def without_figures(self) -> "Settings":
+        """Without limits and durations of its own: for a host whose fleet is made of these very settings."""
+        return replace(self, agent_limits={}, loop_interval=None, heartbeat=None, max_runtime=None)
+
+    @property
+    def limits_set(self) -> bool:
+        """Whether limits were given at all: none is another thing than none for anybody."""
+        return self.sources["agent_limits"].origin is not Origin.DEFAULT
+
+    @property
+    def installed(self) -> bool:
+        """Whether this host says itself which agents it has: by a control file, or by limits (legacy mode)."""
+        named = (self.sources[name].origin is not Origin.DEFAULT for name in ("agent_limits", "control_file"))
+        return self.repo is None and (any(named) or self.control_file.is_file())
 
     @property
     def shown_repo(self) -> str:
@@ -155,6 +176,7 @@ def resolve(
         goose_bin=look.value("goose_bin", str, None),
         running_dir=at("running_dir", state / "running"),
         log_dir=at("log_dir", state / "logs"),
+        operator_folder=look.value("operator_folder", lambda text: values.path(base, text), None),
         recipes_dir=at("recipes_dir", base / "recipes"),
         bin_dir=at("bin_dir", base / "scripts"),
         task_cache_dir=at("task_cache_dir", state / "tasks"),
@@ -163,6 +185,7 @@ def resolve(
         sources=look.sources,
         notes=tuple(_notes(look)),
         environ={**file, **environ},
+        flags=flags,
     )
 
 
@@ -203,14 +226,18 @@ class _Lookup:
     def limits(self, *, git: bool) -> Mapping[str, int]:
         """The variable's map, with the flags' agents laid over it one by one."""
         beneath = _Lookup(flags={}, environ=self.environ, file=self.file)
-        limits: Mapping[str, int] = beneath.value("agent_limits", values.limits, {})
+
+        def parse(text: str) -> Mapping[str, int]:
+            return values.limits(text, values.NAME if git else values.OLD_NAME)
+
+        limits: Mapping[str, int] = beneath.value("agent_limits", parse, {})
         source, text = beneath.find("agent_limits")
         if git and source.name.startswith("TINYSCHEDULER_"):
             source = Source(origin=source.origin, name=source.name, overruled=text)
             limits = {}
         over: Mapping[str, int] = {}
         if self.flags.get("agent_limits"):
-            over = self.value("agent_limits", values.limits, {})
+            over = self.value("agent_limits", parse, {})
         if not over:
             self.sources["agent_limits"] = source
         return {**limits, **over}
@@ -226,7 +253,8 @@ def _parsed(source: Source, text: str, parse: Callable[[str], T]) -> T:
 def _notes(look: _Lookup) -> Iterator[str]:
     """What a person should know about their settings, though it is no error."""
     for setting, source in look.sources.items():
-        if source.overruled is not None:
+        ours = setting == "agent_limits" and look.find("operator_folder")[1]  # the runner itself writes them there
+        if source.overruled is not None and not ours:
             yield f"{source.name} is not used: the fleet repo decides {setting.replace('_', ' ')}"
     known = {name for names in VARIABLES.values() for name in names}
     for layer, where in ((look.environ, "environment"), (look.file, "env file")):

@@ -12,6 +12,7 @@ from tsched.settings.variables import Origin, Source
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+OLD_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # TinyScheduler's, for agents of a control file
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BRANCH = re.compile(r"(?!-|/|.*\.\.|.*//|.*@\{|.*\.lock$|.*[/.]$)[^\s~^:?*\[\\\x00-\x20\x7f]+")
 
@@ -103,8 +104,8 @@ def seconds(text: str, source: Source, least: float) -> float:
     return value
 
 
-def limits(text: str) -> Mapping[str, int]:
-    """A JSON object, or `a:1,b:2`, or `a=1,b=2`."""
+def limits(text: str, pattern: re.Pattern[str] = NAME) -> Mapping[str, int]:
+    """A JSON object, or `a:1,b:2`, or `a=1,b=2`. `pattern`: what an agent's name may be."""
     pairs: list[tuple[str, object]]
     if text.lstrip().startswith("{"):
         try:
@@ -117,8 +118,8 @@ def limits(text: str) -> Mapping[str, int]:
             raise ValueError('write a limit for each agent, such as {"vaela": 2} or vaela=2')
         pairs = [(name.strip(), int(slots) if slots.strip().isdecimal() else slots) for name, slots in parts]
     for name, slots in pairs:
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} can't be an agent's name: use a-z, 0-9, _ and -")
+        if not pattern.fullmatch(name):
+            raise ValueError(f"{name!r} can't be an agent's name: use letters, digits, _ and -")
         if type(slots) is not int or slots < 0:
             raise ValueError(f"the limit of {name} is {slots!r}: write a whole number, 0 or more")
     if len({name for name, _ in pairs}) != len(pairs):

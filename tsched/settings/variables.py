@@ -35,6 +35,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "goose_bin": ("TSCHED_GOOSE_BIN", "TINYSCHEDULER_GOOSE_BIN"),
     "running_dir": ("TSCHED_RUNNING_DIR", "TINYSCHEDULER_RUNNING_DIR"),
     "log_dir": ("TSCHED_LOG_DIR", "TINYSCHEDULER_LOG_DIR"),
+    "operator_folder": ("TSCHED_OPERATOR_FOLDER",),
     "recipes_dir": ("TSCHED_RECIPES_DIR", "TINYSCHEDULER_RECIPES_DIR"),
     "bin_dir": ("TSCHED_BIN_DIR", "TINYSCHEDULER_BIN_DIR"),
     "task_cache_dir": ("TSCHED_TASK_CACHE_DIR", "TINYSCHEDULER_TASK_CACHE_DIR"),

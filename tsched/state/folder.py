@@ -67,6 +67,10 @@ class StateFolder:
     def control_file(self) -> Path:
         return self.root / "agent-control.json"
 
+    @property
+    def applied_recipes(self) -> Path:
+        return self.root / "applied/recipes"
+
     def create(self) -> None:
         """Make what is missing, for its owner alone. Raises ConfigurationError where that can't be."""
         for folder in (self.root, self.running, self.runs, self.logs, self.run_logs, self.workspaces):

@@ -91,7 +91,7 @@ def _load(files: RepoFiles, cache: FleetCache, *, build: bool) -> Loaded:
         revision=files.revision,
         pools=tuple(sorted(built, key=lambda pool: pool.name)),
         limits=limits,
-        recipes={path: _recipe(path, recipes, files.entries) for path in sorted(used)},
+        recipes={path: recipe_of(path, recipes, files.entries) for path in sorted(used)},
     )
     return Loaded(fleet=fleet, diagnostics=diagnostics, agents=agents)
 
@@ -174,7 +174,8 @@ def _agent(value: Mapped, defaults: Mapped, pool_runtime: Value, limits: Limits)
     )
 
 
-def _recipe(path: str, recipes: Mapping[str, ParsedRecipe], entries: Mapping[str, RepoFile]) -> Recipe:
+def recipe_of(path: str, recipes: Mapping[str, ParsedRecipe], entries: Mapping[str, RepoFile]) -> Recipe:
+    """What an agent runs: a sound recipe with the sound ones that it reaches."""
     parsed = recipes[path]
     reached = rules.reached(path, recipes=recipes)
     env_keys = dict.fromkeys(chain.from_iterable(recipes[one].env_keys for one in reached))
