@@ -72,12 +72,13 @@ def end(folder: StateFolder, holder: Holder, *, patience: float) -> bool:
     except ProcessLookupError:
         return not held(folder)
     try:
-        if _holds(holder.pid, folder):  # looked at after the handle was taken, so it is no stranger with its pid
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, signal.SIGTERM)
-                signal.pidfd_send_signal(handle, signal.SIGCONT)  # a stopped process could not act on TERM
-                if not _gone(handle, patience):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+        if not _holds(holder.pid, folder):  # looked at after the handle was taken: it may be a stranger by now
+            return not held(folder)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+            signal.pidfd_send_signal(handle, signal.SIGCONT)  # a stopped process could not act on TERM
+            if not _gone(handle, patience):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
         return _gone(handle, SETTLE) and _freed(folder)
     finally:
         os.close(handle)
@@ -108,18 +109,19 @@ def _holds(pid: int, folder: StateFolder) -> bool:
     """Whether a descriptor of that process is the state folder, with a lock on it."""
     try:
         root = folder.root.stat()
-        for entry in os.scandir(PROC / str(pid) / "fd"):
-            with suppress(OSError):
-                if os.path.samestat(os.stat(entry.path), root):
-                    facts = (PROC / str(pid) / "fdinfo" / entry.name).read_text()
-                    if any(
-                        line.startswith("lock:") and " FLOCK " in line and " WRITE " in line
-                        for line in facts.splitlines()
-                    ):
-                        return True
+        return any(_locks(PROC / str(pid), name, root) for name in os.listdir(PROC / str(pid) / "fd"))
     except OSError:
         return False
-    return False
+
+
+def _locks(process: Path, descriptor: str, root: os.stat_result) -> bool:
+    try:
+        if not os.path.samestat((process / "fd" / descriptor).stat(), root):
+            return False
+        facts = (process / "fdinfo" / descriptor).read_text().splitlines()
+    except OSError:
+        return False  # closed meanwhile
+    return any(line.startswith("lock:") and " FLOCK " in line and " WRITE " in line for line in facts)
 
 
 def _doing(pid: int) -> str:
