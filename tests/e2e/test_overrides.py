@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.world import World, alive, pool, until
+from tests.integration.forge_server import GitHubServer
 
 REMOVE = """jq 'del(.[] | select(.agentName=="%s"))' %s > %s; mv -f %s %s"""  # the guide's, with -f: no terminal here
 
@@ -268,6 +269,27 @@ def test_an_agent_that_is_not_there_cannot_be_drained(world: World) -> None:
     assert "did you mean dev?" in world.run("stop", "--pool", "devs", check=2).stderr
     assert "exclude each other" in world.run("stop", "--drain", "--now", check=2).stderr
     assert world.status()["overrides"] == []
+
+
+def test_with_pr_the_drain_is_in_force_before_git_is_asked_to_agree(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada", "ben"))
+    world.once()
+    assert "is no repository on a forge" in world.run("agent", "drain", "ada", "--pr", check=2).stderr
+    assert overrides(world) == [("drain", "agent/ada")]
+    forge = GitHubServer("ghp_s3cret")
+    forge.branches.add("tsched/remove-agent-ada")
+    try:
+        address = "https://forge.example/acme/fleet.git"
+        (world.root / ".gitconfig").write_text(f'[url "{world.remote}"]\n\tinsteadOf = {address}\n')
+        world.environ |= {
+            "TSCHED_REPO": address, "TSCHED_FORGE": "github", "TSCHED_FORGE_API": forge.api,
+            "TSCHED_FORGE_TOKEN": forge.token,
+        }  # fmt: skip
+        world.run("agent", "drain", "ada", "--pr", check=0)
+        (opened,) = forge.asked("POST")
+        assert opened.json()["title"] == "Remove agent ada"
+    finally:
+        forge.close()
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq (apt-get install jq)")

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from threading import Thread
 
 from tests.e2e.world import World, alive, pool, until
 from tsched.executors.executor import Liveness
-from tsched.model.override import OverrideKind
+from tsched.model.override import Override, OverrideKind
 from tsched.observe.log import PassLog
 from tsched.runner import orders
 from tsched.runner.adopt import adopt
@@ -15,7 +16,7 @@ from tsched.runner.host import Host, open_host
 from tsched.runner.launch import find_work, launch
 from tsched.runner.override import enforce
 from tsched.runner.record import Pass
-from tsched.settings import load
+from tsched.settings import Settings, load
 from tsched.state import overrides, requests
 from tsched.state.lock import RunnerLock
 
@@ -111,3 +112,24 @@ def test_stop_now_ends_also_what_a_pass_from_before_has_started(world: World) ->
         requests.insert(host.db, time=request.time, kind=request.kind, argument=request.argument, author="op")
         enforce(begun(host, log))
         until(lambda: not alive(lease["agent_pid"]), "the next pass stops it")
+
+
+def test_waiting_for_a_drain_waits_for_the_runner_to_take_it_up(world: World) -> None:
+    """Until then a pass from before may still start a run."""
+    world.fleet(dev=pool("dev", "ada"))
+    told: list[object] = []
+
+    def wait(settings: Settings, order: Override) -> None:
+        told.extend(orders.left(settings, order))
+        told.append("waited")
+
+    with passing(world) as (host, _, log):
+        done = orders.stop(host.settings, pool=None, now=False, by="op", reason="")
+        waiting = Thread(target=wait, args=(host.settings, done.override))
+        waiting.start()
+        p = begin(host, log)
+        examine(p)
+        told.append("taken up")
+        take_requests(p)
+        waiting.join()
+    assert told == ["taken up", (), "waited"]
