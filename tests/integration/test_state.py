@@ -366,15 +366,23 @@ def test_events_requests_rejections_and_the_report_come_back(db: Database) -> No
 
 
 def test_the_view_is_written_only_where_it_differs(tmp_path: Path) -> None:
-    folder = StateFolder(tmp_path)
-    assert not view.write(folder, fleet("1"))
+    folder, db = StateFolder(tmp_path), Database.open(tmp_path / "tsched.db")
+    assert view.shown(db) is None
+    with pytest.raises(FileNotFoundError):
+        view.found(folder)
+    view.write(folder, db, fleet("1"))
     before = folder.control_file.stat().st_mtime_ns
-    assert not view.write(folder, fleet("2"))
+    view.write(folder, db, fleet("2"))
     assert folder.control_file.stat().st_mtime_ns == before
     assert msgspec.json.decode(folder.control_file.read_bytes()) == [{"agentName": "ada", "agentType": "dev"}]
+    assert view.found(folder) == view.shown(db) == (("ada", "dev"),)
     folder.control_file.unlink()
     folder.control_file.write_text("[]")
-    assert view.write(folder, fleet("2")), "an edit by hand is noticed"
+    assert (view.found(folder), view.shown(db)) == ((), (("ada", "dev"),)), "an edit by hand is noticed"
+    folder.control_file.write_text("[{]")
+    assert view.found(folder) is None
+    view.write(folder, db, fleet("2"), {"ada"})
+    assert view.found(folder) == view.shown(db) == ()
 
 
 def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:

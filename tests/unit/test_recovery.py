@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tsched.model.fleet import OnDeadline, Retry
+from tsched.model.override import Override, OverrideKind
 from tsched.model.run import ExitReason, Outcome, Run, RunExit
 from tsched.model.task import Task, TaskStatus, Verdict
 from tsched.schedule.recovery import Judgement, backoff, judge
@@ -27,12 +28,14 @@ def verdict(
     on_deadline: OnDeadline = OnDeadline.REQUEUE,
     gone: bool = False,
     stalled_before: bool = False,
+    kill: OverrideKind | None = None,
     **facts: object,
 ) -> Judgement:
     known = {"id": "7", "title": "t", "queue": "dev", "status": TaskStatus.WORKING, "assigned_to": "ada", **facts}
     task = None if gone else Task(**known)  # type: ignore[arg-type]
+    order = None if kill is None else Override(kind=kill, subject="run/7-1-a", since=1.0, by="op", reason="why")
     return judge(
-        exit=exit, run=RUN, task=task, missing="" if evidence else "no token was spent", retry=RETRY,
+        exit=exit, run=RUN, kill=order, task=task, missing="" if evidence else "no token was spent", retry=RETRY,
         on_deadline=on_deadline, stalled_before=stalled_before, now=1000.0,
     )  # fmt: skip
 
@@ -167,3 +170,19 @@ def test_a_time_that_ran_out_before_the_agent_started_is_no_attempt() -> None:
     assert (found.outcome, found.settlement.verdict, found.settlement.charged) == (
         Outcome.FAILED, Verdict.RETRY, False,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "left"), [(OverrideKind.KILL, Verdict.PARK), (OverrideKind.REQUEUE, Verdict.RETRY)])
+@pytest.mark.parametrize("exit", [end(ExitReason.STOPPED), end(ExitReason.EXITED, 3), end(ExitReason.SHIM_DIED)])
+def test_an_operators_kill_decides_however_the_run_ended(exit: RunExit, kind: OverrideKind, left: Verdict) -> None:
+    found = verdict(exit, kill=kind, attempts=2, runs=50)
+    assert (found.outcome, found.settlement.verdict) == (Outcome.INTERRUPTED, left)
+    assert not found.settlement.charged
+    assert found.settlement.not_before == 0.0
+    assert found.reason.startswith("killed by op: why")
+
+
+def test_work_that_was_done_before_the_kill_stands() -> None:
+    assert verdict(end(ExitReason.EXITED, 0), evidence=True, kill=OverrideKind.KILL).outcome is Outcome.COMPLETE
+    moved = verdict(end(ExitReason.STOPPED), kill=OverrideKind.KILL, status=TaskStatus.CANCELLED)
+    assert moved.settlement.verdict is Verdict.STAND

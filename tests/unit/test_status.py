@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from jsonschema import Draft202012Validator
 from tsched.model.event import Event
 from tsched.model.fleet import Agent, DrainPolicy, Fleet, OnDeadline, Pool, Suspend
 from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.override import Override, OverrideKind
 from tsched.model.run import Lease, LeaseState
 from tsched.model.task import QueueDepth, Task
 from tsched.observe.conditions import Condition, Facts, conditions
@@ -74,7 +76,17 @@ def test_before_anything_is_applied() -> None:
 
 def test_the_object_has_exactly_the_documented_keys() -> None:
     found = made((pool("dev", "vaela"),), (row("vaela", "dev"),), (lease("7", "vaela", "dev"),))
-    assert list(found) == ["revision", "generation", "conditions", "pools", "runs", "queues", "usage", "runner"]
+    assert list(found) == [
+        "revision",
+        "generation",
+        "conditions",
+        "pools",
+        "runs",
+        "queues",
+        "usage",
+        "overrides",
+        "runner",
+    ]
     assert list(found["pools"][0]) == ["name", "queue", "suspended", "running", "max_running", "agents"]
     assert list(found["pools"][0]["agents"][0]) == ["name", "state", "limit", "running", "revision", "drain"]
     assert " ".join(found["runs"][0]) == (
@@ -90,8 +102,52 @@ def test_the_object_keeps_its_schema() -> None:
     found = made((pool("dev", "damien"),), rows, (lease("7", "vaela", "dev"),))
     found["conditions"] = list(conditions((), GOOD, generation=4, now=NOW))
     found["revision"]["held"] = {"revision": "b" * 40, "reason": "removes too many"}
+    found["overrides"] = overridden(STOPPED)["overrides"]
     Draft202012Validator(schema).validate(found)
     Draft202012Validator(schema).validate(status(fleet=None, lifecycles={}, leases=[], depths=[], now=NOW))
+
+
+STOPPED = Override(kind=OverrideKind.STOP, subject="pool/dev", queue="dev", since=NOW, by="op", reason="smoke")
+DRAINED = Override(kind=OverrideKind.DRAIN, subject="agent/vaela", since=NOW, by="op", policy=DrainPolicy())
+
+
+def overridden(*overrides: Override, leases: tuple[Lease, ...] = ()) -> Status:
+    return status(
+        fleet=Fleet(revision=REVISION, pools=(pool("dev", "vaela"), pool("qa", "oscar"))),
+        lifecycles={one.key: one for one in (row("vaela", "dev"), row("oscar", "qa"))},
+        leases=leases, depths=[], overrides=overrides, now=NOW,
+    )  # fmt: skip
+
+
+def test_a_stopped_pool_is_shown_as_suspended_and_who_did_it() -> None:
+    found = overridden(STOPPED)
+    assert (pool_of(found, "dev")["suspended"], agent_of(found, "dev", "vaela")["state"]) == (True, "suspended")
+    assert (pool_of(found, "qa")["suspended"], agent_of(found, "qa", "oscar")["state"]) == (False, "active")
+    assert found["overrides"] == [
+        {
+            "kind": "stop", "subject": "pool/dev", "since": "2026-01-20T10:00:00.000Z", "by": "op", "reason": "smoke",
+            "now": False, "undo": "tsched resume --pool dev",
+        }
+    ]  # fmt: skip
+    text = "".join(plain(table) for table in status_tables(found))
+    assert "smoke   tsched resume --pool dev" in text
+
+
+def test_an_agent_under_a_local_drain_drains_then_is_cordoned() -> None:
+    busy = agent_of(overridden(DRAINED, leases=(lease("7", "vaela", "dev"),)), "dev", "vaela")
+    idle = agent_of(overridden(DRAINED), "dev", "vaela")
+    assert (busy["state"], idle["state"]) == ("draining", "cordoned")
+    drain = {"since": "2026-01-20T10:00:00.000Z", "deadline": "2026-01-20T11:00:00.000Z", "on_deadline": "requeue"}
+    assert busy["drain"] == idle["drain"] == drain
+
+
+def test_conditions_say_what_is_overridden() -> None:
+    facts = replace(GOOD, stopped=["stop of fleet (by op)"], suspended=["docs"], drained_here=["vaela"])
+    found = {one["type"]: one for one in conditions((), facts, generation=4, now=NOW)}
+    assert (found["Ready"]["status"], "overridden" in found["Ready"]["message"]) == ("True", True)
+    assert found["Suspended"]["reason"] == "Stopped"
+    assert found["Suspended"]["message"] == "stop of fleet (by op); 1 pool suspended: docs"
+    assert (found["Draining"]["status"], found["Reconciling"]["status"]) == ("True", "False")
 
 
 def test_running_counts_leases_by_agent_and_queue() -> None:

@@ -45,6 +45,12 @@ def _text(value: str | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def who(environ: Mapping[str, str] = os.environ) -> str:
+    """Who gives this command, as well as the environment says: for events and comments."""
+    names = (environ.get(name) for name in ("SUDO_USER", "USER", "LOGNAME"))
+    return next((name for name in names if name), f"uid {os.getuid()}")
+
+
 def state_folder(settings: "Settings") -> "StateFolder":
     """The layout of the state folder; nothing is made."""
     from tsched.state.folder import StateFolder

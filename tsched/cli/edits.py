@@ -119,7 +119,7 @@ def agent_remove(
     how: How,
 ) -> None:  # fmt: skip
     """Remove an agent: it drains, then it is deleted."""
-    _edit(ctx, how, f"Remove agent {name}", lambda fleet: fleet.remove_agent(name, with_recipe=with_recipe))
+    remove(ctx, how, name, with_recipe=with_recipe)
 
 
 @agent.command("move")
@@ -220,6 +220,11 @@ def _roll_back(settings: "Settings", how: How, tree: "Worktree", revision: str, 
     if _shown(proposal) and not how.dry_run:
         title = how.title(f"Roll back to {target[:12]}")
         _deliver(settings, how, title, tree, tree.restore(target, FOLDERS), proposal, url)
+
+
+def remove(ctx: typer.Context, how: How, name: str, *, with_recipe: bool = False) -> None:
+    """Remove an agent from the fleet repo."""
+    _edit(ctx, how, f"Remove agent {name}", lambda fleet: fleet.remove_agent(name, with_recipe=with_recipe))
 
 
 def _edit(ctx: typer.Context, how: How, title: str, make: "Callable[[FleetFiles], Changes]") -> None:

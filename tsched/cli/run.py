@@ -1,6 +1,5 @@
 """`tsched run`, `sync` and `accept`: the commands that make the runner act."""
 
-import os
 import sys
 import time
 from contextlib import closing
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsched.cli.call import settings_of, wake_daemon
+from tsched.cli.call import settings_of, wake_daemon, who
 from tsched.model.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -109,8 +108,7 @@ def accept(
             raise ConfigurationError(f"{revision} is not the held revision, which is {held['revision'][:12]}")
         if any(one["type"] == "Verified" and one["status"] == "False" for one in report["conditions"]):
             raise ConfigurationError(f"it is its signature that holds it, which nothing replaces: {held['reason']}")
-        author = os.environ.get("USER") or f"uid {os.getuid()}"
-        requests.insert(db, time=time.time(), kind="accept", argument=held["revision"], author=author)
+        requests.insert(db, time=time.time(), kind="accept", argument=held["revision"], author=who())
     print(f"accepted {held['revision']}")
     _wake(settings)
 

@@ -18,6 +18,7 @@ from tsched.cli.call import (
     state_folder,
     task_source,
     wake_daemon,
+    who,
 )
 from tsched.cli.output import JSON, print_json, warn
 
@@ -57,7 +58,7 @@ def add(
             priority=priority,
             blocked_by=blocked_by,
             assign=assign,
-            created_by=_who(),
+            created_by=who(),
         )
     fleet = applied_fleet(settings)
     if fleet is not None and queue not in {pool.queue for pool in fleet.pools if pool.agents}:
@@ -155,7 +156,7 @@ def comment(
     """Add a comment to a task."""
     with open_tasks(settings_of(ctx)) as tasks:
         words = sys.stdin.read() if text == "-" else text
-        tasks.remark(task_id, author=_who(), text=words)
+        tasks.remark(task_id, author=who(), text=words)
 
 
 def _meant(name: str, known: Sequence[str]) -> str:
@@ -163,10 +164,6 @@ def _meant(name: str, known: Sequence[str]) -> str:
 
     near = Near()(name, known)
     return "" if near is None else f" (did you mean {near}?)"
-
-
-def _who() -> str:
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or "operator"
 
 
 def _status(text: str | None) -> "TaskStatus | None":

@@ -48,7 +48,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """An ERROR line of the log. `kind`: remote, revision, task-server, start, drain, workspace, alert or internal."""
+    """An ERROR line of the log. `kind`: remote, revision, task-server, start, drain, override, workspace,
+    alert or internal.
+    """
 
     time: float
     kind: str

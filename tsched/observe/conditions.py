@@ -47,6 +47,8 @@ class Facts:
     draining: Sequence[str] = ()  # agents
     suspended: Sequence[str] = ()  # pools
     over_limit: Sequence[str] = ()  # agents
+    stopped: Sequence[str] = ()  # local stops in force, in words
+    drained_here: Sequence[str] = ()  # agents under a local drain
     errors: Sequence[str] = ()  # of the pass itself, such as a task server that is down
 
 
@@ -72,6 +74,7 @@ def conditions(previous: Sequence[Condition], facts: Facts, *, generation: int, 
 
 
 def _judged(facts: Facts, now: float) -> Sequence[tuple[str, Standing, str, str]]:
+    leaving = [*facts.draining, *(name for name in facts.drained_here if name not in facts.draining)]
     return (
         ("Ready", *_ready(facts)),
         ("Reconciling", *_listed(facts.draining, "DrainInProgress", "Settled", "agent", "not deleted yet")),
@@ -79,8 +82,8 @@ def _judged(facts: Facts, now: float) -> Sequence[tuple[str, Standing, str, str]
         ("Verified", *_verified(facts)),
         ("Valid", *_valid(facts)),
         ("Held", *_told(facts.held, "NeedsApproval", "NothingHeld")),
-        ("Draining", *_listed(facts.draining, "AgentsDraining", "NoneDraining", "agent", "draining")),
-        ("Suspended", *_listed(facts.suspended, "PoolsSuspended", "NoneSuspended", "pool", "suspended")),
+        ("Draining", *_listed(leaving, "AgentsDraining", "NoneDraining", "agent", "draining")),
+        ("Suspended", *_suspended(facts)),
         ("Stale", *_stale(facts, now)),
         ("OverLimit", *_listed(facts.over_limit, "LimitLowered", "WithinLimits", "agent", "over the limit")),
     )
@@ -97,7 +100,18 @@ def _ready(facts: Facts) -> tuple[Standing, str, str]:
         return "False", "FetchFailed", facts.fetch_error
     if facts.errors:
         return "False", "PassFailed", facts.errors[0]
-    return "True", "Applied", f"revision {facts.applied[:12]} is applied"
+    words = f"revision {facts.applied[:12]} is applied"
+    if facts.stopped or facts.drained_here:
+        words += "; overridden on this host: see Suspended and Draining"
+    return "True", "Applied", words
+
+
+def _suspended(facts: Facts) -> tuple[Standing, str, str]:
+    """An operator's stop comes first: it is what a person who wonders has to know."""
+    in_git = _listed(facts.suspended, "PoolsSuspended", "NoneSuspended", "pool", "suspended")
+    if not facts.stopped:
+        return in_git
+    return "True", "Stopped", "; ".join([*facts.stopped, *([in_git[2]] if in_git[2] else [])])
 
 
 def _verified(facts: Facts) -> tuple[Standing, str, str]:

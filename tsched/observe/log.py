@@ -35,6 +35,17 @@ def format_line(moment: float, level: Level, message: str) -> str:
     return f"{stamp}{zone}|{level.name} - {one_line(message)}\n"
 
 
+def last_line(folder: Path) -> str:
+    """The newest entry of the logs in a folder: what a runner was last heard to do. "" where there is none."""
+    days = sorted(folder.glob("scheduler_*.log"))
+    if not days:
+        return ""
+    with days[-1].open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    return lines[-1] if lines else ""
+
+
 class OperatorLog:
     """Writes `scheduler_YYYYMMDD.log` in a folder and echoes the same lines. Logging never stops its caller.
 

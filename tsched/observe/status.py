@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
 
-from tsched.model.fleet import Fleet, Pool
+from tsched.model.fleet import Fleet, OnDeadline, Pool
 from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.override import Override
 from tsched.model.run import Lease, Spent
 from tsched.model.task import QueueDepth
 from tsched.model.units import iso
 from tsched.observe.conditions import Condition
+from tsched.schedule.override import Overrides, drain_of, stop_of
 
 Key = tuple[str, str]  # agent, queue
 
@@ -106,6 +108,18 @@ class UsageStatus(TypedDict):
     cost_usd: float | None
 
 
+class OverrideStatus(TypedDict):
+    """What an operator decided beside git. `kind`: stop, drain, kill or requeue; `subject`: such as agent/vaela."""
+
+    kind: str
+    subject: str
+    since: str
+    by: str
+    reason: str
+    now: bool
+    undo: str
+
+
 class Status(TypedDict):
     revision: RevisionStatus
     generation: int
@@ -114,6 +128,7 @@ class Status(TypedDict):
     runs: list[RunStatus]
     queues: list[QueueStatus]
     usage: list[UsageStatus]
+    overrides: list[OverrideStatus]
     runner: RunnerStatus
 
 
@@ -133,12 +148,14 @@ def status(
     leases: Iterable[Lease],
     depths: Iterable[QueueDepth],
     spent: Iterable[Spent] = (),
+    overrides: Overrides = (),
     report: Report = NOTHING_SEEN,
     generation: int = 0,
     now: float,
 ) -> Status:
     """The status object. `lifecycles` by (agent, queue): an agent without a row is not served here, so it is absent.
 
+    A stopped pool is shown as suspended; an agent under a local drain as draining while it has runs, else cordoned.
     `now` is seconds since the epoch; it decides whether a suspension still holds.
     """
     known = sorted(leases, key=lambda lease: (lease.pool, lease.agent, lease.task_id))
@@ -152,7 +169,7 @@ def status(
         ),
         generation=generation,
         conditions=list(report["conditions"]),
-        pools=_pools(fleet, lifecycles, running, now),
+        pools=_pools(fleet, lifecycles, running, overrides, now),
         runs=[_run(lease) for lease in known],
         queues=[
             QueueStatus(name=depth.name, idle=depth.idle, blocked=depth.blocked, working=depth.working)
@@ -164,12 +181,13 @@ def status(
             )
             for one in spent
         ],
+        overrides=[_override(one) for one in overrides],
         runner=report["runner"],
     )
 
 
 def _pools(
-    fleet: Fleet | None, lifecycles: Mapping[Key, Lifecycle], running: Counter[Key], now: float
+    fleet: Fleet | None, lifecycles: Mapping[Key, Lifecycle], running: Counter[Key], overrides: Overrides, now: float
 ) -> list[PoolStatus]:
     """The fleet's pools that are served here, and removed ones for as long as a row of theirs is left."""
     rows: dict[str, list[Lifecycle]] = {}
@@ -183,39 +201,53 @@ def _pools(
     shown = []
     for queue in [*served, *(rows.keys() - pools.keys())]:
         pool, own = pools.get(queue), rows.get(queue, [])
+        suspended = stop_of(overrides, queue) is not None or _suspended(pool, now)
         shown.append(
             PoolStatus(
                 name=own[0].pool if pool is None else pool.name,
                 queue=queue,
-                suspended=_suspended(pool, now),
+                suspended=suspended,
                 running=per_queue[queue],
                 max_running=None if pool is None else pool.max_running,
-                agents=_agents(fleet, pool, own, running, now),
+                agents=_agents(fleet, pool, own, running, overrides, suspended=suspended),
             )
         )
     return sorted(shown, key=lambda pool: (pool["name"], pool["queue"]))
 
 
 def _agents(
-    fleet: Fleet | None, pool: Pool | None, rows: Sequence[Lifecycle], running: Counter[Key], now: float
-) -> list[AgentStatus]:
+    fleet: Fleet | None, pool: Pool | None, rows: Sequence[Lifecycle], running: Counter[Key], overrides: Overrides,
+    *, suspended: bool,
+) -> list[AgentStatus]:  # fmt: skip
     limits = {agent.name: agent.limit for agent in (pool.agents if pool is not None else ())}
-    suspended = _suspended(pool, now)
     applied = "" if fleet is None else fleet.revision
     return [
         AgentStatus(
             name=row.agent,
-            state=AgentState.SUSPENDED if suspended and row.state is AgentState.ACTIVE else row.state,
+            state=_state(row, drain_of(overrides, row.agent), running[row.key], suspended=suspended),
             limit=limits.get(row.agent, row.limit),
             running=running[row.key],
             revision=row.revision or applied,
-            drain=_drain(row),
+            drain=_drain(row, drain_of(overrides, row.agent)),
         )
         for row in rows
     ]
 
 
-def _drain(row: Lifecycle) -> DrainStatus | None:
+def _state(row: Lifecycle, local: Override | None, running: int, *, suspended: bool) -> AgentState:
+    if row.state is not AgentState.ACTIVE:
+        return row.state
+    if local is not None:
+        return AgentState.DRAINING if running else AgentState.CORDONED
+    return AgentState.SUSPENDED if suspended else AgentState.ACTIVE
+
+
+def _drain(row: Lifecycle, local: Override | None) -> DrainStatus | None:
+    """Git's drain, else the local one."""
+    if row.state is AgentState.ACTIVE and local is not None and local.policy is not None:
+        until = local.since if local.now else local.since + local.policy.deadline
+        then = OnDeadline.REQUEUE if local.now else local.policy.on_deadline
+        return DrainStatus(since=iso(local.since), deadline=iso(until), on_deadline=then)
     if row.policy is None or row.state is AgentState.ACTIVE or row.deadline is None:
         return None
     return DrainStatus(since=iso(row.since), deadline=iso(row.deadline), on_deadline=row.policy.on_deadline)
@@ -237,4 +269,16 @@ def _run(lease: Lease) -> RunStatus:
         executor=lease.executor,
         started_at=lease.started_at,
         heartbeat=lease.heartbeat,
+    )
+
+
+def _override(override: Override) -> OverrideStatus:
+    return OverrideStatus(
+        kind=override.kind,
+        subject=override.subject,
+        since=iso(override.since),
+        by=override.by,
+        reason=override.reason,
+        now=override.now,
+        undo=override.undo,
     )

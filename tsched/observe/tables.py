@@ -82,8 +82,17 @@ def _rich(tables: Sequence[Table], out: TextIO) -> None:
 
 
 def status_tables(status: Status) -> Iterator[Table]:
-    """Revision, conditions that ask for a look, agents, runs and queues."""
+    """Revision, what is overridden here, conditions that ask for a look, agents, runs and queues."""
     yield _revision(status)
+    yield Table(
+        title="Overridden on this host",
+        columns=("WHAT", "SUBJECT", "SINCE", "BY", "REASON", "TAKEN BACK BY"),
+        rows=[
+            (f"{one['kind']}, runs too" if one["now"] and one["undo"] else one["kind"], one["subject"], one["since"],
+             one["by"], one["reason"] or "-", one["undo"] or "-")
+            for one in status["overrides"]
+        ],
+    )  # fmt: skip
     yield Table(
         title="Conditions",
         columns=("TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"),

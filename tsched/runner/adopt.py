@@ -10,6 +10,7 @@ from tsched.model.words import describe
 from tsched.runner.fleets import HostFiles
 from tsched.runner.legacy import standing
 from tsched.runner.operator import keep_operator_folder
+from tsched.runner.override import carry, left_out
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select
 from tsched.schedule.drain import adopt as rows_after
@@ -35,13 +36,8 @@ def adopt(p: Pass) -> None:
     registry(p)
     _selector(p)
     keep_operator_folder(p)
-    if (
-        p.applied.fleet is not None
-        and p.host.settings.repo is not None  # else the file is the operator's own
-        and view.write(p.host.folder, p.applied.fleet)
-        and not isinstance(p.verdict, Ready)
-    ):
-        p.log.warning("agent-control.json was edited by hand and is put back: it only shows the applied fleet")
+    if p.applied.fleet is not None and p.host.settings.repo is not None:  # else the file is the operator's own
+        view.write(p.host.folder, p.host.db, p.applied.fleet, left_out(p))
 
 
 def registry(p: Pass) -> None:
@@ -80,6 +76,7 @@ def _apply(p: Pass, ready: Ready) -> None:
         p.event(f"change.{change.kind}", change.subject, describe(change), revision=ready.tip)
     with p.commit():
         p.applied = applied_store.adopt(p.host.db, old, fleet=ready.fleet, lifecycles=rows)
+        carry(p, old.fleet, ready.fleet)
         p.event(
             "revision.applied", f"revision/{ready.tip}",
             f"generation {p.applied.generation}: {count(len(ready.plan.changes), 'change')}",

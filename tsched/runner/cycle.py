@@ -16,11 +16,12 @@ from tsched.runner.chronicle import chronicled
 from tsched.runner.finish import agree, reap, recover, survey
 from tsched.runner.host import Host
 from tsched.runner.launch import find_work, launch
+from tsched.runner.override import enforce, follow, heed_view
 from tsched.runner.record import Pass
 from tsched.runner.report import report
 from tsched.runner.retire import drain
 from tsched.runner.revise import Rules, Unchanged, consider, fetch
-from tsched.state import applied, breakers, requests, verdicts
+from tsched.state import applied, breakers, overrides, requests, verdicts
 from tsched.state.lock import RunnerLock
 
 
@@ -42,9 +43,11 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
         p = begin(host, log)
         with chronicled(p):
             take_requests(p)
+            heed_view(p)
             examine(p)
             with p.step("apply"):
                 adopt(p)
+                enforce(p)
             with p.step("reap"):
                 reap(p)
             with p.step("recover"):
@@ -74,6 +77,7 @@ def begin(host: Host, log: PassLog) -> Pass:
         applied=applied.load(host.db),
         last=verdicts.get_report(host.db, LastReport, NOTHING_SEEN),
         breakers=breakers.load(host.db),
+        overrides=overrides.load(host.db),
     )
     survey(p)
     return p
@@ -108,6 +112,7 @@ def take_requests(p: Pass) -> None:
                     "revision.accepted", f"revision/{request.argument}", f"accepted by {request.author}",
                     revision=request.argument,
                 )  # fmt: skip
+        follow(p, asked)
         requests.done(p.host.db, [request.id for request in asked])
 
 

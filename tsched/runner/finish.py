@@ -11,12 +11,14 @@ from tsched.executors.executor import Liveness
 from tsched.executors.runtimes import clean
 from tsched.executors.sessions import session_of
 from tsched.model.errors import ConfigurationError, TransientError
-from tsched.model.fleet import Limits, OnDeadline
+from tsched.model.fleet import Limits
 from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult, Usage
 from tsched.model.task import Settlement, Task, TaskStatus, Verdict
 from tsched.model.units import count, iso
+from tsched.runner.override import forget_kill, policy_at_deadline
 from tsched.runner.record import Pass
 from tsched.schedule.breaker import Breaker, after
+from tsched.schedule.override import kill_of
 from tsched.schedule.recovery import Judgement, judge
 from tsched.state import breakers, events, history
 
@@ -179,14 +181,13 @@ def settle(p: Pass, run: Run, end: RunExit, task: Task | None) -> None:
 
 
 def _judge(p: Pass, run: Run, end: RunExit, task: Task | None) -> Judgement:
-    row = p.applied.lifecycles.get((run.agent, run.queue))
-    on_deadline = row.policy.on_deadline if row is not None and row.policy is not None else OnDeadline.REQUEUE
     succeeded = end.reason is ExitReason.EXITED and end.exit_code == 0
     output = p.host.executor.tail(run.run_id, lines=LINES)
     lacking = missing(run, end, output, _earlier(p, run)) if succeeded else ""
     limits = p.applied.fleet.limits if p.applied.fleet is not None else Limits()
     return judge(
-        exit=end, run=run, task=task, missing=lacking, retry=limits.retry, on_deadline=on_deadline,
+        exit=end, run=run, task=task, missing=lacking, retry=limits.retry,
+        on_deadline=policy_at_deadline(p, run), kill=kill_of(p.overrides, run.run_id),
         stalled_before=end.reason is ExitReason.STALLED and _stalled_before(p, run), now=p.now,
     )  # fmt: skip
 
@@ -224,6 +225,7 @@ def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
     )  # fmt: skip
     with p.commit():
         _count(p, result)
+        forget_kill(p, run.run_id)
         stored = history.record(p.host.db, result)
     p.ended.append(stored)
     return stored

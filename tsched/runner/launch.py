@@ -20,8 +20,9 @@ from tsched.runner.revise import select
 from tsched.schedule.breaker import allowed
 from tsched.schedule.match import Assignment, Capacity, capacities, match, room
 from tsched.schedule.order import Ordered, order
+from tsched.schedule.override import admitted
 from tsched.schedule.standstill import room_for
-from tsched.state import history
+from tsched.state import history, overrides
 
 
 def serving(p: Pass) -> Fleet | None:
@@ -65,7 +66,7 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
     by_queue = Counter(run.queue for run in p.runs.values())
     slots = capacities(
         fleet, p.applied.lifecycles, running_by_agent=by_agent, running_by_queue=by_queue, now=p.now,
-        resting=_resting(p, fleet),
+        resting=_resting(p, fleet), overrides=overrides.load(p.host.db),
     )  # fmt: skip
     _say(p, waiting, ordered, slots)
     held, left = _held(p), room(fleet.limits.max_running, len(p.runs))
@@ -133,6 +134,8 @@ def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
     for assignment in assignments:
         pool, agent = places[assignment.agent]
         with p.guarded(f"task {assignment.task.id}", kind="start"):
+            if not admitted(overrides.load(p.host.db), pool.queue, agent.name):  # stopped since it was matched
+                continue
             _launch(p, fleet, pool, agent, assignment)
 
 

@@ -17,7 +17,7 @@ from tsched.runner.sources import source_of
 from tsched.schedule.plan import Plan, plan
 from tsched.schedule.review import Review, review
 from tsched.settings import Settings
-from tsched.state import applied, history, verdicts
+from tsched.state import applied, history, overrides, verdicts
 from tsched.state.database import Database
 from tsched.state.leases import Leases
 from tsched.tasks.source import TaskSource
@@ -41,6 +41,7 @@ def look(settings: Settings, *, now: float) -> shown.Status:
             leases=Leases(folder.running).read_all().leases.values(),
             depths=_depths(tasks),
             spent=history.spent(db, now - DAY),
+            overrides=overrides.load(db),
             report=verdicts.get_report(db, shown.Report, shown.NOTHING_SEEN),
             generation=record.generation,
             now=now,

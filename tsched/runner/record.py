@@ -16,6 +16,7 @@ from tsched.observe.status import Report
 from tsched.runner.host import Host
 from tsched.runner.revise import Verdict
 from tsched.schedule.breaker import Breaker
+from tsched.schedule.override import Overrides
 from tsched.schedule.standstill import Room
 from tsched.state import events
 from tsched.state.applied import Applied
@@ -31,6 +32,7 @@ class Pass:
     applied: Applied
     last: Report
     breakers: Mapping[str, Breaker] = field(default_factory=dict)  # by the recipe's path: those with failures
+    overrides: Overrides = ()  # in force when the pass began
     verdict: Verdict | None = None
     runs: Mapping[str, Run] = field(default_factory=dict)  # by run id: every run that is not wholly settled
     liveness: Mapping[str, Liveness] = field(default_factory=dict)

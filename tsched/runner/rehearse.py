@@ -19,6 +19,7 @@ from tsched.runner.cycle import begin, examine
 from tsched.runner.fleets import source_for
 from tsched.runner.host import Host, executor_of, folder_of, in_the_cycle
 from tsched.runner.launch import find_work
+from tsched.runner.override import say_standing
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select
 from tsched.runner.sources import source_of
@@ -64,6 +65,7 @@ def rehearse(host: Host) -> int:
         registry(p)
         _would_settle(p)
         _would_drain(p)
+        say_standing(p)
         with p.guarded("task server", kind="task-server"):
             for one in find_work(p):
                 p.log.info(messages.would_assign(one.task.id, one.queue, one.agent))

@@ -4,9 +4,11 @@ import os
 
 from tsched import __version__
 from tsched.model.lifecycle import AgentState
+from tsched.model.override import OverrideKind
 from tsched.model.units import from_iso, iso
 from tsched.observe.conditions import Facts, conditions
 from tsched.observe.status import HeldStatus, RejectedStatus, Report, RunnerStatus
+from tsched.runner.override import left_out
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged
 from tsched.state import verdicts
@@ -70,6 +72,8 @@ def facts(p: Pass, seen: Report) -> Facts:
             pool.name for pool in (fleet.pools if fleet else ()) if pool.suspend and pool.suspend.holds(p.now)
         ],
         over_limit=[agent.name for agent in agents if running.get(agent.name, 0) > agent.limit],
+        stopped=[str(one) for one in p.overrides if one.kind is OverrideKind.STOP],
+        drained_here=sorted(left_out(p)),
         errors=[one.message for one in p.troubles],
     )
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from tsched.model.fleet import Fleet
 from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.task import Task
+from tsched.schedule.override import Overrides, admitted
 
 Rows = Mapping[tuple[str, str], Lifecycle]
 
@@ -60,18 +61,21 @@ def capacities(
     running_by_queue: Mapping[str, int],
     now: float,
     resting: Mapping[str, int] = MappingProxyType({}),
+    overrides: Overrides = (),
 ) -> tuple[Capacity, ...]:
     """Free slots of each pool. An agent's limit counts its runs in all queues. `now`: seconds since the epoch.
 
-    Agents that are not active in the pool's queue, and all agents of a suspended pool, have none. `resting`: recipes
-    whose breaker is open, and how many more of their runs may start, whichever agent it is: `match` shares them out.
+    Agents that are not active in the pool's queue or drained here, and all agents of a suspended or stopped pool,
+    have none. `resting`: recipes whose breaker is open, and how many more of their runs may start, whichever agent it
+    is: `match` shares them out.
     """
     found = []
     for pool in fleet.pools:
         suspended = pool.suspend is not None and pool.suspend.holds(now)
         agents = []
         for agent in pool.agents:
-            closed = suspended or not admits(lifecycles, agent.name, pool.queue)
+            open_ = admits(lifecycles, agent.name, pool.queue) and admitted(overrides, pool.queue, agent.name)
+            closed = suspended or not open_
             slots = 0 if closed else max(0, agent.limit - running_by_agent.get(agent.name, 0))
             slots = min(slots, resting.get(agent.recipe, slots))
             agents.append(

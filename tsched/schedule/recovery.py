@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from tsched.model.fleet import OnDeadline, Retry
+from tsched.model.override import Override, OverrideKind
 from tsched.model.run import ExitReason, Outcome, Run, RunExit
 from tsched.model.task import Settlement, Task, TaskStatus, Verdict
 from tsched.model.units import format_duration
@@ -30,6 +31,7 @@ def judge(
     retry: Retry,
     on_deadline: OnDeadline = OnDeadline.REQUEUE,
     stalled_before: bool = False,
+    kill: Override | None = None,
     now: float,
 ) -> Judgement:
     """Decide once what a run came to. `task`: as the task server has it now, None where it is gone.
@@ -37,7 +39,7 @@ def judge(
     `missing`: what a run that exited with 0 lacks as proof of success, in words; "" where it lacks nothing.
 
     `on_deadline` is the policy frozen at the agent's cordon; `stalled_before`: the attempt before made no progress
-    either. `now`: seconds since the epoch.
+    either. `kill`: what an operator ordered to become of the run. `now`: seconds since the epoch.
     """
     if task is None:
         return _stands(Outcome.CANCELLED, "its task is gone from the task server", exit)
@@ -46,6 +48,8 @@ def judge(
     outcome, reason, charged = _outcome(exit, missing)
     if outcome is Outcome.COMPLETE:
         return Judgement(outcome=outcome, reason=reason, settlement=Settlement(verdict=Verdict.COMPLETE))
+    if kill is not None:
+        return _killed(kill, reason if exit.reason is not ExitReason.STOPPED else "", run)
     if exit.reason is ExitReason.DRAIN and on_deadline is OnDeadline.FAIL:
         parked = Settlement(verdict=Verdict.PARK, charged=charged)
         return Judgement(outcome=Outcome.FAILED, reason=f"{reason}; on_deadline is fail", settlement=parked)
@@ -58,6 +62,15 @@ def judge(
 def _stands(outcome: Outcome, reason: str, exit: RunExit) -> Judgement:
     settlement = Settlement(verdict=Verdict.STAND, charged=exit.started)
     return Judgement(outcome=outcome, reason=reason, settlement=settlement)
+
+
+def _killed(kill: Override, ended: str, run: Run) -> Judgement:
+    """An operator's word comes before any limit: it is neither charged nor counted against the task's runs."""
+    words = [f"killed by {kill.by}", *([kill.reason] if kill.reason else []), *([ended] if ended else [])]
+    verdict = Verdict.PARK if kill.kind is OverrideKind.KILL else Verdict.RETRY
+    owner = run.assigned_before if verdict is Verdict.RETRY else None
+    settlement = Settlement(verdict=verdict, charged=False, assigned_to=owner)
+    return Judgement(outcome=Outcome.INTERRUPTED, reason=": ".join(words), settlement=settlement)
 
 
 def _own_word(run: Run, task: Task) -> tuple[Outcome, str] | None:
@@ -113,7 +126,7 @@ def _outcome(exit: RunExit, missing: str) -> tuple[Outcome, str, bool]:
 
 
 _INTERRUPTED = {
-    ExitReason.DRAIN: "the drain deadline of its removed agent passed",
+    ExitReason.DRAIN: "the deadline of its agent's drain passed",
     ExitReason.STOPPED: "stopped by an operator",
     ExitReason.LEASE_GONE: "its lease was removed",
     ExitReason.NOT_STARTED: "it never started",

@@ -36,6 +36,10 @@ CREATE INDEX runs_waiting ON runs (acknowledged) WHERE acknowledged = 0
     "CREATE TABLE alerts (fingerprint TEXT PRIMARY KEY, body TEXT NOT NULL);\n"
     "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, body TEXT NOT NULL, "
     "tries INTEGER NOT NULL DEFAULT 0, not_before REAL NOT NULL DEFAULT 0)",
+    """
+CREATE TABLE overrides (kind TEXT, subject TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, subject)) WITHOUT ROWID;
+CREATE TABLE view (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL)
+""",
 )
 T = TypeVar("T")
 

@@ -102,11 +102,11 @@ def _shown(folder: StateFolder) -> int | None:
 
 def _held_by(folder: StateFolder) -> str:
     pid = _shown(folder)
-    who = "another runner" if pid is None else f"the runner with pid {pid} ({_known_of(pid)})"
+    who = "another runner" if pid is None else f"the runner with pid {pid} ({known_of(pid)})"
     return f"{who} holds {folder.root}: stop it, or set TSCHED_STATE to another folder"
 
 
-def _known_of(pid: int) -> str:
+def known_of(pid: int) -> str:
     """A process's command line and start as /proc knows them, on one line."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")

@@ -8,7 +8,9 @@ from tsched.state.database import Database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """`kind`: accept (argument: a full revision) or sync. `time` is seconds since the epoch."""
+    """`kind`: accept (argument: a full revision), sync, or an order of state/overrides.py (argument: JSON).
+
+    `time` is seconds since the epoch."""
 
     id: int
     time: float
