@@ -70,6 +70,11 @@ def test_an_agent_whose_runs_fail_gets_no_more_slots() -> None:
     assert not use("ada", 2, 1.0, runs=3, failed=3).failing, "three runs are too few to be sure"
 
 
+def test_an_agent_whose_runs_fail_may_have_fewer() -> None:
+    found = balance("dev", [use("ada", 4, 0.2, runs=20, failed=18), use("ben", 2, 1.0)], window=WINDOW)
+    assert found.suggested == {"ada": 2, "ben": 4}
+
+
 def test_an_agent_that_is_off_stays_off() -> None:
     found = balance("dev", [use("ada", 2, 1.0), use("ben", 0, 0.0), use("cy", 4, 0.1)], window=WINDOW)
     assert burdens(found)["ben"] is Burden.OFF
