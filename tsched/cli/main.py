@@ -15,6 +15,7 @@ from tsched import __version__
 from tsched.cli import (
     config,
     demo,
+    doctor,
     edits,
     events,
     fleet,
@@ -41,6 +42,8 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "import": start.import_,
     "run": running.run,
     "status": fleet.status,
+    "doctor": doctor.doctor,
+    "audit": doctor.audit,
     "plan": plans.plan,
     "diff": plans.diff,
     "sync": running.sync,

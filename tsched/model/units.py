@@ -28,6 +28,23 @@ def format_duration(seconds: float) -> str:
     return f"{millis}ms" if millis else "0s"
 
 
+def about(seconds: float) -> str:
+    """A length of time as people say it, such as `0.1s`, `4s`, `12m`, `3h` or `5d`: rounded down."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0.0, seconds):.1f}s" if seconds < 1 else f"{int(seconds)}s"
+
+
+def size(number: float) -> str:
+    """Bytes as people say them, such as `1.5 GiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
 def iso(epoch: float) -> str:
     """A UTC time stamp with milliseconds, `2026-01-20T10:15:02.123Z`, of seconds since the epoch.
 

@@ -6,13 +6,16 @@ from tsched.executors.runtimes import DEFAULT_PATH, HOST_NAMES, program
 from tsched.model.diagnostic import Diagnostic
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Fleet
-from tsched.model.runtimes import runtime_of
+from tsched.model.runtimes import BUILT_IN, runtime_of
 
 
-def needs(fleet: Fleet, environ: Mapping[str, str], pass_env: Collection[str]) -> Iterator[Diagnostic]:
+def needs(
+    fleet: Fleet, environ: Mapping[str, str], pass_env: Collection[str], *, goose: str | None = None
+) -> Iterator[Diagnostic]:
     """A finding for each program that is not on PATH and each variable that agents must have but would not get.
 
-    Findings stand at the recipe of the first agent concerned. Looks at the file system for the programs.
+    Findings stand at the recipe of the first agent concerned. Looks at the file system for the programs. `goose`:
+    the host's own program in the place of that name.
     """
     seen: set[tuple[str, str]] = set()
     for _, agent in fleet.agents():
@@ -20,7 +23,7 @@ def needs(fleet: Fleet, environ: Mapping[str, str], pass_env: Collection[str]) -
         recipe = fleet.recipes.get(agent.recipe)
         wanted: list[tuple[str, str]] = []
         if runtime is not None:
-            first = runtime.argv[0]
+            first = goose if goose is not None and runtime == BUILT_IN["goose"] else runtime.argv[0]
             if ("TS501", first) not in seen and "{" not in first:
                 seen.add(("TS501", first))
                 if not _found(first, environ):
