@@ -21,6 +21,7 @@ from tsched.cli import (
     fleet,
     fmt,
     gate,
+    gc,
     history,
     plans,
     rules,
@@ -60,6 +61,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "history": history.history,
     "errors": history.errors,
     "sql": history.sql,
+    "gc": gc.gc,
     "config": config.config,
     "runtimes": runtimes.runtimes,
 }
@@ -106,12 +108,15 @@ def options(
     log_level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR or CRITICAL.")
     ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="Of what the runner prints: text or json.")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """GitOps for fleets of AI agents: a git repository says which agents exist, the runner makes it so."""
-    given = {"env_file": env_file, "base_path": base_path, "log_level": log_level}
+    given = {"env_file": env_file, "base_path": base_path, "log_level": log_level, "log_format": log_format}
     ctx.obj = {name: value for name, value in given.items() if value is not None}
 
 
