@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli_call import Call, caller
-from tsched.cli.needs import needs
 from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, Runtime
+from tsched.runner.needs import needs
 from tsched.validate.codes import CODES
 
 POOL = """\

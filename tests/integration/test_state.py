@@ -52,6 +52,7 @@ def picture(folder: Path) -> dict[str, tuple[str, int]]:
     return {
         path.name: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
         for path in sorted(folder.iterdir())
+        if path.is_file()
     }
 
 

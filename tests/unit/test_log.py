@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import signal
 import subprocess
@@ -355,3 +356,20 @@ def test_the_hour_that_the_guide_cuts_out(station: Path) -> None:
     command = f"grep ERROR {LOG} | awk '{{print $1}}' | cut -d: -f1 | sort -u"
     ran = subprocess.run(["bash", "-c", command], cwd=station, capture_output=True, text=True, check=True)
     datetime.strptime(ran.stdout.strip(), "%Y-%m-%dT%H").replace(tzinfo=UTC)
+
+
+def test_json_goes_to_the_echo_alone_and_says_which_pass_it_belongs_to(tmp_path: Path) -> None:
+    echo = io.StringIO()
+    log = OperatorLog(tmp_path, echo=echo, as_json=True, clock=Clock())
+    log.info('says "hi"\nand more')
+    with log.reconciliation_pass() as current:
+        current.count(tasks_spawned=2)
+        current.error("it broke")
+    lines = [json.loads(line) for line in echo.getvalue().splitlines()]
+    stamp = "2026-01-20T12:00:00.123Z"
+    assert lines[0] == {"time": stamp, "level": "INFO", "message": 'says "hi"\nand more'}
+    assert lines[2] == {"time": stamp, "level": "ERROR", "message": "it broke", "pass": stamp}
+    assert lines[-1]["counters"]["tasks_spawned"] == 2
+    assert lines[-1]["counters"]["errors"] == 1
+    assert said(today(tmp_path))[2] == "it broke"
+    assert all("|" in line for line in today(tmp_path))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tsched.cli.needs import needs
 from tsched.model.diagnostic import Diagnostic
+from tsched.runner.needs import needs
 from tsched.validate.codes import CODES
 from tsched.validate.fleet import load_fleet
 from tsched.validate.folder import read_folder

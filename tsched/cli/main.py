@@ -16,11 +16,13 @@ from tsched.cli import (
     alerts,
     config,
     demo,
+    doctor,
     edits,
     events,
     fleet,
     fmt,
     gate,
+    gc,
     history,
     override,
     plans,
@@ -46,6 +48,8 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "run": running.run,
     "status": fleet.status,
     "top": top.top,
+    "doctor": doctor.doctor,
+    "audit": doctor.audit,
     "plan": plans.plan,
     "diff": plans.diff,
     "sync": running.sync,
@@ -67,6 +71,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "errors": history.errors,
     "sql": history.sql,
     "alerts": alerts.alerts,
+    "gc": gc.gc,
     "config": config.config,
     "runtimes": runtimes.runtimes,
 }
@@ -113,12 +118,15 @@ def options(
     log_level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR or CRITICAL.")
     ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="Of what the runner prints: text or json.")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """GitOps for fleets of AI agents: a git repository says which agents exist, the runner makes it so."""
-    given = {"env_file": env_file, "base_path": base_path, "log_level": log_level}
+    given = {"env_file": env_file, "base_path": base_path, "log_level": log_level, "log_format": log_format}
     ctx.obj = {name: value for name, value in given.items() if value is not None}
 
 

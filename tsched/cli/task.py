@@ -1,6 +1,5 @@
 """`tsched task …`: the operator's side of the embedded queue."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -265,11 +264,10 @@ def _show_words(
 
 def _show_log(path: Path) -> None:
     from tsched.observe.text import block
+    from tsched.state.rotation import read_end
 
     try:
-        with path.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 64 * 1024))
-            lines = log.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+        lines = read_end(path, 64 * 1024).decode("utf-8", "replace").splitlines()[-LOG_LINES:]
     except FileNotFoundError:
         return
     if lines:

@@ -159,9 +159,9 @@ def check(settings: "Settings", path: str | None, revision: str | None, wanted: 
     with _checked(settings, path, revision, build=wanted.host) as (files, loaded):
         found = list(loaded.diagnostics)
         if wanted.host and loaded.fleet is not None:
-            from tsched.cli.needs import needs
+            from tsched.runner.needs import needs
 
-            found += needs(loaded.fleet, settings.environ, settings.pass_env, settings.goose_bin)
+            found += needs(loaded.fleet, settings.environ, settings.pass_env, goose=settings.goose_bin)
         found = [one for one in found if _chosen(one, wanted)]
         shown = [replace(one, message=one_line(one.message), path=one_line(one.path)) for one in found]
         checked = Checked(

@@ -68,6 +68,15 @@ class Commits:
 
         return self._read(ask)
 
+    def distance(self, old: str, new: str) -> int | None:
+        """How many commits `new` has that `old` has not; None where either is not known here."""
+
+        def ask(repository: pygit2.Repository) -> int | None:
+            known = old in repository and new in repository
+            return int(repository.ahead_behind(new, old)[0]) if known else None
+
+        return self._read(ask)
+
     def resolve(self, text: str) -> str:
         """The full commit id of what a person calls a revision: an id or its beginning, a branch, `HEAD~1`.
 

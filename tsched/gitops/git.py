@@ -46,6 +46,15 @@ def git(
     return out.decode(errors="replace")
 
 
+def version(*, timeout: float) -> tuple[int, ...] | None:
+    """git's own version, such as (2, 39, 5); None where it can't be run or says none. `timeout`: seconds."""
+    try:
+        said = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", git("version", timeout=timeout))
+    except (OSError, TransientError):
+        return None
+    return None if said is None else tuple(int(part) for part in said.groups() if part is not None)
+
+
 def _options() -> Sequence[str]:
     settings = [
         "core.hooksPath=/dev/null", "gc.auto=0", "maintenance.auto=false", "submodule.recurse=false",

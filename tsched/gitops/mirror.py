@@ -14,6 +14,7 @@ from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.secrets import mask
 
 TIP = "refs/tsched/tip"
+REPACK = 600.0  # seconds: nobody waits for it
 T = TypeVar("T")
 
 
@@ -152,6 +153,24 @@ class Mirror(Commits):
     def verify(self, revision: str, allowed_signers: Path) -> None:
         """Make sure an allowed signer signed that commit. Raises ConfigurationError."""
         verify_signature(self.folder, revision, allowed_signers)
+
+    def loose(self) -> tuple[int, int]:
+        """How many loose objects and how many packs the mirror has."""
+        objects = self.folder / "objects"
+        return sum(1 for _ in objects.glob("[0-9a-f][0-9a-f]/*")), sum(1 for _ in objects.glob("pack/*.pack"))
+
+    def repack(self) -> None:
+        """Bring all that the tip reaches into one pack, and drop what nothing has reached for an hour.
+
+        Safe beside a runner: no ref is touched or locked, and what a fetch is bringing is younger. Raises
+        TransientError.
+        """
+        if not self.folder.is_dir():
+            return
+        self.close()
+        here = f"--git-dir={self.folder}"
+        git(here, "repack", "-A", "-d", "-l", "-q", "--unpack-unreachable=1.hour.ago", timeout=REPACK)
+        git(here, "prune", "--expire=1.hour.ago", timeout=REPACK)
 
     def rebuild(self) -> None:
         """Throw the cache away and begin a new one."""

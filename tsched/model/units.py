@@ -28,6 +28,15 @@ def format_duration(seconds: float) -> str:
     return f"{millis}ms" if millis else "0s"
 
 
+def size(number: float) -> str:
+    """Bytes as people say them, such as `1.5 GiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
 def iso(epoch: float) -> str:
     """A UTC time stamp with milliseconds, `2026-01-20T10:15:02.123Z`, of seconds since the epoch.
 

@@ -1,5 +1,6 @@
 """The operator's log: a file a day, one line an entry, in the words and the order that the guide's greps rely on."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, TextIO
 
+from tsched.model.units import iso
 from tsched.observe import messages
 from tsched.observe.text import one_line
 
@@ -46,11 +48,18 @@ def last_line(folder: Path) -> str:
     return lines[-1] if lines else ""
 
 
+def format_json(moment: float, level: Level, message: str, **facts: object) -> str:
+    """The same entry as a JSON object on a line: time (UTC), level, message, and what else is known."""
+    entry = {"time": iso(moment), "level": level.name, "message": message, **facts}
+    return json.dumps(entry, ensure_ascii=False) + "\n"
+
+
 class OperatorLog:
     """Writes `scheduler_YYYYMMDD.log` in a folder and echoes the same lines. Logging never stops its caller.
 
     folder: None writes no file (a dry run). level: the name of the lowest level written. echo: a stream, or None.
-    clock: seconds since the epoch. While a pass is open, every line belongs to it.
+    as_json: whether the echo is JSON; the file is text in any case, for the guide's greps. clock: seconds since the
+    epoch. While a pass is open, every line belongs to it.
     """
 
     def __init__(
@@ -59,11 +68,13 @@ class OperatorLog:
         *,
         level: str = "INFO",
         echo: TextIO | None = None,
+        as_json: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
         self._level = Level[level]
         self._echo = echo
+        self._as_json = as_json
         self._clock = clock
         self._standing: tuple[tuple[Level, str], ...] = ()
         self._pass: PassLog | None = None
@@ -130,13 +141,13 @@ class OperatorLog:
         else:
             if self._level <= Level.INFO:
                 done = messages.completed(time.monotonic() - began, current.counters)
-                self._write(self._clock(), Level.INFO, done)
+                self._write(self._clock(), Level.INFO, done, counters=current.counters)
         finally:
             for entry in current.later:
                 self._write(*entry)
             self._pass = None
 
-    def _write(self, moment: float, level: Level, message: str) -> None:
+    def _write(self, moment: float, level: Level, message: str, **facts: object) -> None:
         line = format_line(moment, level, message)
         if self._folder is not None:
             try:
@@ -145,6 +156,9 @@ class OperatorLog:
                 self._lost += 1
         if self._echo is not None:
             try:
+                if self._as_json:
+                    began = {} if self._pass is None else {"pass": iso(self._pass.began)}
+                    line = format_json(moment, level, message, **began, **facts)
                 self._echo.write(line)
                 self._echo.flush()
             except (OSError, ValueError):  # the reader went away, or the stream is closed

@@ -32,6 +32,7 @@ _STYLES = {
     "active": "green", "complete": "green", "True": "bold", "working": "cyan", "running": "cyan",
     "cordoned": "yellow", "draining": "yellow", "stopping": "red", "drained": "yellow", "suspended": "magenta",
     "parked": "red", "failed": "red", "unproven": "red", "interrupted": "yellow", "cancelled": "dim",
+    "ok": "green", "warn": "yellow", "fail": "bold red",
 }  # fmt: skip
 
 

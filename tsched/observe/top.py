@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tsched.model.event import Event
 from tsched.model.history import PassRecord, Sample
-from tsched.model.units import count, from_iso
+from tsched.model.units import about, count, from_iso
 from tsched.observe.conditions import notable
 from tsched.observe.status import AgentStatus, PoolStatus, Status
 from tsched.observe.text import one_line
@@ -91,7 +91,7 @@ def header(view: View, note: str) -> list[Text]:
     """Who runs what, how the last pass went, and whatever is wrong."""
     status, runner = view.status, view.status["runner"]
     last = runner["last_cycle"]
-    ago = "no pass yet" if last is None else f"last pass {age(view.at - from_iso(last))} ago"
+    ago = "no pass yet" if last is None else f"last pass {_ago(view, from_iso(last))} ago"
     took = "" if view.last is None else f", it took {view.last.seconds:.2f} s"
     applied = (status["revision"]["applied"] or "nothing")[:12]
     first = f"tsched on {runner['host'] or '-'}   {applied} applied, generation {status['generation']}   {ago}{took}"
@@ -118,7 +118,7 @@ def pools(view: View) -> Part:
 def _pool(view: View, pool: PoolStatus) -> tuple[str, ...]:
     depth = next((queue for queue in view.status["queues"] if queue["name"] == pool["queue"]), None)
     sample = view.samples.get(pool["queue"])
-    longest = "-" if sample is None or sample.oldest is None else age(view.at - sample.oldest)
+    longest = "-" if sample is None or sample.oldest is None else _ago(view, sample.oldest)
     slots = sum(agent["limit"] for agent in pool["agents"] if agent["state"] == "active")
     slots = slots if pool["max_running"] is None else min(slots, pool["max_running"])
     idle, blocked = (depth["idle"], depth["blocked"]) if depth is not None else (0, 0)
@@ -152,15 +152,15 @@ def _deadline(view: View, agent: AgentStatus) -> str:
     if drain is None:
         return "-"
     left = from_iso(drain["deadline"]) - view.at
-    return f"in {age(left)}, then {drain['on_deadline']}" if left > 0 else f"passed {age(-left)} ago"
+    return f"in {about(left)}, then {drain['on_deadline']}" if left > 0 else f"passed {about(-left)} ago"
 
 
 def runs(view: View) -> Part:
     """Runs in progress, the oldest first."""
     known = sorted(view.status["runs"], key=lambda run: run["started_at"])
     rows = [
-        (run["task_id"], run["agent"], run["pool"], str(run["attempt"]), age(view.at - from_iso(run["started_at"])),
-         age(view.at - from_iso(run["heartbeat"])), view.titles.get(run["run_id"], ""))
+        (run["task_id"], run["agent"], run["pool"], str(run["attempt"]), _ago(view, from_iso(run["started_at"])),
+         _ago(view, from_iso(run["heartbeat"])), view.titles.get(run["run_id"], ""))
         for run in known
     ]  # fmt: skip
     columns = ("TASK", "AGENT", "POOL", "TRY", "FOR", "BEAT", "TITLE")
@@ -173,7 +173,7 @@ _EVENTS = {"failed": "red", "unproven": "red", "rejected": "red", "held": "yello
 
 def events(view: View) -> Part:
     """The newest events."""
-    rows = [(age(view.at - one.time), one.kind, one.subject, one.message) for one in view.events]
+    rows = [(_ago(view, one.time), one.kind, one.subject, one.message) for one in view.events]
     styles = [_EVENTS.get(one.kind.rpartition(".")[2], "") for one in view.events]
     return Part(title="Events", columns=("AGO", "KIND", "WHAT", "MESSAGE"), rows=rows, styles=styles, newest=True)
 
@@ -184,13 +184,6 @@ def bar(used: int, whole: int, cells: int = 10) -> str:
     return "█" * full + "·" * (cells - full)
 
 
-def age(seconds: float) -> str:
-    """Roughly how long: 7s, 12m, 3h 20m, 4d."""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m"
-    if whole < 86_400:
-        return f"{whole // 3600}h {whole % 3600 // 60}m"
-    return f"{whole // 86_400}d"
+def _ago(view: View, moment: float) -> str:
+    """How long before the view a moment was; a clock that runs ahead makes it no time at all."""
+    return about(max(0.0, float(round(view.at - moment))))

@@ -12,6 +12,7 @@ from tsched.observe.status import Report as LastReport
 from tsched.runner.adopt import adopt
 from tsched.runner.alarm import alarm
 from tsched.runner.announce import announce
+from tsched.runner.care import care
 from tsched.runner.chronicle import chronicled
 from tsched.runner.finish import agree, reap, recover, survey
 from tsched.runner.host import Host
@@ -65,6 +66,7 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
                 with p.guarded("alerts", kind="alert"):
                     alarm(p)
                 report(p)
+            care(p)
         return Report(errors=len(p.troubles), interval=interval(p))
 
 

@@ -64,7 +64,7 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
     folder = folder_of(settings)
     check_source(settings)
     folder.create()
-    log = OperatorLog(folder.logs, level=settings.log_level, echo=echo)
+    log = OperatorLog(folder.logs, level=settings.log_level, echo=echo, as_json=settings.log_format == "json")
     history, damaged = open_passes(folder.history_db)
     for note in (*settings.notes, *filter(None, (damaged,))):
         log.warning(note)

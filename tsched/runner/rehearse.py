@@ -48,7 +48,7 @@ def borrowed_host(settings: Settings, *, echo: TextIO | None) -> Iterator[Host]:
             leases=Leases(folder.running),
             tasks=source_of(settings, folder, read_only=True),
             executor=executor_of(settings, folder),
-            log=OperatorLog(None, level=settings.log_level, echo=echo),
+            log=OperatorLog(None, level=settings.log_level, echo=echo, as_json=settings.log_format == "json"),
             runner_id="",
             history=read_passes(folder.history_db),
         )

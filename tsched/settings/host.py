@@ -49,6 +49,7 @@ class Settings:
     status_token: str | None = field(repr=False)  # for commit statuses alone
     keep_days: int  # how long history and logs are kept
     log_level: str
+    log_format: str  # of what the runner prints: text or json
     dry_run: bool
     enabled: bool
     disable_blocking: bool
@@ -165,6 +166,7 @@ def resolve(
         status_token=look.value("status_token", str, None),
         keep_days=look.value("keep_days", values.days, 30),
         log_level=look.value("log_level", values.level, "INFO"),
+        log_format=look.value("log_format", values.log_format, "text"),
         dry_run=look.value("dry_run", values.switch, False),
         enabled=look.value("enabled", values.switch, True),
         disable_blocking=look.value("disable_blocking", values.switch, False),

@@ -90,6 +90,12 @@ def level(text: str) -> str:
     return text.upper()
 
 
+def log_format(text: str) -> str:
+    if text.lower() not in ("text", "json"):
+        raise ValueError("write text or json")
+    return text.lower()
+
+
 def seconds(text: str, source: Source, least: float) -> float:
     """Variables ending in _SEC hold plain seconds, TSCHED_ ones a duration, flags either."""
     plain = source.name.endswith("_SEC")

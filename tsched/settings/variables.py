@@ -24,6 +24,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "status_token": ("TSCHED_STATUS_TOKEN",),
     "keep_days": ("TSCHED_KEEP_DAYS",),
     "log_level": ("TSCHED_LOG_LEVEL", "TINYSCHEDULER_LOG_LEVEL"),
+    "log_format": ("TSCHED_LOG_FORMAT",),
     "dry_run": ("TSCHED_DRY_RUN", "TINYSCHEDULER_DRY_RUN"),
     "enabled": ("TSCHED_ENABLED", "TINYSCHEDULER_ENABLED"),
     "disable_blocking": ("TSCHED_DISABLE_BLOCKING", "TINYSCHEDULER_DISABLE_BLOCKING"),

@@ -31,6 +31,12 @@ def read(db: Database, *, after: int = 0, limit: int = 1000) -> tuple[tuple[int,
     return tuple((int(str(number)), db.decode(body, Event, "an event")) for number, body in rows)
 
 
+def prune(db: Database, *, before: float) -> int:
+    """Drop events from before a time (seconds since the epoch). Returns how many went."""
+    with db.transaction():
+        return db.execute("DELETE FROM events WHERE time < ?", (before,)).rowcount
+
+
 def known(db: Database, kind: str, subject: str, *, since: float) -> bool:
     """Whether such an event was written after that time (seconds since the epoch)."""
     words = "SELECT 1 FROM events WHERE subject = ? AND kind = ? AND time > ? LIMIT 1"

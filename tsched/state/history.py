@@ -1,5 +1,6 @@
 """Finished runs, keyed by run id. The first decided outcome stands."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import msgspec
@@ -57,6 +58,26 @@ def spent(db: Database, since: float) -> tuple[Spent, ...]:
     )
     names = ("agent", "queue", "runs", "total_tokens", "cost_usd")
     return tuple(msgspec.convert(dict(zip(names, row, strict=True)), Spent) for row in rows)
+
+
+def prune(db: Database, *, before: float, besides: Collection[str] = ()) -> int:
+    """Drop acknowledged runs that ended before a time (seconds since the epoch). Returns how many rows went.
+
+    A task's runs go together, when its newest one is that old: a retry asks for the ones before it. `besides`: runs
+    of which something is still there, so that their settling may be repeated.
+    """
+    with db.transaction():
+        old = [str(run_id) for (run_id,) in db.rows(f"SELECT run_id {_OLD}", (before, before))]
+        gone = [run_id for run_id in old if run_id not in besides]
+        for run_id in gone:
+            db.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+    return len(gone)
+
+
+_OLD = """
+FROM runs WHERE acknowledged = 1 AND ended_at < ?
+AND task_id NOT IN (SELECT task_id FROM runs WHERE ended_at >= ? OR acknowledged = 0)
+"""
 
 
 def _results(db: Database, where: str, *values: object) -> tuple[RunResult, ...]:

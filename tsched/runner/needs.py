@@ -10,12 +10,12 @@ from tsched.model.runtimes import runtime_of, with_goose
 
 
 def needs(
-    fleet: Fleet, environ: Mapping[str, str], pass_env: Collection[str], goose: str | None = None
+    fleet: Fleet, environ: Mapping[str, str], pass_env: Collection[str], *, goose: str | None = None
 ) -> Iterator[Diagnostic]:
     """A finding for each program that is not on PATH and each variable that agents must have but would not get.
 
-    Findings stand at the recipe of the first agent concerned. Looks at the file system for the programs. `goose`: as
-    the host names it.
+    Findings stand at the recipe of the first agent concerned. Looks at the file system for the programs. `goose`:
+    the host's own program in the place of that name.
     """
     seen: set[tuple[str, str]] = set()
     for _, agent in fleet.agents():
