@@ -14,6 +14,7 @@ import typer
 from tsched import __version__
 from tsched.cli import (
     alerts,
+    activity,
     config,
     demo,
     edits,
@@ -44,6 +45,9 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "run": running.run,
     "status": fleet.status,
     "top": top.top,
+    "agents": activity.agents,
+    "pools": activity.pools,
+    "queues": activity.queues,
     "plan": plans.plan,
     "diff": plans.diff,
     "sync": running.sync,
