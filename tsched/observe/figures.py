@@ -35,6 +35,14 @@ def tokens(usage: Usage | None) -> str:
     return "-" if usage is None else f"{usage.total_tokens:,}"
 
 
+def compact(value: float) -> str:
+    """`950`, `1.2k`, `228M`: where there is little room."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:g}"
+
+
 def cost(usage: Usage | None) -> str:
     return "-" if usage is None or usage.cost_usd is None else f"${usage.cost_usd:,.2f}"
 

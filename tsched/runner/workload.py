@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from tsched.model.errors import TransientError
+from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Fleet
 from tsched.model.history import Sample
 from tsched.model.run import Run, RunResult
 from tsched.model.task import QueueDepth
 from tsched.schedule.depth import Depth, depths
+from tsched.schedule.forecast import Forecast, forecast
 from tsched.schedule.queues import QueueWork, queue_work
 from tsched.schedule.timeline import Window
 from tsched.settings import Settings
@@ -107,3 +108,26 @@ def queues(settings: Settings, *, since: float, now: float) -> tuple[Window, Seq
         for queue in work.queues
     ]  # fmt: skip
     return work.window, found
+
+
+def forecasts(
+    settings: Settings, *, since: float, now: float, queue: str | None = None, wait: float | None = None
+) -> tuple[Window, Sequence[Forecast]]:
+    """What each queue (or one) needs, by name. `wait`: the mean wait to aim at, in seconds.
+
+    Raises ConfigurationError for a queue of which nothing is known.
+    """
+    work = workload(settings, since=since, now=now)
+    if queue is not None and queue not in work.queues:
+        raise ConfigurationError(
+            f"nothing is known of a queue {queue} (there are {', '.join(work.queues) or 'none'})"
+        )
+    depth = depths(work.samples)
+    names = work.queues if queue is None else (queue,)
+    return work.window, [_forecast(work, name, depth.get(name, Depth()), wait) for name in names]
+
+
+def _forecast(work: Workload, queue: str, depth: Depth, wait: float | None) -> Forecast:
+    return forecast(
+        queue, work.window, fleet=work.fleet, depth=depth, results=work.results, live=work.live, wait=wait
+    )
