@@ -15,6 +15,7 @@ from tsched import __version__
 from tsched.cli import (
     alerts,
     activity,
+    blame,
     config,
     demo,
     edits,
@@ -64,6 +65,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "events": events.events,
     "report": report.report,
     "capacity": report.capacity,
+    "blame": blame.blame,
     "history": history.history,
     "errors": history.errors,
     "sql": history.sql,

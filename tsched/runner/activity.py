@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tsched.model.run import RunResult
 from tsched.observe.status import Status
-from tsched.runner.host import folder_of
+from tsched.runner.folder import folder_of
 from tsched.runner.look import DAY, status_in
 from tsched.runner.sources import source_of
 from tsched.settings import Settings

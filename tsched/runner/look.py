@@ -11,7 +11,8 @@ from tsched.model.run import Run
 from tsched.model.task import QueueDepth
 from tsched.observe import status as shown
 from tsched.runner.fleets import FleetSource
-from tsched.runner.host import Host, executor_of, folder_of
+from tsched.runner.folder import folder_of
+from tsched.runner.host import Host, executor_of
 from tsched.runner.revise import select
 from tsched.runner.sources import source_of
 from tsched.schedule.plan import Plan, plan

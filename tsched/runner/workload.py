@@ -12,6 +12,7 @@ from tsched.model.fleet import Fleet
 from tsched.model.history import Sample
 from tsched.model.run import Run, RunResult
 from tsched.model.task import QueueDepth
+from tsched.runner.folder import folder_of
 from tsched.schedule.depth import Depth, depths
 from tsched.schedule.forecast import Forecast, forecast
 from tsched.schedule.queues import QueueWork, queue_work
@@ -48,7 +49,7 @@ class Workload:
 
 def workload(settings: Settings, *, since: float, now: float, ask: bool = False) -> Workload:
     """The work between two times (seconds since the epoch). `ask`: whether the task server is asked for depths."""
-    folder = StateFolder(settings.state, settings.running_dir, settings.log_dir)
+    folder = folder_of(settings)
     with (
         closing(Database.read_only(folder.db) or Database.empty()) as db,
         closing(passes.read_passes(folder.history_db)) as kept,

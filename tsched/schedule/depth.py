@@ -32,7 +32,7 @@ class Depth:
 
         Of no time at all it is the value there. It lies between the least and the most that stood meanwhile.
         """
-        if not self.times or until < self.times[0]:
+        if not self.times or until < self.times[0] or since < until == self.times[0]:
             return None
         since = max(since, self.times[0])
         if until <= since:

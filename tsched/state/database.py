@@ -36,7 +36,10 @@ CREATE INDEX runs_waiting ON runs (acknowledged) WHERE acknowledged = 0
     "CREATE TABLE alerts (fingerprint TEXT PRIMARY KEY, body TEXT NOT NULL);\n"
     "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, body TEXT NOT NULL, "
     "tries INTEGER NOT NULL DEFAULT 0, not_before REAL NOT NULL DEFAULT 0)",
-    "CREATE INDEX runs_by_end ON runs (ended_at)",
+    """
+CREATE INDEX runs_by_end ON runs (ended_at);
+CREATE INDEX runs_by_revision ON runs (json_extract(body, '$.run.revision'), json_extract(body, '$.run.created_at'))
+""",
 )
 T = TypeVar("T")
 
