@@ -1,24 +1,26 @@
 """Finished runs taken together: groups, failures by kind, bars over time, queues, arrivals, revisions compared."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.work import result, run
-from tsched.model.fleet import Agent, Fleet, Limits, Pool
+from tsched.model.fleet import Agent, Fleet, Limits, Pool, Retry
 from tsched.model.history import Sample
 from tsched.model.run import ExitReason, Outcome, RunResult, Usage
-from tsched.model.task import QueueDepth
+from tsched.model.task import QueueDepth, Task, TaskStatus
 from tsched.schedule.depth import Depth, depths
 from tsched.schedule.fared import fared, fared_by
 from tsched.schedule.forecast import forecast, uses
 from tsched.schedule.queues import arrivals, queue_work
 from tsched.schedule.rates import Rate, Shown
+from tsched.schedule.recovery import judge
 from tsched.schedule.report import work_report
 from tsched.schedule.timeline import MOST_BARS, Window, bars, bins, step_of
-from tsched.schedule.workload import By, Spread, grouped, spread, succeeded, summary, took, waited
+from tsched.schedule.workload import By, Spread, grouped, spread, succeeded, summary, took, waited, why
 
 HOUR = Window(since=1000.0, until=4600.0)
 
@@ -46,7 +48,7 @@ def results(draw: st.DrawFn) -> list[RunResult]:
                 st.none() | st.builds(Usage, total_tokens=st.integers(0, 9), cost_usd=st.none() | st.just(1.0))
             ),
         )
-        for number in range(draw(st.integers(0, 12)))
+        for number in range(draw(st.integers(0, 5)))
     ]
     return sorted(made, key=lambda one: one.exit.ended_at)
 
@@ -99,6 +101,16 @@ def test_failures_that_differ_in_names_alone_are_one_kind() -> None:
     assert [(one.runs, one.reason, one.exit_code) for one in kinds] == [(2, "exited", 3), (1, "exited", 4),
                                                                         (1, "timeout", 143)]  # fmt: skip
     assert kinds[0].example == "exited with 3 after task 8", "the newest"
+
+
+@given(st.integers(1, 3), st.integers(0, 9), st.sampled_from(("", "a detail (of its own)")))
+def test_what_recovery_adds_of_the_task_is_no_part_of_why(attempts: int, earlier: int, detail: str) -> None:
+    ended = result(outcome=Outcome.FAILED, exit_code=3, exit_reason=ExitReason.TIMEOUT)
+    task = Task(id="1", title="t", queue="dev", status=TaskStatus.WORKING, assigned_to="ada", attempts=earlier)
+    retry = Retry(attempts=attempts, backoff=30.0)
+    end = replace(ended.exit, detail=detail)
+    decided = judge(exit=end, run=ended.run, task=task, missing="", retry=retry, now=5.0)
+    assert why(decided.reason) == "max_runtime passed" + (f": {detail}" if detail else "")
 
 
 @given(results(), st.sampled_from((60.0, 300.0, 3600.0)))

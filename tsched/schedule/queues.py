@@ -52,7 +52,7 @@ def queue_work(
         most=depth.most(window),
         series=depth.means(window, PARTS),
         oldest=None if oldest is None else max(0.0, window.until - oldest),
-        assigned=sum(window.since < run.created_at <= window.until for run in started),
+        assigned=sum(window.since <= run.created_at <= window.until for run in started),
         outcomes={outcome: outcomes[outcome] for outcome in Outcome},
         per_hour=outcomes[Outcome.COMPLETE] / window.seconds * 3600 if window.seconds > 0 else 0.0,
     )

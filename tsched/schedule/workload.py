@@ -1,5 +1,6 @@
 """What finished runs come to, taken together: outcomes, durations, waits, failures by kind, tokens and cost."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from tsched.schedule.troubles import pattern
 
 FAILED = frozenset({Outcome.FAILED, Outcome.UNPROVEN})
 JUDGED = FAILED | {Outcome.COMPLETE}  # the others were ended from outside and say nothing of an agent
+_NEXT = re.compile(r" \((?:attempt \d+ of \d+(?:, again in \w+)?|\d+ runs of any kind)\)\Z")  # what recovery.py adds
 
 
 class By(StrEnum):
@@ -120,14 +122,20 @@ def grouped(results: Iterable[RunResult], by: By) -> dict[str, list[RunResult]]:
     return dict(sorted(found.items()))
 
 
+def why(reason: str) -> str:
+    """Why a run failed, without what becomes of its task."""
+    return _NEXT.sub("", reason)
+
+
 def failures(results: Iterable[RunResult]) -> tuple[FailureKind, ...]:
     """Failed runs by kind, the most frequent first. `results`: oldest first."""
     alike: dict[tuple[ExitReason, int | None, str], list[RunResult]] = {}
     for one in results:
         if one.outcome in FAILED:
-            alike.setdefault((one.exit.reason, one.exit.exit_code, pattern(one.reason)), []).append(one)
+            kind = (one.exit.reason, one.exit.exit_code, pattern(why(one.reason)))
+            alike.setdefault(kind, []).append(one)
     kinds = [
-        FailureKind(reason=reason, exit_code=code, pattern=words, runs=len(them), example=them[-1].reason)
+        FailureKind(reason=reason, exit_code=code, pattern=words, runs=len(them), example=why(them[-1].reason))
         for (reason, code, words), them in alike.items()
     ]
     return tuple(sorted(kinds, key=lambda kind: (-kind.runs, kind.reason, kind.exit_code or 0, kind.pattern)))
