@@ -13,8 +13,8 @@ import typer
 
 from tsched import __version__
 from tsched.cli import (
-    alerts,
     activity,
+    alerts,
     blame,
     config,
     demo,
