@@ -13,7 +13,9 @@ import typer
 
 from tsched import __version__
 from tsched.cli import (
+    activity,
     alerts,
+    blame,
     config,
     demo,
     doctor,
@@ -26,6 +28,7 @@ from tsched.cli import (
     history,
     override,
     plans,
+    report,
     rules,
     runtimes,
     start,
@@ -50,6 +53,9 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "top": top.top,
     "doctor": doctor.doctor,
     "audit": doctor.audit,
+    "agents": activity.agents,
+    "pools": activity.pools,
+    "queues": activity.queues,
     "plan": plans.plan,
     "diff": plans.diff,
     "sync": running.sync,
@@ -67,6 +73,9 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "explain": rules.explain,
     "rollback": edits.rollback,
     "events": events.events,
+    "report": report.report,
+    "capacity": report.capacity,
+    "blame": blame.blame,
     "history": history.history,
     "errors": history.errors,
     "sql": history.sql,

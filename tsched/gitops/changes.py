@@ -97,6 +97,15 @@ class FleetFiles:
         changed = edit.set_agent(home.text, name, key, value)
         return {home.path: tidied(home.path, home.text, changed)}
 
+    def set_limits(self, limits: Mapping[str, int]) -> Changes:
+        """Several agents' limits at once."""
+        changed: dict[str, tuple[PoolFile, str]] = {}
+        for name, limit in limits.items():
+            home = self.home(name)
+            text = changed.get(home.path, (home, home.text))[1]
+            changed[home.path] = home, edit.set_agent(text, name, "limit", limit)
+        return {path: tidied(path, home.text, text) for path, (home, text) in changed.items()}
+
     def add_pool(self, name: str, *, queue: str | None = None, runtime: str | None = None) -> Changes:
         """A new pool in a file of its name."""
         path = f"pools/{name}.yaml"

@@ -1,5 +1,6 @@
 """Commits and their files, read from a repository's objects: never from a work tree."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import TypeVar
 import pygit2
 from pygit2.enums import FileMode, SortMode
 
+from tsched.model.commit import Commit
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.files import FileKind, RepoFile, RepoFiles
 from tsched.validate.fleet import FleetCache, Loaded, load_fleet
 
 FOLDERS = ("pools", "recipes", "schemas")
+MOST = 10_000  # commits that are gone through
+_FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 T = TypeVar("T")
 
 
@@ -97,6 +101,35 @@ class Commits:
             raise ConfigurationError(f"{text!r} names no commit of {self.shown}: give an id, a branch, or HEAD~1")
         return found
 
+    def commit(self, revision: str) -> Commit | None:
+        """Who made a commit (by its full id) and why; None where it is not known here."""
+
+        def ask(repository: pygit2.Repository) -> Commit | None:
+            found = _known(repository, revision)
+            return None if found is None else _told(found)
+
+        return self._read(ask)
+
+    def last_change(self, revision: str, path: str) -> Commit | None:
+        """The newest commit of a revision's history, itself included, that gave a file the content it has there.
+
+        None where the revision or the file is not known here, or the change lies over MOST commits back.
+        """
+
+        def ask(repository: pygit2.Repository) -> Commit | None:
+            found = _known(repository, revision)
+            wanted = None if found is None else _blob_id(found, path)
+            for _ in range(MOST):
+                if found is None or wanted is None:
+                    return None
+                same = next((one for one in found.parents if _blob_id(one, path) == wanted), None)
+                if same is None:
+                    return _told(found)
+                found = same
+            return None
+
+        return self._read(ask)
+
     def merge_base(self, one: str, other: str) -> str:
         """The newest commit that both revisions descend from. Raises ConfigurationError where there is none."""
         first, second = self.resolve(one), self.resolve(other)
@@ -135,9 +168,31 @@ def _between(repository: pygit2.Repository, since: str | None, tip: str) -> Iter
     if since is not None and since in repository:
         walker.hide(since)
     for number, commit in enumerate(walker):
-        if number >= 10_000 or (since is None and number):
+        if number >= MOST or (since is None and number):
             return
         yield commit
+
+
+def _known(repository: pygit2.Repository, revision: str) -> pygit2.Commit | None:
+    there = _FULL_ID.fullmatch(revision) is not None and revision in repository
+    return repository[revision].peel(pygit2.Commit) if there else None
+
+
+def _told(commit: pygit2.Commit) -> Commit:
+    return Commit(
+        id=str(commit.id),
+        author=_plain(commit.author.name),
+        email=_plain(commit.author.email),
+        date=float(commit.author.time),
+        message=_plain(commit.message),
+    )
+
+
+def _blob_id(commit: pygit2.Commit, path: str) -> str | None:
+    try:
+        return str(commit.tree[path].id)
+    except KeyError:
+        return None
 
 
 def _tree_id(repository: pygit2.Repository, revision: str, name: str) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from tsched.gitops.github import GitHub
 from tsched.gitops.gitlab import GitLab
@@ -57,6 +57,21 @@ def forge_of(
         job=token == environ.get("CI_JOB_TOKEN", "").strip(),
     )  # fmt: skip
     return made(access, limits or Limits())
+
+
+def change_address(remote: str, number: int, *, environ: Mapping[str, str]) -> str | None:
+    """The web address of a pull request, made of the remote's; None where that does not say what forge it is."""
+    try:
+        place, path = _place(remote)
+    except ConfigurationError:
+        return None
+    host, kind = place.split(":")[0], environ.get("TSCHED_FORGE")
+    if kind == GitHub.name or (not kind and GitHub.knows(host)):
+        return f"https://{'github.com' if host == 'ssh.github.com' else place}/{quote(path)}/pull/{number}"
+    if kind == GitLab.name or (not kind and GitLab.knows(host)):
+        place = "gitlab.com" if host == "altssh.gitlab.com" else place
+        return f"https://{place}/{quote(path)}/-/merge_requests/{number}"
+    return None
 
 
 def _place(remote: str) -> tuple[str, str]:

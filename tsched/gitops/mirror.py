@@ -217,3 +217,14 @@ class Mirror(Commits):
             raise TransientError(
                 f"the mirror of {mask(self.url)} can't be read ({error}): it is fetched anew"
             ) from error
+
+
+class Fetched(Commits):
+    """What a mirror holds already, to read alone: nothing is fetched, made or mended."""
+
+    def __init__(self, folder: Path, url: str, branch: str) -> None:
+        super().__init__(folder, shown=f"what was fetched of {mask(url)}")
+        self.branch = branch
+
+    def _names(self) -> Mapping[str, str]:
+        return {"HEAD": TIP, self.branch: TIP}

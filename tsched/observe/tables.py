@@ -1,7 +1,8 @@
 """Tables for people: rich on a terminal, plain aligned text elsewhere (nothing wrapped, cut or coloured)."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -17,6 +18,7 @@ from tsched.schedule.review import Review
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as RichTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,19 +69,42 @@ def console(*, json: bool = False, out: TextIO | None = None) -> "Console":
     return Console(file=out, highlight=False, no_color=True, force_terminal=False, width=100_000, soft_wrap=True)
 
 
+def watch(look: Callable[[], Sequence[Table]], *, every: float) -> None:
+    """Show what `look` gives, again and again, `every` so many seconds, until interrupted.
+
+    A terminal's picture is drawn anew in its place; elsewhere the tables are repeated, a blank line between.
+    """
+    if not sys.stdout.isatty():
+        while True:
+            show(look())
+            print(flush=True)
+            time.sleep(every)
+    from rich.console import Group
+    from rich.live import Live
+
+    with Live(console=console(), auto_refresh=False) as live:
+        while True:
+            live.update(Group(*map(_drawn, look())), refresh=True)
+            time.sleep(every)
+
+
 def _rich(tables: Sequence[Table], out: TextIO) -> None:
+    screen = console(out=out)
+    for table in tables:
+        screen.print(_drawn(table))
+
+
+def _drawn(table: Table) -> "RichTable":
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    screen = console(out=out)
-    for table in tables:
-        drawn = RichTable(title=table.title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-        for name in table.columns:
-            drawn.add_column(name, overflow="fold")
-        for row in table.rows:
-            drawn.add_row(*(Text(one_line(cell), style=_STYLES.get(cell, "")) for cell in row))
-        screen.print(drawn)
+    drawn = RichTable(title=table.title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for name in table.columns:
+        drawn.add_column(name, overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(Text(one_line(cell), style=_STYLES.get(cell, "")) for cell in row))
+    return drawn
 
 
 def status_tables(status: Status) -> Iterator[Table]:

@@ -11,6 +11,7 @@ from tsched.executors.runtimes import TASKS_MCP
 from tsched.model.history import Sample
 from tsched.observe.log import OperatorLog
 from tsched.runner.fleets import FleetSource, source_for
+from tsched.runner.folder import folder_of as folder_of  # noqa: PLC0414  # asked for here too
 from tsched.runner.installed import check_source
 from tsched.runner.sources import mcp_of, source_of
 from tsched.settings import Settings
@@ -47,11 +48,6 @@ class Host:
         self.db.close()
         self.history.close()
         self.log.close()
-
-
-def folder_of(settings: Settings) -> StateFolder:
-    """The state folder that these settings name."""
-    return StateFolder(settings.state, settings.running_dir, settings.log_dir)
 
 
 def in_the_cycle(settings: Settings) -> Settings:

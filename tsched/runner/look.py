@@ -11,7 +11,8 @@ from tsched.model.run import Run
 from tsched.model.task import QueueDepth
 from tsched.observe import status as shown
 from tsched.runner.fleets import FleetSource
-from tsched.runner.host import Host, executor_of, folder_of
+from tsched.runner.folder import folder_of
+from tsched.runner.host import Host, executor_of
 from tsched.runner.revise import select
 from tsched.runner.sources import source_of
 from tsched.schedule.plan import Plan, plan
@@ -19,6 +20,7 @@ from tsched.schedule.review import Review, review
 from tsched.settings import Settings
 from tsched.state import applied, history, overrides, verdicts
 from tsched.state.database import Database
+from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
 from tsched.tasks.source import TaskSource
 from tsched.validate.fleet import FleetCache
@@ -34,21 +36,26 @@ def look(settings: Settings, *, now: float) -> shown.Status:
         closing(Database.read_only(folder.db) or Database.empty()) as db,
         closing(source_of(settings, folder, read_only=True)) as tasks,
     ):
-        record = applied.load(db)
-        return shown.status(
-            fleet=record.fleet,
-            lifecycles=record.lifecycles,
-            leases=Leases(folder.running).read_all().leases.values(),
-            depths=_depths(tasks),
-            spent=history.spent(db, now - DAY),
-            overrides=overrides.load(db),
-            report=verdicts.get_report(db, shown.Report, shown.NOTHING_SEEN),
-            generation=record.generation,
-            now=now,
-        )
+        return status_in(db, folder, tasks, now=now)
 
 
-def _depths(tasks: TaskSource) -> Sequence[QueueDepth]:
+def status_in(db: Database, folder: StateFolder, tasks: TaskSource, *, now: float) -> shown.Status:
+    """The status that an open database tells, with the leases and the queues as they are now."""
+    record = applied.load(db)
+    return shown.status(
+        fleet=record.fleet,
+        lifecycles=record.lifecycles,
+        leases=Leases(folder.running).read_all().leases.values(),
+        depths=depths_of(tasks),
+        spent=history.spent(db, now - DAY),
+        overrides=overrides.load(db),
+        report=verdicts.get_report(db, shown.Report, shown.NOTHING_SEEN),
+        generation=record.generation,
+        now=now,
+    )
+
+
+def depths_of(tasks: TaskSource) -> Sequence[QueueDepth]:
     """None are shown while the task server does not answer: the status must be had all the same."""
     try:
         return tasks.depths()

@@ -1,6 +1,7 @@
 """A change made by a command: checked before a byte is written, shown with its plan, then written or pushed."""
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from tsched.schedule.review import Review, review
 from tsched.settings import Settings
 from tsched.validate.fleet import load_fleet
 from tsched.validate.folder import read_folder
+
+UNENDED = "\\ No newline at end of file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +81,12 @@ def _diff(files: RepoFiles, changes: Changes) -> str:
         before = _text(files, path)
         old, new = ("/dev/null" if one is None else f"{side}/{path}" for side, one in (("a", before), ("b", text)))
         lines += difflib.unified_diff(_lines(before), _lines(text), old, new)
-    return "".join(line if line.endswith("\n") else line + "\n" for line in lines)
+    return "".join(line if line.endswith("\n") else f"{line}\n{UNENDED}\n" for line in lines)
 
 
 def _lines(text: str | None) -> list[str]:
     shown = (text or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return shown.splitlines(keepends=True)
+    return re.findall(r"[^\n]*\n|[^\n]+", shown)  # a line ends where git says so: not at a form feed
 
 
 def write(root: Path, changes: Changes) -> None:

@@ -40,6 +40,10 @@ CREATE INDEX runs_waiting ON runs (acknowledged) WHERE acknowledged = 0
 CREATE TABLE overrides (kind TEXT, subject TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, subject)) WITHOUT ROWID;
 CREATE TABLE view (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL)
 """,
+    """
+CREATE INDEX runs_by_end ON runs (ended_at);
+CREATE INDEX runs_by_revision ON runs (json_extract(body, '$.run.revision'), json_extract(body, '$.run.created_at'))
+""",
 )
 T = TypeVar("T")
 

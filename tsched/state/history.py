@@ -48,6 +48,39 @@ def recent(db: Database, limit: int) -> tuple[RunResult, ...]:
     return _results(db, "ORDER BY ended_at DESC LIMIT ?", limit)
 
 
+def ended_since(db: Database, since: float) -> tuple[RunResult, ...]:
+    """Runs that ended after that time (seconds since the epoch), oldest first."""
+    return _results(db, "WHERE ended_at > ? ORDER BY ended_at, run_id", since)
+
+
+def of_revision(db: Database, revision: str) -> tuple[RunResult, ...]:
+    """The runs that were pinned to a revision, oldest first."""
+    return _results(db, "WHERE json_extract(body, '$.run.revision') = ? ORDER BY ended_at, run_id", revision)
+
+
+def revisions(db: Database) -> tuple[tuple[str, float], ...]:
+    """The revisions that runs were pinned to, each with the start of its first run (seconds since the epoch)."""
+    rows = db.rows(
+        "SELECT json_extract(body, '$.run.revision'), min(json_extract(body, '$.run.created_at')) FROM runs "
+        "GROUP BY 1 ORDER BY 2, 1"
+    )
+    return tuple((str(revision), float(str(first))) for revision, first in rows)
+
+
+def last_of_agents(db: Database) -> tuple[RunResult, ...]:
+    """The newest result of each agent in each queue."""
+    newest = (
+        "SELECT run_id FROM (SELECT run_id, max(ended_at) FROM runs "
+        "GROUP BY json_extract(body, '$.run.agent'), json_extract(body, '$.run.queue'))"
+    )
+    return _results(db, f"WHERE run_id IN ({newest}) ORDER BY ended_at, run_id")
+
+
+def oldest(db: Database) -> RunResult | None:
+    """The run that ended first of those that are kept."""
+    return next(iter(_results(db, "ORDER BY ended_at LIMIT 1")), None)
+
+
 def spent(db: Database, since: float) -> tuple[Spent, ...]:
     """What agents say that they spent in runs that ended after that time (seconds since the epoch), by agent."""
     rows = db.rows(

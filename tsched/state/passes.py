@@ -108,6 +108,12 @@ def passes(db: Database, *, since: float = 0.0, limit: int = 1000) -> tuple[Pass
     return tuple(_pass(*row) for row in reversed(rows))
 
 
+def first_pass(db: Database) -> float | None:
+    """When the oldest pass that is kept began, seconds since the epoch."""
+    rows = db.rows("SELECT min(time) FROM passes")
+    return None if rows[0][0] is None else float(str(rows[0][0]))
+
+
 def _pass(number: object, *values: object) -> PassRecord:
     found = {**dict(zip(_PASS.split(", "), values, strict=True)), "id": number}
     decoded = {name: json.loads(str(found[name])) for name in ("counters", "steps")}
