@@ -21,6 +21,7 @@ from tsched.cli import (
     fmt,
     gate,
     history,
+    metrics,
     plans,
     rules,
     runtimes,
@@ -57,6 +58,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "history": history.history,
     "errors": history.errors,
     "sql": history.sql,
+    "metrics": metrics.metrics,
     "config": config.config,
     "runtimes": runtimes.runtimes,
 }

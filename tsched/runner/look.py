@@ -18,6 +18,7 @@ from tsched.schedule.review import Review, review
 from tsched.settings import Settings
 from tsched.state import applied, history, verdicts
 from tsched.state.database import Database
+from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
 from tsched.tasks.source import TaskSource
 from tsched.validate.fleet import load_fleet
@@ -33,17 +34,22 @@ def look(settings: Settings, *, now: float) -> shown.Status:
         closing(Database.read_only(folder.db) or Database.empty()) as db,
         closing(source_of(settings, folder, read_only=True)) as tasks,
     ):
-        record = applied.load(db)
-        return shown.status(
-            fleet=record.fleet,
-            lifecycles=record.lifecycles,
-            leases=Leases(folder.running).read_all().leases.values(),
-            depths=_depths(tasks),
-            spent=history.spent(db, now - DAY),
-            report=verdicts.get_report(db, shown.Report, shown.NOTHING_SEEN),
-            generation=record.generation,
-            now=now,
-        )
+        return status_of(db, folder, _depths(tasks), now=now)
+
+
+def status_of(db: Database, folder: StateFolder, depths: Sequence[QueueDepth], *, now: float) -> shown.Status:
+    """The status, from a database that is open already and what is known of the queues."""
+    record = applied.load(db)
+    return shown.status(
+        fleet=record.fleet,
+        lifecycles=record.lifecycles,
+        leases=Leases(folder.running).read_all().leases.values(),
+        depths=depths,
+        spent=history.spent(db, now - DAY),
+        report=verdicts.get_report(db, shown.Report, shown.NOTHING_SEEN),
+        generation=record.generation,
+        now=now,
+    )
 
 
 def _depths(tasks: TaskSource) -> Sequence[QueueDepth]:
