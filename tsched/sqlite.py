@@ -1,4 +1,4 @@
-"""How databases are opened: durable for their writers, beside them to watch, and for a look without touching a byte."""
+"""How databases are opened: durable for their writers, beside them to watch, for a look without touching a byte."""
 
 import shutil
 import sqlite3

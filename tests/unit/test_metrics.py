@@ -126,7 +126,7 @@ def test_stored_sums_become_counters_and_histograms() -> None:
 def test_openmetrics_is_given_where_it_is_accepted() -> None:
     text, kind = exposition(seen(), "application/openmetrics-text; version=1.0.0")
     assert kind.startswith("application/openmetrics-text")
-    assert "tsched_generation" in {family.name for family in openmetrics_families(text.decode())}
+    assert "tsched_generation" in {family.name for family in openmetrics_families(text.decode())}  # type: ignore[no-untyped-call]
 
 
 def test_the_docs_list_every_metric_and_no_other() -> None:
@@ -191,7 +191,7 @@ def test_there_is_an_alert_for_each_condition_that_the_issue_names() -> None:
         (NOW - 1000, None, "no runner is alive"),
     ],
 )
-def test_a_runner_is_ready_while_its_last_pass_is_young(last: float | None, pid: int | None, said: str | None) -> None:
+def test_a_runner_is_ready_while_its_last_pass_is_new(last: float | None, pid: int | None, said: str | None) -> None:
     pulse = Pulse(pid=pid, interval=60.0, heartbeat=15.0)
     found = late(seen(last=last).status, pulse, NOW)
     assert (found is None) if said is None else (found is not None and said in found)
