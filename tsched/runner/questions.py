@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tsched.model.event import Event
 from tsched.model.fleet import Fleet, Limits
 from tsched.model.history import PassRecord, Sample, Total, Trouble
-from tsched.model.run import Lease, Run, RunResult
+from tsched.model.run import SeenRun
 from tsched.model.task import QueueDepth
 from tsched.observe.status import Status
 from tsched.observe.vitals import Pulse, Vitals
@@ -57,19 +57,6 @@ class Watch:
         path, migrations = self.folder.history_db, passes.MIGRATIONS
         with closing(Database.beside(path, migrations=migrations) or Database.empty(migrations=migrations)) as db:
             yield db
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenRun:
-    """A run as far as it is known: in progress by its lease, ended by its result, or both for a moment.
-
-    `run` has what was recorded when it was prepared, its task's title among it.
-    """
-
-    run_id: str
-    lease: Lease | None = None
-    run: Run | None = None
-    result: RunResult | None = None
 
 
 def status(watch: Watch) -> Status:
@@ -130,11 +117,18 @@ def happened(watch: Watch, *, after: int | None, limit: int) -> Sequence[tuple[i
         return events.newest(db, limit) if after is None else events.read(db, after=after, limit=limit)
 
 
-def changes(watch: Watch) -> Sequence[Event]:
-    """What the applied revision changed when it was adopted, in order."""
+def applied_revision(watch: Watch) -> str | None:
+    """The revision that is in force."""
     with watch.state() as db:
         fleet = applied.load(db).fleet
-        return () if fleet is None else events.changes(db, fleet.revision)
+    return None if fleet is None else fleet.revision
+
+
+def changes(watch: Watch) -> Sequence[Event]:
+    """What the applied revision changed when it was adopted, in order."""
+    revision = applied_revision(watch)
+    with watch.state() as db:
+        return () if revision is None else events.changes(db, revision)
 
 
 def runs(watch: Watch, *, limit: int) -> Sequence[SeenRun]:
