@@ -1,4 +1,4 @@
-"""How both databases are opened: durable for their writers, and for a dry run without touching one byte."""
+"""How databases are opened: durable for their writers, beside them to watch, for a look without touching a byte."""
 
 import shutil
 import sqlite3
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from tsched.model.errors import FatalError, TransientError
 
@@ -73,12 +74,16 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One immediate transaction: committed at the end, rolled back by any exception. Nested ones join the outer."""
+def transaction(connection: sqlite3.Connection, *, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """One transaction: committed at the end, rolled back by any exception. Nested ones join the outer.
+
+    `begin`: IMMEDIATE takes the write lock at once, so that what was read still holds where it is written; a plain
+    one only reads, and waits for nobody.
+    """
     if connection.in_transaction:
         yield
         return
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(begin)
     try:
         yield
         connection.execute("COMMIT")
@@ -114,6 +119,27 @@ def open_read_only(path: Path, *, migrations: Sequence[str] | None) -> sqlite3.C
                     memory.close()  # its maker has the file, but has not committed its tables yet
                     return None
     raise TransientError(f"{path} is being written too busily to be read without touching it: try again")
+
+
+def open_beside(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connection | None:
+    """Read a database beside its writer, for as long as one likes: nothing is copied, written or waited for.
+
+    SQLite keeps its index of the log in a file beside it. None where there is no database yet. One of another
+    version's format is read as `open_read_only` does: as it was at this moment.
+    """
+    if not path.exists():
+        return None
+    with translated(path):
+        address = f"file:{quote(str(path))}?mode=ro"
+        connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            if _version(connection) == len(migrations):
+                return connection
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+    return open_read_only(path, migrations=migrations)
 
 
 def _log(path: Path) -> Path:

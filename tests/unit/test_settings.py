@@ -302,6 +302,7 @@ def test_no_secret_is_shown_anywhere() -> None:
             "TSCHED_TASKS": "http://user:hunter2@host:3000/?api_key=hunter2",
             "TSCHED_WEBHOOK_SECRET": "hunter2",
             "TSCHED_STATUS_TOKEN": "hunter2",
+            "TSCHED_SERVE_TOKEN": "hunter2",
             "TSCHED_TASKS_TOKEN": "hunter2",
         }
     )

@@ -1,7 +1,6 @@
 """What every command gets from its call: the settings of this host and the packages they point at."""
 
 import os
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -60,15 +59,9 @@ def state_folder(settings: "Settings") -> "StateFolder":
 
 def wake_daemon(settings: "Settings") -> int | None:
     """Have the daemon of this state folder cycle at once. Its pid; None where there is none."""
-    from tsched.state.lock import holder
+    from tsched.runner.waker import wake
 
-    pid = holder(state_folder(settings))
-    try:
-        if pid is not None:
-            os.kill(pid, signal.SIGHUP)
-    except ProcessLookupError:  # it has just ended
-        return None
-    return pid
+    return wake(state_folder(settings))
 
 
 @contextmanager

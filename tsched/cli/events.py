@@ -86,17 +86,10 @@ def _print_all(found: Iterable[tuple[int, "Event"]], *, as_json: bool) -> None:
 
 
 def _print(event: "Event", *, as_json: bool) -> None:
-    from tsched.model.units import iso
+    from tsched.observe.objects import event_object
     from tsched.observe.tables import event_line
 
-    if not as_json:
+    if as_json:
+        print_json(event_object(event), line=True)
+    else:
         print(event_line(event), flush=True)
-        return
-    fixed = {
-        "time": iso(event.time),
-        "kind": event.kind,
-        "subject": event.subject,
-        "revision": event.revision,
-        "message": event.message,
-    }
-    print_json({**fixed, **{name: value for name, value in event.fields.items() if name not in fixed}}, line=True)

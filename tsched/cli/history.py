@@ -23,6 +23,7 @@ def history(
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Show the runner's passes: when, how long, what they did."""
+    from tsched.observe.objects import pass_object
     from tsched.observe.tables import Table
     from tsched.observe.tables import show as show_tables
     from tsched.state.passes import passes
@@ -34,7 +35,7 @@ def history(
         found = tuple(sorted(found, key=lambda one: -one.seconds)[:limit])
     if as_json:
         for one in found:
-            print_json(_as_object(one), line=True)
+            print_json(pass_object(one), line=True)
         return
     columns = ("PASS", "TIME", "SECONDS", "REVISION", "STARTED", "ENDED", "BLOCKED", "ERRORS", "NOTE")
     show_tables([Table(columns=columns, rows=[_row(one, slow=slow) for one in found])])
@@ -48,19 +49,6 @@ def _row(one: "PassRecord", *, slow: bool) -> tuple[str, ...]:
     ]
     note = f"broken off: {one.broken}" if one.broken else steps
     return (str(one.id), iso(one.time), f"{one.seconds:.3f}", (one.revision or "-")[:12], *counted, note)
-
-
-def _as_object(one: "PassRecord") -> dict[str, object]:
-    return {
-        "id": one.id,
-        "time": iso(one.time),
-        "seconds": round(one.seconds, 6),
-        "revision": one.revision,
-        "generation": one.generation,
-        "counters": dict(one.counters),
-        "steps": dict(one.steps),
-        "broken": one.broken or None,
-    }
 
 
 def errors(

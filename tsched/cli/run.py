@@ -1,7 +1,6 @@
 """`tsched run`, `sync` and `accept`: the commands that make the runner act."""
 
 import sys
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,27 +88,10 @@ def accept(
     ctx: typer.Context, revision: Annotated[str, typer.Argument(metavar="REV", help="The held revision.")]
 ) -> None:
     """Agree to the revision that is held, so that the next cycle applies it."""
-    from tsched.observe.status import NOTHING_SEEN, Report
-    from tsched.runner.host import folder_of
-    from tsched.state import requests, verdicts
-    from tsched.state.database import Database
+    from tsched.runner.accept import accept as accept_held
 
     settings = settings_of(ctx)
-    folder = folder_of(settings)
-    folder.create()
-    with closing(Database.open(folder.db)) as db:
-        report = verdicts.get_report(db, Report, NOTHING_SEEN)
-        held = report["held"]
-        if held is None:
-            raise ConfigurationError(
-                "no revision is held: there is nothing to accept (`tsched status` shows what is)"
-            )
-        if len(revision) < 4 or not held["revision"].startswith(revision):
-            raise ConfigurationError(f"{revision} is not the held revision, which is {held['revision'][:12]}")
-        if any(one["type"] == "Verified" and one["status"] == "False" for one in report["conditions"]):
-            raise ConfigurationError(f"it is its signature that holds it, which nothing replaces: {held['reason']}")
-        requests.insert(db, time=time.time(), kind="accept", argument=held["revision"], author=who())
-    print(f"accepted {held['revision']}")
+    print(f"accepted {accept_held(settings, revision, author=who())}")
     _wake(settings)
 
 

@@ -167,3 +167,16 @@ class RunResult:
     acknowledged: bool = False  # the task server has taken the result
     usage: Usage | None = None  # None: its output names none
     session: str = ""  # the agent's name of a conversation that a retry may go on with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenRun:
+    """A run as far as it is known: in progress by its lease, ended by its result, or both for a moment.
+
+    `run` is what was recorded when it was prepared, its task's title among it; None where that is gone.
+    """
+
+    run_id: str
+    lease: Lease | None = None
+    run: Run | None = None
+    result: RunResult | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tsched.model.run import RunResult
 from tsched.observe.status import Status
 from tsched.runner.folder import folder_of
-from tsched.runner.look import DAY, status_in
+from tsched.runner.look import DAY, depths_of, status_of
 from tsched.runner.sources import source_of
 from tsched.settings import Settings
 from tsched.state import history
@@ -30,7 +30,7 @@ def activity(settings: Settings, *, now: float) -> Activity:
         closing(source_of(settings, folder, read_only=True)) as tasks,
     ):
         return Activity(
-            status=status_in(db, folder, tasks, now=now),
+            status=status_of(db, folder, depths_of(tasks), now=now),
             results=history.ended_since(db, now - DAY),
             last=history.last_of_agents(db),
         )

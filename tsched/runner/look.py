@@ -36,17 +36,17 @@ def look(settings: Settings, *, now: float) -> shown.Status:
         closing(Database.read_only(folder.db) or Database.empty()) as db,
         closing(source_of(settings, folder, read_only=True)) as tasks,
     ):
-        return status_in(db, folder, tasks, now=now)
+        return status_of(db, folder, depths_of(tasks), now=now)
 
 
-def status_in(db: Database, folder: StateFolder, tasks: TaskSource, *, now: float) -> shown.Status:
-    """The status that an open database tells, with the leases and the queues as they are now."""
+def status_of(db: Database, folder: StateFolder, depths: Sequence[QueueDepth], *, now: float) -> shown.Status:
+    """The status, from a database that is open already and what is known of the queues."""
     record = applied.load(db)
     return shown.status(
         fleet=record.fleet,
         lifecycles=record.lifecycles,
         leases=Leases(folder.running).read_all().leases.values(),
-        depths=depths_of(tasks),
+        depths=depths,
         spent=history.spent(db, now - DAY),
         overrides=overrides.load(db),
         report=verdicts.get_report(db, shown.Report, shown.NOTHING_SEEN),

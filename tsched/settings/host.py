@@ -47,6 +47,7 @@ class Settings:
     pass_env: tuple[str, ...]
     webhook_secret: str | None = field(repr=False)
     status_token: str | None = field(repr=False)  # for commit statuses alone
+    serve_token: str | None = field(repr=False)  # what `tsched serve` wants to be shown
     keep_days: int  # how long history and logs are kept
     log_level: str
     log_format: str  # of what the runner prints: text or json
@@ -164,6 +165,7 @@ def resolve(
         pass_env=look.value("pass_env", lambda text: values.words(text, values.VARIABLE, "names of variables"), ()),
         webhook_secret=look.value("webhook_secret", str, None),
         status_token=look.value("status_token", str, None),
+        serve_token=look.value("serve_token", str, None),
         keep_days=look.value("keep_days", values.days, 30),
         log_level=look.value("log_level", values.level, "INFO"),
         log_format=look.value("log_format", values.log_format, "text"),

@@ -52,7 +52,7 @@ def in_force(override: float | None, figure: float) -> float:
 
 def _plain(name: str, settings: Settings) -> Shown:
     value = getattr(settings, name)
-    if name in ("webhook_secret", "status_token", "tasks_token"):
+    if name in ("webhook_secret", "status_token", "serve_token", "tasks_token"):
         return None if value is None else MASK
     if isinstance(value, Path):
         return str(value)

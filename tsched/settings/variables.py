@@ -22,6 +22,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "pass_env": ("TSCHED_PASS_ENV",),
     "webhook_secret": ("TSCHED_WEBHOOK_SECRET",),
     "status_token": ("TSCHED_STATUS_TOKEN",),
+    "serve_token": ("TSCHED_SERVE_TOKEN",),
     "keep_days": ("TSCHED_KEEP_DAYS",),
     "log_level": ("TSCHED_LOG_LEVEL", "TINYSCHEDULER_LOG_LEVEL"),
     "log_format": ("TSCHED_LOG_FORMAT",),

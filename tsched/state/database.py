@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from tsched.model.errors import FatalError
-from tsched.sqlite import open_database, open_in_memory, open_read_only, transaction, translated
+from tsched.sqlite import open_beside, open_database, open_in_memory, open_read_only, transaction, translated
 
 if TYPE_CHECKING:
     from tsched.model.fleet import Fleet
@@ -55,9 +55,10 @@ class Database:
     file is damaged.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, begin: str = "BEGIN IMMEDIATE") -> None:
         self._connection = connection
         self._path = path
+        self._begin = begin
         self.fleet: tuple[int, Fleet] | None = None  # kept by state.applied: a generation and its fleet
 
     @property
@@ -77,6 +78,12 @@ class Database:
         return None if connection is None else cls(connection, path)
 
     @classmethod
+    def beside(cls, path: Path, *, migrations: Sequence[str] = MIGRATIONS) -> "Database | None":
+        """Open to watch what a runner writes, changing nothing, never in its way. None where there is no file."""
+        connection = open_beside(path, migrations=migrations)
+        return None if connection is None else cls(connection, path, begin="BEGIN")
+
+    @classmethod
     def empty(cls, *, migrations: Sequence[str] = MIGRATIONS) -> "Database":
         """What a reader sees before the first pass: a database that is nowhere on disk."""
         return cls(open_in_memory(migrations=migrations), Path(":memory:"))
@@ -85,7 +92,7 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """All or nothing; a transaction inside another is part of it."""
         try:
-            with transaction(self._connection):
+            with transaction(self._connection, begin=self._begin):
                 yield
         except sqlite3.Error:  # from its begin or commit: those of the statements are translated already
             with translated(self._path):

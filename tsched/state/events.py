@@ -50,3 +50,12 @@ def newest(
     rows = db.execute("SELECT id, body FROM events WHERE time > ? ORDER BY id DESC", (since,))
     found = ((int(str(number)), db.decode(body, Event, "an event")) for number, body in rows)
     return tuple(islice((one for one in found if wanted(one[1])), limit))[::-1]
+
+
+def changes(db: Database, revision: str) -> tuple[Event, ...]:
+    """What a revision changed when it was adopted, in order."""
+    rows = db.rows(
+        "SELECT body FROM events WHERE kind GLOB 'change.*' AND json_extract(body, '$.revision') = ? ORDER BY id",
+        (revision,),
+    )
+    return tuple(db.decode(body, Event, "an event") for (body,) in rows)

@@ -44,6 +44,10 @@ class StateFolder:
         return self.root / "ledger.db"
 
     @property
+    def deliveries(self) -> Path:
+        return self.root / "deliveries"
+
+    @property
     def runs(self) -> Path:
         return self.root / "runs"
 

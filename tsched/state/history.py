@@ -44,8 +44,8 @@ def of_task(db: Database, task_id: str) -> tuple[RunResult, ...]:
 
 
 def recent(db: Database, limit: int) -> tuple[RunResult, ...]:
-    """The newest results, newest first."""
-    return _results(db, "ORDER BY ended_at DESC LIMIT ?", limit)
+    """The results that were decided last, newest first."""
+    return _results(db, "ORDER BY rowid DESC LIMIT ?", limit)
 
 
 def ended_since(db: Database, since: float) -> tuple[RunResult, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tsched.model.errors import ConfigurationError
 from tsched.model.task import Comment, QueueDepth, Settlement, Task, TaskStatus, Verdict
-from tsched.sqlite import open_database, open_in_memory, open_read_only, transaction, translated
+from tsched.sqlite import open_beside, open_database, open_in_memory, open_read_only, transaction, translated
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 LONGEST_TITLE = 500  # characters
@@ -55,16 +55,22 @@ FROM tasks t LEFT JOIN tasks b ON b.id = t.blocked_by
 
 
 class EmbeddedTasks:
-    """The default task source, and the operator's own operations on it. `clock` gives seconds since the epoch."""
+    """The default task source, and the operator's own operations on it. `clock` gives seconds since the epoch.
+
+    `read_only`: as it is now, without touching anything. `beside`: to watch it, never in its writers' way.
+    """
 
     name = "embedded"
     unpark = "run `tsched task reopen {id}`"
 
-    def __init__(self, path: Path, *, read_only: bool = False, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool = False, beside: bool = False, clock: Callable[[], float] = time.time
+    ) -> None:
         self._clock = clock
         self._path = path
-        if read_only:
-            self._db = open_read_only(path, migrations=MIGRATIONS) or open_in_memory(migrations=MIGRATIONS)
+        if read_only or beside:
+            opened = open_beside if beside else open_read_only
+            self._db = opened(path, migrations=MIGRATIONS) or open_in_memory(migrations=MIGRATIONS)
         else:
             self._db = open_database(path, migrations=MIGRATIONS)
 

@@ -1,25 +1,23 @@
 """The embedded queue over HTTP: TinyTask 2.0's REST and MCP, the guide's older paths, and their OpenAPI document."""
 
 import asyncio
-import hmac
 import json
 import logging
 import re
-import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from tsched import __version__
+from tsched import __version__, serving
 from tsched.model.errors import ConfigurationError, TransientError, TschedError
+from tsched.serving import RefusedError, as_json, compact, read_body, refusal
 from tsched.tasks.served import Json, NotFoundError, ServedTasks, TakenError
 from tsched.tasks.tools import TOOLS, InvalidError, Tool
 
@@ -27,7 +25,6 @@ MOST = 2 * 1024 * 1024  # bytes of a request
 BATCH = 50  # MCP messages in one request
 LARGEST = 64 * 1024 * 1024  # bytes of the answers to one request
 _LOG = logging.getLogger(__name__)
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OPEN = ("/health", "/healthz")  # asked without a token
 PROTOCOLS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 _BOTH_TYPES = "Not Acceptable: Client must accept both application/json and text/event-stream"
@@ -78,21 +75,13 @@ ROUTES = (
 PREFIXES = ("/api/v1", "/api")  # the second is the operations guide's
 
 
-class RefusedError(TschedError):
-    """A request that is not answered; `status` says why."""
-
-    def __init__(self, text: str, status: int) -> None:
-        super().__init__(text)
-        self.status = status
-
-
 class TaskServer:
     """What the routes share. `tasks` belongs to the event loop's thread. Without a token anybody here may ask."""
 
     def __init__(self, tasks: ServedTasks, *, token: str | None, hosts: Sequence[str]) -> None:
         self._tasks = tasks
         self._token = token
-        self._hosts = (*LOOPBACK, *hosts)
+        self._hosts = hosts
         self._started = time.monotonic()
 
     def app(self) -> Starlette:
@@ -119,42 +108,32 @@ class TaskServer:
                 self._admit(request)
                 return await inner(request)
             except RefusedError as error:
-                return _error(str(error), error.status)
+                return refusal(str(error), error.status)
             except NotFoundError as error:
-                return _error(str(error), 404)
+                return refusal(str(error), 404)
             except TakenError as error:
-                return _error(str(error), 409)
+                return refusal(str(error), 409)
             except InvalidError as error:
-                return _error("; ".join(_said(issue) for issue in error.issues), 400)
+                return refusal("; ".join(_said(issue) for issue in error.issues), 400)
             except ConfigurationError as error:
-                return _error(str(error), 400)
+                return refusal(str(error), 400)
             except TschedError as error:
-                return _error(str(error), 503 if isinstance(error, TransientError) else 500)
+                return refusal(str(error), 503 if isinstance(error, TransientError) else 500)
             except ClientDisconnect:
-                return _error("the request ended early", 400)
+                return refusal("the request ended early", 400)
             except Exception as error:
                 _LOG.exception("%s %s failed", request.method, request.scope["path"])
-                return _error(f"internal error: {type(error).__name__}", 500)
+                return refusal(f"internal error: {type(error).__name__}", 500)
 
         return endpoint
 
     def _admit(self, request: Request) -> None:
-        """The token; or, where none is set, nothing that a page of another site could send.
-
-        Such a page can't have our Host, unless by DNS rebinding, and its browser names it as the Origin.
-        """
+        """The token; or, where none is set, nothing that a page of another site could send."""
         if request.scope["path"] in OPEN:  # not the URL's: that is made of the Host header too
             return
         if self._token is None:
-            if request.url.hostname not in self._hosts:
-                raise RefusedError("this server answers under its own address only", 421)
-            origin = request.headers.get("origin")
-            crossing = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
-            if crossing or (origin is not None and urlsplit(origin).netloc != request.headers.get("host")):
-                raise RefusedError("pages of other sites may not ask this server", 403)
-            return
-        given = request.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            serving.forbid_strangers(request, self._hosts)
+        elif not serving.bears(request, self._token):
             raise RefusedError("a bearer token is needed: set TSCHED_TASKS_TOKEN as on the server", 401)
 
     def _rest(self, route: Rest) -> Callable[[Request], Awaitable[Response]]:
@@ -172,14 +151,14 @@ class TaskServer:
             except NotFoundError as error:
                 raise NotFoundError(re.sub(r"^Task not found: (\d+)$", r"Task \1 not found", str(error))) from None
             if value is None:
-                return _error("No idle tasks available for signup", 404)
-            return _json(value, route.status)
+                return refusal("No idle tasks available for signup", 404)
+            return as_json(value, route.status)
 
         return answer
 
     async def _health(self, request: Request) -> Response:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return _json(
+        return as_json(
             {
                 "status": "healthy", "transport": "streamable-http", "timestamp": now, "database": "connected",
                 "uptime": time.monotonic() - self._started, "sessionCount": 0,
@@ -187,29 +166,29 @@ class TaskServer:
         )  # fmt: skip
 
     async def _openapi(self, request: Request) -> Response:
-        return _json(openapi())
+        return as_json(openapi())
 
     # MCP by streamable HTTP, without sessions
 
     async def _mcp(self, request: Request) -> Response:
         accepted = request.headers.get("accept", "")
         if not ("application/json" in accepted and "text/event-stream" in accepted):
-            return _json(_fault(None, -32000, _BOTH_TYPES), 406)
+            return as_json(_fault(None, -32000, _BOTH_TYPES), 406)
         try:
-            sent = json.loads(await _read(request))
+            sent = json.loads(await read_body(request, MOST))
         except (ValueError, RecursionError):
-            return _json(_fault(None, -32700, "Parse error"), 400)
+            return as_json(_fault(None, -32700, "Parse error"), 400)
         batch = sent if isinstance(sent, list) else [sent]
         if len(batch) > BATCH:
-            return _json(_fault(None, -32600, f"A batch has at most {BATCH} messages"), 400)
+            return as_json(_fault(None, -32600, f"A batch has at most {BATCH} messages"), 400)
         events, size = [], 0
         for one in batch:
             answer = self._message(one)
             if answer is not None:
-                events.append(f"event: message\ndata: {_compact(answer)}\n\n")
+                events.append(f"event: message\ndata: {compact(answer)}\n\n")
                 size += len(events[-1])
             if size > LARGEST:
-                return _json(_fault(None, -32600, f"The answer is larger than {LARGEST} bytes: ask for less"), 413)
+                return as_json(_fault(None, -32600, f"The answer is larger than {LARGEST} bytes: ask for less"), 413)
             await asyncio.sleep(0)  # others are waiting
         if not events:
             return PlainTextResponse("", 202)
@@ -269,7 +248,7 @@ def _fault(number: object, code: int, message: str) -> Json:
 
 
 async def _body(request: Request) -> Json:
-    raw = await _read(request)
+    raw = await read_body(request, MOST)
     if not raw.strip():
         return {}
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -282,17 +261,6 @@ async def _body(request: Request) -> Json:
     if not isinstance(body, dict):
         raise RefusedError("the body is no JSON object", 400)
     return body
-
-
-async def _read(request: Request) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST:
-            raise RefusedError(f"the body is larger than {MOST} bytes", 413)
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _query(tool: Tool, asked: Mapping[str, str]) -> Json:
@@ -334,21 +302,8 @@ def _said(issue: Mapping[str, object]) -> str:
     return f"{where}: {issue['message']}"
 
 
-def _error(text: str, status: int) -> Response:
-    return _json({"error": text}, status)
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(_compact(value), status, media_type="application/json")
-
-
-def _compact(value: object) -> str:
-    """JSON in ASCII: half a character, which somebody's program stored, must not keep all else from being read."""
-    return json.dumps(value, separators=(",", ":"))
-
-
 async def _not_found(request: Request, error: Exception) -> Response:
-    return _error("Not found", getattr(error, "status_code", 404))
+    return refusal("Not found", getattr(error, "status_code", 404))
 
 
 def openapi() -> Json:
@@ -393,31 +348,11 @@ def serve(
 
     Raises ConfigurationError where the address can't be had, or is open to others and no token is set.
     """
-    if token is None and host not in LOOPBACK:
-        raise ConfigurationError(
-            f"{host} can be reached by others: set TSCHED_TASKS_TOKEN, or leave --host at 127.0.0.1"
-        )
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise ConfigurationError(f"can't listen on {host} port {port}: {error.strerror}: choose another") from None
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listener.getsockname()[1]}"
-    with listener:
-        asyncio.run(_serving(open_tasks, listener, token, host, lambda: say(address)))
+    serving.require_token(host, token, "TSCHED_TASKS_TOKEN")
 
+    @contextmanager
+    def opened() -> Iterator[Starlette]:
+        with closing(open_tasks()) as tasks:
+            yield TaskServer(tasks, token=token, hosts=(host,)).app()
 
-async def _serving(
-    open_tasks: Callable[[], ServedTasks], listener: socket.socket, token: str | None, host: str,
-    opened: Callable[[], None],
-) -> None:  # fmt: skip
-    tasks = open_tasks()
-    try:
-        app = TaskServer(tasks, token=token, hosts=(host,)).app()
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=5)
-        server = uvicorn.Server(config)
-        opened()
-        await server.serve(sockets=[listener])
-    finally:
-        tasks.close()
+    serving.serve(opened, host=host, port=port, say=say)

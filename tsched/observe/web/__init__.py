@@ -1,0 +1,1 @@
+"""The status page, the API and the hooks over HTTP."""

@@ -1,0 +1,191 @@
+"""The application: routes, who may use them, and refusals in words."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tsched import __version__, serving
+from tsched.model.errors import ConfigurationError, TransientError, TschedError
+from tsched.observe.metrics import exposition
+from tsched.observe.web.access import Access
+from tsched.observe.web.api import LOOKS, PREFIX, REVISION, Alive, Asked, Look, Ready, Taken, Wished, read
+from tsched.observe.web.hooks import KINDS, MOST, Hook, passed_over, trial
+from tsched.observe.web.openapi import openapi
+from tsched.observe.web.questions import Answering, Questions, Wishes
+from tsched.serving import RefusedError, as_json, read_body, refusal
+
+T = TypeVar("T")
+Endpoint = Callable[[Request], Awaitable[Response]]
+Admit = Callable[[Request], None]
+_LOG = logging.getLogger(__name__)
+_ALWAYS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WebApp:
+    """What the routes share. Questions and wishes are put in the one thread of `line`, one after the other."""
+
+    questions: Questions
+    wishes: Wishes
+    access: Access
+    line: ThreadPoolExecutor
+
+    def app(self) -> Starlette:
+        """The application."""
+        reading, writing = self.access.reading, self.access.writing
+        routes = [
+            *(Route(PREFIX + one.path, guarded(self._look(one), reading)) for one in LOOKS),
+            Route(f"{PREFIX}/sync", guarded(self._sync, writing), methods=["POST"]),
+            Route(f"{PREFIX}/accept/{{revision}}", guarded(self._accept, writing), methods=["POST"]),
+            *(Route(f"/hooks/{kind}", guarded(self._hook(hook)), methods=["POST"]) for kind, hook in KINDS.items()),
+            Route("/health", guarded(self._alive)),
+            Route("/healthz", guarded(self._alive)),
+            Route("/readyz", guarded(self._ready)),
+            Route("/metrics", guarded(self._metrics, reading)),
+            Route("/openapi.json", guarded(self._openapi, reading)),
+        ]
+        return Starlette(routes=routes, exception_handlers={404: _no_such, 405: _no_such})
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.line, question)
+
+    def _look(self, look: Look) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            asked = Asked(read(look.parameters, request), self.questions.now())
+            found = await self._ask(lambda: look.answer(self.questions, asked))
+            return PlainTextResponse(found) if isinstance(found, str) else as_json(found)
+
+        return endpoint
+
+    async def _sync(self, request: Request) -> Response:
+        await self._ask(self.wishes.sync)
+        return as_json(Wished(accepted=True, revision=None), 202)
+
+    async def _accept(self, request: Request) -> Response:
+        revision = str(read((REVISION,), request)["revision"])
+        try:
+            whole = await self._ask(lambda: self.wishes.accept(revision))
+        except ConfigurationError as error:
+            raise RefusedError(str(error), 409) from None
+        await self._ask(self.wishes.sync)
+        return as_json(Wished(accepted=True, revision=whole), 202)
+
+    def _hook(self, hook: Hook) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            secret = self.access.secret
+            if not secret:
+                raise RefusedError("no hook is genuine: set TSCHED_WEBHOOK_SECRET here and at the forge", 401)
+            if not hook.signed(request.headers, secret):
+                raise RefusedError("the hook is not signed", 401)
+            body = await read_body(request, MOST)
+            delivery = hook.genuine(request.headers, body, secret, self.questions.now())
+            if delivery is None:
+                raise RefusedError("the hook's signature is wrong", 401)
+            if trial(hook, request.headers):
+                return as_json(Taken(result="pong", reason=None))
+            why = passed_over(hook, request.headers, body, self.access.branch)
+            if why is not None:
+                return as_json(Taken(result="ignored", reason=why), 202)
+            return as_json(await self._ask(lambda: self._take(delivery)), 202)
+
+        return endpoint
+
+    def _take(self, delivery: str) -> Taken:
+        """It is known only once it has started something: one that failed may come again."""
+        if self.wishes.known(delivery):
+            return Taken(result="known", reason="this delivery has been here before: nothing is started for it")
+        self.wishes.sync()
+        self.wishes.remember(delivery)
+        return Taken(result="started", reason=None)
+
+    async def _alive(self, request: Request) -> Response:
+        return as_json(Alive(status="healthy", version=__version__))
+
+    async def _ready(self, request: Request) -> Response:
+        reason = await self._ask(self.questions.late)
+        return as_json(Ready(ready=reason is None, reason=reason), 200 if reason is None else 503)
+
+    async def _metrics(self, request: Request) -> Response:
+        seen = await self._ask(self.questions.vitals)
+        text, kind = exposition(seen, request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": kind})
+
+    async def _openapi(self, request: Request) -> Response:
+        return as_json(openapi())
+
+
+def guarded(inner: Endpoint, admit: Admit | None = None) -> Endpoint:
+    """Every refusal in one form, `{"error": why}` with its status, never a traceback."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            if admit is not None:
+                admit(request)
+            return finished(await inner(request))
+        except RefusedError as error:
+            return _refused(str(error), error.status)
+        except TschedError as error:
+            return _refused(str(error), 503 if isinstance(error, TransientError) else 500)
+        except ClientDisconnect:
+            return _refused("the request ended early", 400)
+        except Exception as error:
+            _LOG.exception("%s %s failed", request.method, request.scope["path"])
+            return _refused(f"internal error: {type(error).__name__}", 500)
+
+    return endpoint
+
+
+def _refused(text: str, status: int) -> Response:
+    response = finished(refusal(text, status))
+    if status == 401:
+        response.headers["www-authenticate"] = 'Basic realm="tsched", charset="UTF-8"'
+    return response
+
+
+def finished(response: Response) -> Response:
+    """With the headers that all answers have, unless it has its own."""
+    for name, value in _ALWAYS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+async def _no_such(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    response = finished(refusal("there is no such page here" if status == 404 else "not by this method", status))
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
+
+
+def serve(
+    answering: Callable[[], AbstractContextManager[Answering]],
+    access: Access,
+    *,
+    port: int,
+    say: Callable[[str], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT; `answering` opens what answers. As serving.serve, `say` is told the address.
+
+    Raises ConfigurationError where the address can't be had, or is open to others and no token is set.
+    """
+    serving.require_token(access.host, access.token, "TSCHED_SERVE_TOKEN")
+
+    @contextmanager
+    def opened() -> Iterator[Starlette]:
+        with answering() as one, ThreadPoolExecutor(max_workers=1, thread_name_prefix="questions") as line:
+            yield WebApp(one, one, access, line).app()
+
+    serving.serve(opened, host=access.host, port=port, say=say)
