@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.strategies import fleets, lifecycles, tasks
 from tsched.model.fleet import Agent, Fleet, Limits, Pool, Suspend
 from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.override import Override, OverrideKind
 from tsched.model.reason import Link, Reason
 from tsched.model.task import Task, TaskStatus
 from tsched.schedule.breaker import Breaker
@@ -46,6 +47,14 @@ def holding(found: tuple[Reason, ...]) -> list[Link]:
 def the(kind: Link, found: tuple[Reason, ...]) -> Reason:
     (reason,) = [one for one in found if one.kind is kind]
     return reason
+
+
+def stop(queue: str, reason: str = "") -> Override:
+    return Override(kind=OverrideKind.STOP, subject=f"pool/{queue}", queue=queue, since=NOW, by="ann", reason=reason)
+
+
+def drain(agent: str) -> Override:
+    return Override(kind=OverrideKind.DRAIN, subject=f"agent/{agent}", since=NOW, by="ann")
 
 
 # -- they agree with match
@@ -98,7 +107,7 @@ def some(chance: random.Random) -> Scene:
         running=running.total(),
         held=frozenset(one.id for one in waiting if rarely(True, False)),
         resting=rarely({chance.choice(recipes): chance.choice((0, 1))}, {}),
-        stopped=rarely({chance.choice(("dev", "qa")): "by hand"}, {}),
+        overrides=rarely((stop(chance.choice(("dev", "qa"))),), rarely((drain("dev0"),), ())),
         blocking=rarely(False, True),
     )
 
@@ -164,7 +173,8 @@ LATE = Lifecycle(agent="ada", queue="dev", pool="dev", state=AgentState.DRAINING
             scene(of=fleet(name="qa", queue="qa"), lifecycles={LATE.key: LATE}), Link.QUEUE,
             "no pool of this runner serves queue dev any more (ada is on the way out)",
         ),
-        (scene(stopped={"dev": "deploy"}), Link.POOL, "pool dev is stopped: deploy"),
+        (scene(overrides=(stop("dev", reason="deploy"),)), Link.POOL, "pool dev is stopped here: stop of pool/dev"),
+        (scene(overrides=(drain("ada"),)), Link.AGENTS, "ada is drained here"),
         (
             scene(of=fleet(suspend=Suspend(until=NOW + 1, reason="release"))), Link.POOL,
             "pool dev is suspended until 1970-01-01T00:01:41.000Z: release",

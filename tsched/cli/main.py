@@ -39,6 +39,7 @@ from tsched.cli import (
     top,
     unlock,
     validate,
+    why,
     workspace,
 )
 from tsched.cli import run as running
@@ -91,6 +92,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
 GROUPS: Final[Mapping[str, typer.Typer]] = {
     "task": task.app,
     "tasks": tasks.app,
+    "why": why.app,
     "agent": edits.agent,
     "pool": edits.pool,
     "workspace": workspace.app,

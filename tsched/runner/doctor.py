@@ -20,6 +20,7 @@ from tsched.model.finding import Finding, fail
 from tsched.model.fleet import Fleet
 from tsched.model.history import PassRecord, Trouble
 from tsched.model.lifecycle import Lifecycle
+from tsched.model.override import Override
 from tsched.model.run import Lease, LeaseState
 from tsched.model.secrets import masked
 from tsched.model.units import from_iso
@@ -31,7 +32,7 @@ from tsched.runner.revise import select
 from tsched.runner.sources import source_of
 from tsched.schedule import health
 from tsched.settings import Settings
-from tsched.state import applied, events, passes, verdicts
+from tsched.state import applied, events, overrides, passes, verdicts
 from tsched.state.applied import Key
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
@@ -55,6 +56,7 @@ class Remembered:
     event: float = 0.0  # the newest one's time
     passes: Sequence[PassRecord] = ()
     troubles: Sequence[Trouble] = ()
+    overrides: Sequence[Override] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,7 @@ def remembered(folder: StateFolder, *, now: float) -> Remembered:
             fleet=record.fleet,
             lifecycles=record.lifecycles,
             report=verdicts.get_report(db, Report, NOTHING_SEEN),
+            overrides=overrides.load(db),
             event=max((event.time for _, event in events.newest(db, 1)), default=0.0),
             passes=passes.passes(history, limit=LATELY),
             troubles=passes.errors(history, since=midnight(now) - COMPARED * health.DAY),
@@ -338,5 +341,5 @@ CHECKS: Mapping[str, Check] = {
     "folders": _folders,
     "git": lambda _: health.git(version(timeout=PATIENCE)),
     "workspaces": _workspaces,
-    "overrides": lambda _: health.overrides(()),  # state/overrides.py is asked here once there is one
+    "overrides": lambda seen: health.overrides([str(one) for one in seen.known.overrides]),
 }

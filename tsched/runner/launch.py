@@ -58,18 +58,17 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
     if not p.host.settings.enabled:
         p.log.warning("TINYSCHEDULER_ENABLED is false: nothing new is started")
         return ()
-    queues = [pool.queue for pool in fleet.pools if not pool.own_only]
-    agents = [agent.name for _, agent in fleet.agents()]
+    queues, agents = wanted(fleet)
     waiting = p.waiting = p.host.tasks.waiting(queues=queues, agents=agents)
     ordered = order(waiting, now=p.now, blocking=not p.host.settings.disable_blocking)
     by_agent = Counter(run.agent for run in p.runs.values())
     by_queue = Counter(run.queue for run in p.runs.values())
     slots = capacities(
         fleet, p.applied.lifecycles, running_by_agent=by_agent, running_by_queue=by_queue, now=p.now,
-        resting=_resting(p, fleet), overrides=overrides.load(p.host.db),
+        resting=resting(p, fleet), overrides=overrides.load(p.host.db),
     )  # fmt: skip
     _say(p, waiting, ordered, slots)
-    held, left = _held(p), room(fleet.limits.max_running, len(p.runs))
+    held, left = held_tasks(p), room(fleet.limits.max_running, len(p.runs))
     p.room = room_for(ordered.ready, slots, held=held, running_by_queue=by_queue, fleet_free=left)
     return match(
         ordered.ready,
@@ -78,11 +77,18 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
         held=held,
         fleet_free=left,
         most=fleet.limits.spawn_per_cycle,
-        resting=_resting(p, fleet),
+        resting=resting(p, fleet),
     )
 
 
-def _held(p: Pass) -> frozenset[str]:
+def wanted(fleet: Fleet | None) -> tuple[Sequence[str], Sequence[str]]:
+    """The queues and the agents whose tasks a pass asks for."""
+    if fleet is None:
+        return (), ()
+    return [pool.queue for pool in fleet.pools if not pool.own_only], [agent.name for _, agent in fleet.agents()]
+
+
+def held_tasks(p: Pass) -> frozenset[str]:
     """Tasks that a run, a lease or an undelivered result still names: never matched, whatever their status says."""
     undelivered = {result.run.task_id for result in history.unacknowledged(p.host.db)}
     leases = p.host.leases.read_all()
@@ -90,7 +96,7 @@ def _held(p: Pass) -> frozenset[str]:
     return frozenset({run.task_id for run in p.runs.values()} | undelivered | leases.leases.keys() | names)
 
 
-def _resting(p: Pass, fleet: Fleet) -> dict[str, int]:
+def resting(p: Pass, fleet: Fleet) -> dict[str, int]:
     """Recipes whose breaker is open, and how many more of their runs may start: none of one that is not there."""
     running = Counter(run.recipe for run in p.runs.values())
     found = {agent.recipe: 0 for _, agent in fleet.agents() if agent.recipe not in fleet.recipes}

@@ -7,6 +7,7 @@ from tsched.model.lifecycle import AgentState
 from tsched.model.reason import Link, Reason
 from tsched.model.units import count, iso
 from tsched.schedule.match import admits, room
+from tsched.schedule.override import drain_of, stop_of
 from tsched.schedule.scene import Scene
 
 
@@ -40,9 +41,10 @@ def assignee(agent: str, queue: str, pool: Pool | None, scene: Scene) -> Reason:
 
 def pool_open(pool: Pool, scene: Scene) -> Iterator[Reason]:
     """What keeps the pool as a whole from taking tasks."""
-    if (why := scene.stopped.get(pool.name)) is not None:
-        mends = f"`tsched resume --pool {pool.name}`"
-        yield Reason(kind=Link.POOL, holds=True, words=f"pool {pool.name} is stopped: {why}", mend=mends)
+    if (stop := stop_of(scene.overrides, pool.queue)) is not None:
+        yield Reason(
+            kind=Link.POOL, holds=True, words=f"pool {pool.name} is stopped here: {stop}", mend=f"`{stop.undo}`"
+        )
     suspend = pool.suspend
     if suspend is not None and suspend.holds(scene.now):
         until = f" until {iso(suspend.until)}" if suspend.until is not None else ""
@@ -97,12 +99,16 @@ def _stages(pool: Pool, queues: Sequence[str], scene: Scene, priority: int | Non
         return f"{agent.recipe} of {agent.name} rests{until}, since its runs all failed{trial}"
 
     def out_of(agent: Agent) -> str:
+        if (drain := drain_of(scene.overrides, agent.name)) is not None:
+            return f"{agent.name} is drained here ({drain}; `{drain.undo}`)"
         rows = [scene.lifecycles.get((agent.name, queue)) for queue in queues]
         states = [row.state for row in rows if row is not None and row.state is not AgentState.ACTIVE]
         return f"{agent.name} is {states[0] if states else 'out'}"
 
     yield (
-        Link.AGENTS, lambda agent: all(admits(scene.lifecycles, agent.name, queue) for queue in queues),
+        Link.AGENTS,
+        lambda agent: all(admits(scene.lifecycles, agent.name, queue) for queue in queues)
+        and drain_of(scene.overrides, agent.name) is None,
         out_of, lambda agent: f"{agent.name} is active",
         "An agent on its way out takes no new task: add one in git.",
     )  # fmt: skip

@@ -11,6 +11,7 @@ from tsched.schedule.breaker import Breaker
 from tsched.schedule.facts import Refused
 from tsched.schedule.match import Assignment, Capacity, Rows, capacities, match, room
 from tsched.schedule.order import Ordered, order
+from tsched.schedule.override import Overrides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,8 @@ class Scene:
     `running_by_*`: live runs by agent and by queue; `running`: all of them. `held`: ids of tasks that a run, a lease
     or an undelivered result still names. `resting`: recipes whose breaker is open, and how many more of their runs
     may start; `breakers`: by recipe, for the words. `refused`: the newest revision where it is not in force.
-    `halted`: why nothing starts at all; `stopped`: the same of pools, by name. `blocking`: whether blocked tasks are
-    left out. `now`: seconds since the epoch.
+    `halted`: why nothing starts at all; `overrides`: what was ordered on this host beside git. `blocking`: whether
+    blocked tasks are left out. `now`: seconds since the epoch.
     """
 
     fleet: Fleet | None
@@ -38,7 +39,7 @@ class Scene:
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     refused: Refused | None = None
     halted: str = ""
-    stopped: Mapping[str, str] = field(default_factory=dict)
+    overrides: Overrides = ()
     blocking: bool = True
 
     @cached_property
@@ -58,18 +59,18 @@ class Scene:
 
     @cached_property
     def slots(self) -> tuple[Capacity, ...]:
-        """Free slots by pool; a stopped pool's are none."""
+        """Free slots by pool."""
         if self.fleet is None or self.halted:
             return ()
-        found = capacities(
+        return capacities(
             self.fleet,
             self.lifecycles,
             running_by_agent=self.running_by_agent,
             running_by_queue=self.running_by_queue,
             now=self.now,
             resting=self.resting,
+            overrides=self.overrides,
         )
-        return tuple(one for one in found if one.pool not in self.stopped)
 
     @property
     def fleet_free(self) -> int | None:
