@@ -39,6 +39,7 @@ def test_slots_go_from_the_idle_to_the_overloaded_and_the_total_stays() -> None:
     [
         [use("ada", 3, 0.5), use("ben", 3, 0.0, runs=0)],  # uneven, but nobody waits for a slot
         [use("ada", 3, 0.95), use("ben", 1, 0.9)],  # both full: not a matter of balance
+        [use("ada", 3, 1.0, runs=20, failed=20), use("ben", 3, 0.0)],  # more slots would mean more failures
         [use("ada", 3, 1.0)],
         [use("ada", 0, 0.0)],
         [],
@@ -47,7 +48,14 @@ def test_slots_go_from_the_idle_to_the_overloaded_and_the_total_stays() -> None:
 def test_nothing_is_suggested_where_it_would_not_help(uses: list[AgentUse]) -> None:
     found = balance("dev", uses, window=WINDOW)
     assert found.balanced
-    assert found.reasoning
+    assert not found.reasoning[-1].startswith("Suggested")
+
+
+def test_full_agents_need_more_slots_and_failing_ones_a_mend() -> None:
+    full = balance("dev", [use("ada", 3, 0.95), use("ben", 1, 0.9)], window=WINDOW)
+    assert full.reasoning[-1] == "Other limits of the same total would not help: more slots would."
+    failing = balance("dev", [use("ada", 3, 1.0, runs=20, failed=20), use("ben", 3, 0.0)], window=WINDOW)
+    assert failing.reasoning[-1].endswith("see why the runs of the overloaded fail.")
 
 
 def test_capacitys_total_is_shared_out_by_the_work_even_where_all_is_even() -> None:

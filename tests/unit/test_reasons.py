@@ -261,7 +261,7 @@ def test_an_agent_takes_its_own_task_from_any_queue() -> None:
 
 def test_tasks_ahead_are_counted_and_named() -> None:
     found = why_task(task(3), scene(task(3), task(1), task(2, assigned_to="ada"), of=fleet(ACTIVE)))
-    assert the(Link.TURN, found).words == "2 tasks come before it and take what is free: 2, 1"
+    assert the(Link.TURN, found).words == "2 tasks come before it for what is free: 2, 1"
     assert holding(found) == [Link.TURN]
 
 

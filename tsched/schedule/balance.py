@@ -78,17 +78,16 @@ def balance(pool: str, uses: Sequence[AgentUse], *, window: float, total: int | 
 
     Limits follow the work: in proportion to the slot-seconds that each agent used, with a slot for each, and no more
     than now for one whose runs mostly fail. `total`: slots of the pool after it (None: as many as now). Nothing is
-    suggested where no agent is overloaded while another has room, unless `total` asks for it.
+    suggested unless a sound agent is overloaded while another has room, or `total` asks for it.
     """
     uses = sorted(uses, key=lambda one: one.agent)
     working = [one for one in uses if one.limit > 0]
     now = sum(one.limit for one in working)
     wanted = now if total is None else total
-    uneven = any(_burden(one, window) is Burden.OVERLOADED for one in working) and any(
-        _burden(one, window) is not Burden.OVERLOADED and not one.failing for one in working
-    )
+    full = [one for one in working if _burden(one, window) is Burden.OVERLOADED]
+    uneven = len(full) < len(working) and any(not one.failing for one in full)
     limits = {one.agent: one.limit for one in uses}
-    if working and (wanted != now or (uneven and len(working) > 1)):
+    if working and (wanted != now or uneven):
         limits |= _even(working, wanted)
     agents = tuple(_balanced(one, limits[one.agent], window) for one in uses)
     used = [one.used(window) for one in working]
@@ -171,7 +170,9 @@ def _reasoning(pool: str, agents: Sequence[AgentBalance], now: int, wanted: int,
         same = "the same" if now == wanted else f"{wanted}, after {now}"
         found.append(f"Suggested: {', '.join(changed)}. The pool's total is {same}.")
     elif by[Burden.OVERLOADED]:
-        found.append("Every agent that works is as busy: other limits would not help, more slots would.")
+        full = all(one.burden in (Burden.OVERLOADED, Burden.OFF) for one in agents)
+        more = "more slots would" if full else "see why the runs of the overloaded fail"
+        found.append(f"Other limits of the same total would not help: {more}.")
     else:
         found.append("No agent is overloaded: the limits can stay.")
     return tuple(found)

@@ -122,7 +122,7 @@ def _turn(task: Task, scene: Scene) -> Reason:
     if (start := scene.starts.get(task.id)) is not None:
         after = f", after {count(len(before), 'other')} ({named})" if before else ""
         return Reason(kind=Link.TURN, holds=False, words=f"the next pass gives it to {start.agent}{after}")
-    words = f"{count(len(before), 'task comes', 'tasks come')} before it and take what is free: {named}"
+    words = f"{count(len(before), 'task comes', 'tasks come')} before it for what is free: {named}"
     mends = "It waits its turn: tasks that block others go first, then higher priority, then older ones."
     return Reason(kind=Link.TURN, holds=True, words=words, mend=mends)
 
