@@ -74,6 +74,12 @@ def test_the_control_file_shows_the_applied_fleet(text: str | None, words: list[
     assert said(audit.control_file(text, FLEET)) == [(FAIL, one) for one in words]
 
 
+def test_the_control_file_leaves_out_who_is_drained_here() -> None:
+    assert said(audit.control_file(json.dumps(VIEW[:1]), FLEET, left_out={"ben"})) == []
+    ((_, words),) = said(audit.control_file(json.dumps(VIEW), FLEET, left_out={"ben"}))
+    assert words == "ben is shown but not in the applied fleet"
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[{}]", "7", "{}"])
 def test_a_control_file_that_is_none_is_drift_and_no_crash(text: str) -> None:
     assert all(one.standing is FAIL for one in audit.control_file(text, FLEET))

@@ -11,11 +11,12 @@ from tsched.gitops.mirror import Mirror
 from tsched.model.errors import TschedError
 from tsched.model.finding import Finding, fail
 from tsched.model.lifecycle import AgentState
+from tsched.model.override import OverrideKind
 from tsched.model.task import QueueDepth, Task
-from tsched.runner.doctor import Look, look, missing
 from tsched.runner.fleets import FleetSource, HostFiles
 from tsched.runner.limited import within
 from tsched.runner.revise import select
+from tsched.runner.seen import Look, look, missing
 from tsched.runner.sources import source_of
 from tsched.schedule import audit as judge
 from tsched.schedule.audit import Tip, told
@@ -85,11 +86,14 @@ def _newest(seen: Look) -> Iterator[FleetSource]:
 
 
 def _control_file(seen: Look) -> tuple[Finding, ...]:
+    if seen.settings.repo is None:
+        return told("control file", (), "it is the operator's own: there is no fleet repo")
     try:
         text: str | None = seen.folder.control_file.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         text = None
-    found = judge.control_file(text, seen.known.fleet)
+    drained = {one.name for one in seen.known.overrides if one.kind is OverrideKind.DRAIN}
+    found = judge.control_file(text, seen.known.fleet, left_out=drained)
     shown = "nothing" if seen.known.fleet is None else "agent-control.json"
     return told("control file", found, f"{shown} shows the applied fleet")
 

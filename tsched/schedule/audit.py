@@ -52,8 +52,11 @@ def tip(applied: str | None, newest: Tip, *, held: str | None) -> Iterator[Findi
         yield fail("tip", row, mend)
 
 
-def control_file(text: str | None, fleet: Fleet | None) -> Iterator[Finding]:
-    """Whether agent-control.json shows the applied fleet. `text`: None where there is no such file."""
+def control_file(text: str | None, fleet: Fleet | None, *, left_out: Collection[str] = ()) -> Iterator[Finding]:
+    """Whether agent-control.json shows the applied fleet. `text`: None where there is no such file.
+
+    `left_out`: agents that an operator drains here, which it does not show.
+    """
     mend = "the next pass writes it anew: `tsched sync`; change agents in git"
     if fleet is None:
         return
@@ -65,7 +68,7 @@ def control_file(text: str | None, fleet: Fleet | None) -> Iterator[Finding]:
     except (ValueError, TypeError, KeyError) as error:
         yield fail("control file", f"agent-control.json is no list of agents ({error})", mend)
         return
-    wanted = {agent.name: pool.queue for pool, agent in fleet.agents()}
+    wanted = {agent.name: pool.queue for pool, agent in fleet.agents() if agent.name not in left_out}
     for name in sorted(wanted.keys() - shown.keys()):
         yield fail("control file", f"{name} is applied but not shown", mend)
     for name in sorted(shown.keys() - wanted.keys()):
