@@ -67,12 +67,19 @@ class TestByMcp(TaskSourceContract):
 
 @pytest.mark.skipif(REAL is None, reason="TSCHED_TEST_TINYTASK_URL names no TinyTask server to try")
 class TestAgainstARealServer(TaskSourceContract):
-    """Whatever TSCHED_TEST_TINYTASK_URL names; it should hold no tasks."""
+    """Whatever TSCHED_TEST_TINYTASK_URL names. It must hold no tasks; each test's own are deleted at its end."""
 
     @pytest.fixture
-    def base(self) -> str:
+    def base(self) -> Iterator[str]:
         assert REAL is not None
-        return REAL
+        with httpx.Client(base_url=f"{REAL.rstrip('/')}/api/v1/") as http:
+            everything = "tasks?include_archived=true&limit=0"
+            found = len(http.get(everything).raise_for_status().json())
+            assert not found, f"{REAL} holds {found} tasks, which tests would take for theirs: name an empty server"
+            yield REAL.rstrip("/")
+            ours = [one for one in http.get(everything).raise_for_status().json() if one["created_by"] == "op"]
+            for task in ours:
+                http.delete(f"tasks/{task['id']}").raise_for_status()
 
 
 # The old server: MCP by server-sent events, no queues
