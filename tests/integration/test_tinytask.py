@@ -4,6 +4,7 @@ import os
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,9 +20,9 @@ from tsched.model.task import Settlement, TaskStatus, Verdict
 from tsched.tasks.commented import LOOKS, CommentedTasks
 from tsched.tasks.detected import tinytask_at
 from tsched.tasks.ledger import Ledger
-from tsched.tasks.mcp_wire import McpWire
+from tsched.tasks.mcp_wire import McpWire, streams
 from tsched.tasks.tinytask import TinyTask
-from tsched.tasks.wire import PAGE, RestWire, Wire, all_pages, base_of
+from tsched.tasks.wire import ATTEMPTS, PAGE, RestWire, Wire, all_pages, base_of
 
 REAL = os.environ.get("TSCHED_TEST_TINYTASK_URL")
 
@@ -112,10 +113,14 @@ def test_a_session_that_broke_is_opened_again(tmp_path: Path) -> None:
 
 
 class Canned:
-    """A listener that answers every request with the same bytes, then hangs up; None: it never answers."""
+    """A listener that answers every request with the same bytes, then hangs up; None: it never answers.
 
-    def __init__(self, answer: bytes | None) -> None:
+    `drips`: the answer never ends, a byte at a time.
+    """
+
+    def __init__(self, answer: bytes | None, *, drips: bool = False) -> None:
         self._answer = answer
+        self._drips = drips
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._held: list[socket.socket] = []
         self.requests = 0
@@ -142,6 +147,9 @@ class Canned:
                 with suppress(OSError):  # the client has had enough
                     one.recv(65536)
                     one.sendall(self._answer)
+                    while self._drips:
+                        one.sendall(b" ")
+                        time.sleep(0.02)
                     one.shutdown(socket.SHUT_WR)
 
 
@@ -190,6 +198,39 @@ def test_a_server_that_never_answers_does_not_hold_us_up() -> None:
         pytest.raises(TransientError, match="does not answer"),
     ):
         wire.tasks(status="idle")
+
+
+def test_a_server_whose_answer_never_ends_does_not_hold_us_up() -> None:
+    """Each byte comes in time, the whole never does."""
+    with (
+        closing(Canned(_answer("200 OK", b"[", length=10**9), drips=True)) as server,
+        closing(RestWire(server.base, timeout=0.2, sleep=_no_sleep)) as wire,
+        pytest.raises(TransientError, match=r"no whole answer within 0\.2 s"),
+    ):
+        wire.tasks(status="idle")
+
+
+def test_a_stream_without_end_is_known_for_what_it_is() -> None:
+    """A server of streamable HTTP may keep the stream of its answer open."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    with closing(Canned(head, drips=True)) as server:
+        assert streams(f"{server.base}/mcp", token=None)
+
+
+@pytest.mark.parametrize("answer", [_answer("500 Oops", b"{}"), b"\x16\x03\x01"])
+def test_by_mcp_too_what_is_safe_is_repeated_with_a_pause_and_nothing_else(answer: bytes) -> None:
+    pauses: list[float] = []
+    with (
+        closing(Canned(answer)) as server,
+        closing(McpWire(f"{server.base}/mcp", events=False, sleep=pauses.append)) as wire,
+    ):
+        with pytest.raises(TransientError, match="does not answer"):
+            wire.tasks(status="idle")
+        assert (wire.requests, len(pauses)) == (ATTEMPTS, ATTEMPTS - 1)
+        assert all(0 < pause <= 2 for pause in pauses)
+        with pytest.raises(TransientError, match="does not answer"):
+            wire.comment(1, author="tsched", text="once")
+        assert wire.requests == ATTEMPTS + 1
 
 
 def test_a_server_that_is_down_is_an_error_and_found_again(tmp_path: Path) -> None:
