@@ -1,5 +1,6 @@
 """The TinyTask source: the contract by REST and by MCP, the old server, several runners, requests, faults."""
 
+import json
 import os
 import socket
 import sqlite3
@@ -98,6 +99,13 @@ def test_the_old_server_is_driven_through_agents_own_lists(tmp_path: Path) -> No
             assert (server.tasks[mine]["status"], server.tasks[mine]["assigned_to"]) == ("idle", None)
             assert server.tasks[nobodys]["status"] == "idle"
     assert set(server.calls) <= {"list_tasks", "get_task", "update_task", "add_comment"}
+
+
+def test_the_old_server_of_these_tests_answers_as_the_real_one_was_recorded() -> None:
+    wire = json.loads((Path(__file__).parent / "tinytask_wire.json").read_text(encoding="utf-8"))
+    with old_server() as server:
+        for example in wire["old"]:
+            assert json.dumps(server.answer(example["request"])) == json.dumps(example["answer"]), example["request"]
 
 
 def test_a_session_that_broke_is_opened_again(tmp_path: Path) -> None:
