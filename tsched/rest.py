@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -89,6 +89,26 @@ class Answer:
     headers: httpx.Headers
     next: str  # the address of the next page
     content: bytes
+
+
+def fetched(
+    client: httpx.Client, method: str, url: httpx.URL | str, *, timeout: float, most: int, **parts: Any
+) -> Answer:
+    """One call with its whole answer, of at most `most` bytes, within `timeout` seconds; httpx limits each read only.
+
+    Raises httpx.RequestError.
+    """
+    end = time.monotonic() + timeout
+    content = bytearray()
+    with client.stream(method, url, **parts) as response:
+        for chunk in response.iter_bytes():
+            content += chunk
+            if time.monotonic() > end:
+                raise httpx.ReadTimeout(f"no whole answer within {timeout:g} s")
+            if len(content) > most:
+                raise httpx.ReadError(f"more than {most} bytes")
+    following = response.links.get("next", {}).get("url", "")
+    return Answer(status=response.status_code, headers=response.headers, next=following, content=bytes(content))
 
 
 class Http:
@@ -203,16 +223,10 @@ class Http:
     def _exchange(
         self, method: str, url: httpx.URL, body: Mapping[str, object] | None, headers: Mapping[str, str]
     ) -> Answer:
-        end = time.monotonic() + self._limits.timeout
-        content = bytearray()
         try:
-            with self._client.stream(method, url, json=body, headers=headers) as response:
-                for chunk in response.iter_bytes():
-                    content += chunk
-                    if time.monotonic() > end:
-                        raise httpx.ReadTimeout("")
-                    if len(content) > _BYTES:
-                        raise httpx.ReadError(f"more than {_BYTES} bytes")
+            return fetched(
+                self._client, method, url, timeout=self._limits.timeout, most=_BYTES, json=body, headers=headers
+            )
         except (httpx.RequestError, httpx.InvalidURL) as error:
             words = f"broke off ({self._clean(str(error))})"
             if "CERTIFICATE_VERIFY_FAILED" in words:
@@ -224,8 +238,6 @@ class Http:
             text = f"{self._host} {words}: try again later"
             unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise (Lost(text) if method == "POST" and not unsent else _Again(text)) from None
-        following = response.links.get("next", {}).get("url", "")
-        return Answer(status=response.status_code, headers=response.headers, next=following, content=bytes(content))
 
     def _onward(self, method: str, url: httpx.URL, answer: Answer) -> httpx.URL:
         try:

@@ -27,12 +27,17 @@ class Call:
 
 @dataclass
 class Script:
-    """What the model does, in order, and its last word. `status` refuses each request with that HTTP status."""
+    """What the model does, in order, and its last word.
+
+    `status` refuses requests with that HTTP status (0: hangs up), `hang` never answers them; both once the
+    conversation holds `after` results of tools.
+    """
 
     calls: Sequence[Call] = ()
     answer: str = "Done."
     status: int = 200
     hang: bool = False
+    after: int = 0
     requests: list[Mapping[str, Any]] = field(default_factory=list)  # each body that was asked
     lock: threading.Lock = field(default_factory=threading.Lock)
     released: threading.Event = field(default_factory=threading.Event)
@@ -77,11 +82,15 @@ class Handler(BaseHTTPRequestHandler):
         script = self.server.script
         with script.lock:
             script.requests.append(body)
-        if script.hang:
+        failing = results(body) >= script.after
+        if script.hang and failing:
             script.released.wait()
             self.close_connection = True
             return
-        if script.status != 200:
+        if script.status == 0 and failing:
+            self.close_connection = True
+            return
+        if script.status != 200 and failing:
             error = {"error": {"type": "authentication_error", "message": "no such key", "code": "invalid_api_key"}}
             self._send(json.dumps(error), "application/json", script.status)
             return
@@ -112,6 +121,17 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
+def results(body: Mapping[str, Any]) -> int:
+    """How many results of tools a conversation holds, in any maker's form."""
+    found = 0
+    for one in (*body.get("messages", ()), *(body["input"] if isinstance(body.get("input"), list) else ())):
+        content = one.get("content")
+        parts = content if isinstance(content, list) else ()
+        found += one.get("role") == "tool" or str(one.get("type", "")).endswith("_output")
+        found += sum(part.get("type") == "tool_result" for part in parts)
+    return found
+
+
 Event = tuple[str, object]  # the event's name ("": none) and its data
 
 
@@ -126,7 +146,7 @@ def events(all_: Iterator[Event]) -> Iterator[str]:
 
 def chat_completions(script: Script, body: Mapping[str, Any]) -> Iterator[Event]:
     tools = {tool["function"]["name"]: tool["function"].get("parameters", {}) for tool in body.get("tools") or ()}
-    now = step(script, tools, sum(message["role"] == "tool" for message in body["messages"]))
+    now = step(script, tools, results(body))
 
     name = f"chat{len(script.requests)}"
 
@@ -165,7 +185,7 @@ def responses(script: Script, body: Mapping[str, Any]) -> Iterator[Event]:
                 spaces[inner["name"]] = tool["name"]
         elif tool.get("type") in ("function", "custom"):
             tools[tool["name"]] = tool.get("parameters", {})
-    done = sum(str(item.get("type", "")).endswith("_output") for item in body.get("input", ()))
+    done = results(body)
     now = step(script, tools, done)
     item: dict[str, object]
     if now.tool:
@@ -200,11 +220,7 @@ def responses(script: Script, body: Mapping[str, Any]) -> Iterator[Event]:
 
 def messages(script: Script, body: Mapping[str, Any]) -> Iterator[Event]:
     tools = {tool["name"]: tool.get("input_schema", {}) for tool in body.get("tools") or ()}
-    done = sum(
-        part.get("type") == "tool_result"
-        for message in body["messages"]
-        for part in (message["content"] if isinstance(message["content"], list) else ())
-    )
+    done = results(body)
     now = step(script, tools, done)
     message: Mapping[str, object] = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "tester", "content": [], "stop_reason": None,

@@ -30,7 +30,7 @@ def test_a_recipe_whose_runs_all_fail_rests_until_it_is_mended(world: World) -> 
         until(lambda: not world.leases(), "the last runs ended")
         runs = sum(len(world.task(task)["runs"]) for task in failing)
         assert runs in (FAILURES, FAILURES + 1), "two agents: one run may have been under way"
-        waiting = world.add("quick")
+        waiting = world.add("quick", "--priority", "1")  # before those that fail, and would trip it again
         seen = len(world.events("run.started"))
         cycle = world.status()["runner"]["last_cycle"]
         until(lambda: world.status()["runner"]["last_cycle"] > cycle, "another pass")

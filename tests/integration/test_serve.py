@@ -148,6 +148,7 @@ def test_our_own_states_are_shown_in_tinytasks_terms(base: str, tmp_path: Path) 
         ("GET", "tasks?status=done", b"", 400, "received 'done'"),
         ("GET", "tasks/99999999999999999999", b"", 404, "not found"),
         ("GET", "nothing", b"", 404, "Not found"),
+        ("PATCH", "tasks/1/parent", b"{}", 400, "new_parent_id is required"),
         ("POST", "tasks", b" " * (MOST + 1), 413, "larger than"),
     ],
 )

@@ -377,8 +377,9 @@ def test_max_runtime_ends_a_run(place: Place) -> None:
     ids=["output", "a file", "a file below", "other processes", "computing"],
 )
 def test_any_sign_of_progress_keeps_a_run_alive(place: Place, sign: str) -> None:
-    loop = f"for i in range(40): {sign}; time.sleep(0.1)"
-    script = f"import os, subprocess, time\nold = None\n{loop}\nold and old.kill()"
+    loop = f"while time.monotonic() < end: i += 1; {sign}; time.sleep(0.1)"  # so long, however slow the machine is
+    start = "import os, subprocess, time\nold, i, end = None, 0, time.monotonic() + 4"
+    script = f"{start}\n{loop}\nold and old.kill()"
     end = place.ended(place.launch(launch_of(python(script), stall=2)))
     assert (end.reason, end.exit_code) == (ExitReason.EXITED, 0), place.log(R1)
 

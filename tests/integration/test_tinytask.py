@@ -1,9 +1,11 @@
 """The TinyTask source: the contract by REST and by MCP, the old server, several runners, requests, faults."""
 
+import json
 import os
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,9 +21,9 @@ from tsched.model.task import Settlement, TaskStatus, Verdict
 from tsched.tasks.commented import LOOKS, CommentedTasks
 from tsched.tasks.detected import tinytask_at
 from tsched.tasks.ledger import Ledger
-from tsched.tasks.mcp_wire import McpWire
+from tsched.tasks.mcp_wire import McpWire, streams
 from tsched.tasks.tinytask import TinyTask
-from tsched.tasks.wire import PAGE, RestWire, Wire, all_pages, base_of
+from tsched.tasks.wire import ATTEMPTS, PAGE, RestWire, Wire, all_pages, base_of
 
 REAL = os.environ.get("TSCHED_TEST_TINYTASK_URL")
 
@@ -67,12 +69,19 @@ class TestByMcp(TaskSourceContract):
 
 @pytest.mark.skipif(REAL is None, reason="TSCHED_TEST_TINYTASK_URL names no TinyTask server to try")
 class TestAgainstARealServer(TaskSourceContract):
-    """Whatever TSCHED_TEST_TINYTASK_URL names; it should hold no tasks."""
+    """Whatever TSCHED_TEST_TINYTASK_URL names. It must hold no tasks; each test's own are deleted at its end."""
 
     @pytest.fixture
-    def base(self) -> str:
+    def base(self) -> Iterator[str]:
         assert REAL is not None
-        return REAL
+        with httpx.Client(base_url=f"{REAL.rstrip('/')}/api/v1/") as http:
+            everything = "tasks?include_archived=true&limit=0"
+            found = len(http.get(everything).raise_for_status().json())
+            assert not found, f"{REAL} holds {found} tasks, which tests would take for theirs: name an empty server"
+            yield REAL.rstrip("/")
+            ours = [one for one in http.get(everything).raise_for_status().json() if one["created_by"] == "op"]
+            for task in ours:
+                http.delete(f"tasks/{task['id']}").raise_for_status()
 
 
 # The old server: MCP by server-sent events, no queues
@@ -92,6 +101,13 @@ def test_the_old_server_is_driven_through_agents_own_lists(tmp_path: Path) -> No
     assert set(server.calls) <= {"list_tasks", "get_task", "update_task", "add_comment"}
 
 
+def test_the_old_server_of_these_tests_answers_as_the_real_one_was_recorded() -> None:
+    wire = json.loads((Path(__file__).parent / "tinytask_wire.json").read_text(encoding="utf-8"))
+    with old_server() as server:
+        for example in wire["old"]:
+            assert json.dumps(server.answer(example["request"])) == json.dumps(example["answer"]), example["request"]
+
+
 def test_a_session_that_broke_is_opened_again(tmp_path: Path) -> None:
     with old_server() as server:
         server.add("mine", assigned_to="ada")
@@ -105,10 +121,14 @@ def test_a_session_that_broke_is_opened_again(tmp_path: Path) -> None:
 
 
 class Canned:
-    """A listener that answers every request with the same bytes, then hangs up; None: it never answers."""
+    """A listener that answers every request with the same bytes, then hangs up; None: it never answers.
 
-    def __init__(self, answer: bytes | None) -> None:
+    `drips`: the answer never ends, a byte at a time.
+    """
+
+    def __init__(self, answer: bytes | None, *, drips: bool = False) -> None:
         self._answer = answer
+        self._drips = drips
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._held: list[socket.socket] = []
         self.requests = 0
@@ -135,6 +155,9 @@ class Canned:
                 with suppress(OSError):  # the client has had enough
                     one.recv(65536)
                     one.sendall(self._answer)
+                    while self._drips:
+                        one.sendall(b" ")
+                        time.sleep(0.02)
                     one.shutdown(socket.SHUT_WR)
 
 
@@ -183,6 +206,39 @@ def test_a_server_that_never_answers_does_not_hold_us_up() -> None:
         pytest.raises(TransientError, match="does not answer"),
     ):
         wire.tasks(status="idle")
+
+
+def test_a_server_whose_answer_never_ends_does_not_hold_us_up() -> None:
+    """Each byte comes in time, the whole never does."""
+    with (
+        closing(Canned(_answer("200 OK", b"[", length=10**9), drips=True)) as server,
+        closing(RestWire(server.base, timeout=0.2, sleep=_no_sleep)) as wire,
+        pytest.raises(TransientError, match=r"no whole answer within 0\.2 s"),
+    ):
+        wire.tasks(status="idle")
+
+
+def test_a_stream_without_end_is_known_for_what_it_is() -> None:
+    """A server of streamable HTTP may keep the stream of its answer open."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    with closing(Canned(head, drips=True)) as server:
+        assert streams(f"{server.base}/mcp", token=None)
+
+
+@pytest.mark.parametrize("answer", [_answer("500 Oops", b"{}"), b"\x16\x03\x01"])
+def test_by_mcp_too_what_is_safe_is_repeated_with_a_pause_and_nothing_else(answer: bytes) -> None:
+    pauses: list[float] = []
+    with (
+        closing(Canned(answer)) as server,
+        closing(McpWire(f"{server.base}/mcp", events=False, sleep=pauses.append)) as wire,
+    ):
+        with pytest.raises(TransientError, match="does not answer"):
+            wire.tasks(status="idle")
+        assert (wire.requests, len(pauses)) == (ATTEMPTS, ATTEMPTS - 1)
+        assert all(0 < pause <= 2 for pause in pauses)
+        with pytest.raises(TransientError, match="does not answer"):
+            wire.comment(1, author="tsched", text="once")
+        assert wire.requests == ATTEMPTS + 1
 
 
 def test_a_server_that_is_down_is_an_error_and_found_again(tmp_path: Path) -> None:

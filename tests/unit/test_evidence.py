@@ -67,6 +67,43 @@ def test_an_unmet_check_outweighs_tokens_and_status(evidence: str) -> None:
     assert said == "the recipe's check `make test`: exit status 2: 1 failed"
 
 
+def said(text: str, *, model: bool = True, **more: object) -> dict[str, object]:
+    """A message as goose 1.52.0 gives it: only what comes of the model names one."""
+    metadata = {"userVisible": True, **({"inference": {"provider": "openai"}} if model else {})}
+    message = {"id": text, "role": "assistant", "content": [{"type": "text", "text": text}], "metadata": metadata}
+    return {"type": "message", "message": message | more}
+
+
+REFUSED = said("Ran into this error: Request failed: Bad request (400).", model=False)
+NOTICE = said("Compacting", model=False, content=[{"type": "systemNotification", "msg": "Compacting"}])
+FINAL = {"type": "message", "message": {**final_output(ok=True)["message"], "metadata": {"inference": {"p": 1}}}}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("messages", "cut"),
+    [
+        ([said("Half done."), REFUSED], True),
+        ([said("Half done."), REFUSED, said("All done.")], False),
+        ([said("All done."), NOTICE], False),
+        ([FINAL, said('{"ok": true}', model=False)], False),
+        ([FINAL, said("There is more to do."), REFUSED], True),
+        ([said("x", model=False)], False),
+        ([said("Half done."), said("I did as much as I may.", model=False)], True),
+    ],
+)
+@pytest.mark.parametrize("runtime", ["goose", "mine"])
+def test_a_model_that_stopped_answering_midway_proves_nothing(
+    messages: list[dict[str, object]], cut: bool, runtime: str
+) -> None:
+    """goose 1.52.0 exits with 0 and shows the tokens that were spent until then."""
+    for values in (
+        [*messages, GOOSE_END],
+        [{"messages": [one["message"] for one in messages], "metadata": GOOSE_END}],
+    ):
+        said = lacking(runtime, *values)
+        assert said == (f"the last word is not its model's but {runtime}'s own: the model stopped answering" * cut)
+
+
 GOOD = '{"ok": true}'
 ANSWERS = [
     ("goose", [final_output(ok=True), *goose(GOOD, id="c2"), GOOSE_END]),

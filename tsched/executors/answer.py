@@ -49,6 +49,26 @@ def last_words(runtime: str, documents: Iterable[Document]) -> str:
     return next((value.strip() for value in said if isinstance(value, str)), "")
 
 
+def cut_off(runtime: str, documents: Iterable[Document]) -> bool:
+    """Whether the last word is the program's own, where its model had the word before.
+
+    So goose says that its model stopped answering; and then it exits with 0. What it repeats of a `final_output` is
+    the model's word.
+    """
+    if runtime in _READERS and runtime != "goose":
+        return False
+    spoke = final = own = False
+    speaking: object = None
+    for message in _messages(documents):
+        parts = list(_list(message.get("content"))) if message.get("role") == "assistant" else []
+        if parts and _map(message.get("metadata")).get("inference"):
+            final = any(_is_final(_call(part)) for part in parts) or (final and speaking == message.get("id"))
+            spoke, own, speaking = True, False, message.get("id")
+        elif any(part.get("type") == "text" for part in parts):
+            own = not final
+    return spoke and own
+
+
 def _within(text: str) -> Iterator[object]:
     """The whole text as JSON, else what stands in its fences, else its last object."""
     for part in (*(match[1] for match in _FENCED.finditer(text)), text):
@@ -72,21 +92,33 @@ def _goose(documents: Iterable[Document]) -> Sequence[object]:
     """`--output-format json`: all messages in one document; stream-json: an event for each piece of a message."""
     said: list[object] = []
     speaking: object = None  # the id of the message that the last piece was of
+    for message in _messages(documents):
+        ours = message.get("role") == "assistant"
+        for part in _list(message.get("content")) if ours else ():
+            text, call = part.get("text"), _call(part)
+            if isinstance(text, str) and part.get("type") == "text":
+                before = said.pop() if speaking == message.get("id") and said else ""
+                said.append(f"{before}{text}")
+                speaking = message.get("id")
+            elif _is_final(call):
+                said.append(call.get("arguments"))
+                speaking = None
+        speaking = speaking if ours else None
+    return said[-1:]
+
+
+def _messages(documents: Iterable[Document]) -> Iterator[Document]:
     for document in documents:
         messages = document.get("messages")
-        for message in _list(messages if isinstance(messages, list) else [document.get("message")]):
-            ours = message.get("role") == "assistant"
-            for part in _list(message.get("content")) if ours else ():
-                text, call = part.get("text"), _map(_map(part.get("toolCall")).get("value"))
-                if isinstance(text, str) and part.get("type") == "text":
-                    before = said.pop() if speaking == message.get("id") and said else ""
-                    said.append(f"{before}{text}")
-                    speaking = message.get("id")
-                elif str(call.get("name", "")).endswith("final_output"):
-                    said.append(call.get("arguments"))
-                    speaking = None
-            speaking = speaking if ours else None
-    return said[-1:]
+        yield from _list(messages if isinstance(messages, list) else [document.get("message")])
+
+
+def _call(part: Document) -> Document:
+    return _map(_map(part.get("toolCall")).get("value"))
+
+
+def _is_final(call: Document) -> bool:
+    return str(call.get("name", "")).endswith("final_output")
 
 
 def _codex(documents: Iterable[Document]) -> Sequence[object]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from tsched.executors.answer import misfit
+from tsched.executors.answer import cut_off, misfit
 from tsched.executors.documents import documents
 from tsched.executors.sessions import answered
 from tsched.model.fleet import Evidence
@@ -17,7 +17,7 @@ _GOOSE_END = re.compile(r'(?<!\\)"total_tokens"\s*:\s*([0-9]+)')
 
 
 _TOKENS = {
-    "goose": "tokens in its last `complete` event",
+    "goose": "tokens in its last `complete` event and a last word of its model's",
     "claude": "a `result` that is no error, with tokens of the model's or a cost",
     "codex": "a `turn.completed` with tokens of the model's",
     "opencode": "a `step_finish` with tokens of the model's",
@@ -46,6 +46,8 @@ def missing(run: Run, end: RunExit, output: str, earlier: Usage | None = None) -
             return "the agent neither completed nor handed over its task"
         case Evidence.TOKENS if not evidence(run.runtime, output, earlier):
             return f"the output does not show that {run.runtime} got an answer from its model (no token spent)"
+        case Evidence.TOKENS if cut_off(run.runtime, documents(output[-MOST:])):
+            return f"the last word is not its model's but {run.runtime}'s own: the model stopped answering"
         case Evidence.TOKENS | Evidence.EXIT:
             pass
     if end.unmet:

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from typing import TypeVar
@@ -12,7 +13,7 @@ import httpx
 import msgspec
 
 from tsched.model.errors import TransientError
-from tsched.tasks.wire import TIMEOUT, Lost, TaskRow, all_pages, decoded, reason_of, shown
+from tsched.tasks.wire import TIMEOUT, Lost, TaskRow, all_pages, decoded, reason_of, repeated, shown
 
 T = TypeVar("T")
 Arguments = Mapping[str, str | int]
@@ -27,15 +28,19 @@ class Listing(msgspec.Struct):
 class McpWire:
     """One MCP session, opened at the first call and again after a failure. `address` is the MCP address.
 
-    `events`: the old transport, by server-sent events. Safe calls are repeated once, in a new session.
+    `events`: the old transport, by server-sent events. Safe calls are repeated, each in a new session.
     """
 
-    def __init__(self, address: str, *, events: bool, token: str | None = None, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, address: str, *, events: bool, token: str | None = None, timeout: float = TIMEOUT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:  # fmt: skip
         self._address = address
         self._events = events
         self._shown = shown(address)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = timeout
+        self._sleep = sleep
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: _Session | None = None
         self._lock = threading.Lock()
@@ -82,16 +87,16 @@ class McpWire:
 
     def _tool(self, name: str, arguments: Arguments, *, safe: bool) -> str:
         with self._lock:
-            for last in (not safe, True):
-                try:
-                    return self._ask(name, arguments)
-                except _ToolError:
-                    raise
-                except Exception as error:  # the library lets any error of its transports out
-                    self._drop()
-                    if last:
-                        raise Lost(f"{self._shown} does not answer ({reason_of(_first(error))})") from error
-            raise AssertionError("not reached: the last attempt raises or returns")
+            return repeated(self._sleep)(self._once, name, arguments) if safe else self._once(name, arguments)
+
+    def _once(self, name: str, arguments: Arguments) -> str:
+        try:
+            return self._ask(name, arguments)
+        except _ToolError:
+            raise
+        except Exception as error:  # the library lets any error of its transports out
+            self._drop()
+            raise Lost(f"{self._shown} does not answer ({reason_of(_first(error))})") from error
 
     def _ask(self, name: str, arguments: Arguments) -> str:
         self.requests += 1
@@ -197,7 +202,9 @@ def streams(address: str, *, token: str | None, timeout: float = TIMEOUT) -> boo
         headers["Authorization"] = f"Bearer {token}"
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello})
     try:
-        answer = httpx.post(address, content=body, headers=headers, timeout=timeout)
+        # Its status alone is waited for: an answer by server-sent events need not end.
+        with httpx.stream("POST", address, content=body, headers=headers, timeout=timeout) as answer:
+            pass
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise TransientError(
                 f"{shown(address)} refuses us ({answer.status_code}): set TSCHED_TASKS_TOKEN to a token it takes"

@@ -146,6 +146,8 @@ class TaskServer:
             given = _plain(tool, given) | dict(request.path_params)
             if tool.name == "get_task_with_subtasks":
                 given.setdefault("recursive", True)
+            if tool.name == "move_subtask" and "new_parent_id" not in given:  # by MCP that is the top level
+                raise RefusedError("new_parent_id is required (use null to make top-level)", 400)
             try:
                 value = tool.call(self._tasks, given)
             except NotFoundError as error:

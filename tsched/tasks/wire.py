@@ -12,10 +12,12 @@ import msgspec
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from tsched.model.errors import ConfigurationError, TransientError
+from tsched.rest import Answer, fetched
 
 PAGE = 500  # tasks asked for at once
 ATTEMPTS = 3  # of what is safe to repeat
-TIMEOUT = 20.0  # seconds for one call
+TIMEOUT = 20.0  # seconds for one call, answer included
+LARGEST = 256 * 1024 * 1024  # bytes of one answer: a page of long descriptions is
 CONNECTIONS = 8
 _NO_TASK = re.compile(r'"error"\s*:\s*"Task (\d+ )?not found', re.IGNORECASE)
 T = TypeVar("T")
@@ -95,6 +97,7 @@ class RestWire:
         self._base = base
         self._shown = shown(base)
         self._sleep = sleep
+        self._timeout = timeout
         self.requests = 0
         self._client = httpx.Client(
             base_url=f"{base}/api/v1/",
@@ -109,28 +112,28 @@ class RestWire:
     def offered(self) -> bool:
         """Whether the server speaks this REST API at all."""
         answer = self._repeated("GET", "queues")
-        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
+        if answer.status in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
             return False
-        return str(self._good(answer).headers.get("content-type", "")).startswith("application/json")
+        self._judge(answer, "queues")
+        return str(answer.headers.get("content-type", "")).startswith("application/json")
 
     def tasks(self, *, status: str, assigned_to: str | None = None) -> Sequence[TaskRow]:
         wanted = {"status": status, **({"assigned_to": assigned_to} if assigned_to is not None else {})}
 
         def page(limit: int, offset: int) -> list[TaskRow]:
             place = {"limit": str(limit)} | ({"offset": str(offset)} if offset else {})
-            return self._decode(self._good(self._repeated("GET", "tasks", params=wanted | place)), list[TaskRow])
+            return self._read(list[TaskRow], self._repeated("GET", "tasks", params=wanted | place), "tasks")
 
         return all_pages(page)
 
     def task(self, number: int) -> TaskRow | None:
-        answer = self._repeated("GET", f"tasks/{number}")
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            if _NO_TASK.search(answer.text):
+        path = f"tasks/{number}"
+        answer = self._repeated("GET", path)
+        if answer.status == httpx.codes.NOT_FOUND:
+            if _NO_TASK.search(_text(answer)):
                 return None
-            raise Lost(
-                f"{self._shown} answers 404 to tasks/{number}, and not as TinyTask does: is a proxy in between?"
-            )
-        return self._decode(self._good(answer), TaskRow)
+            raise Lost(f"{self._shown} answers 404 to {path}, and not as TinyTask does: is a proxy in between?")
+        return self._read(TaskRow, answer, path)
 
     def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> TaskRow:
         body: dict[str, str | None] = {}
@@ -138,46 +141,54 @@ class RestWire:
             body["status"] = status
         if assigned_to is not None:
             body["assigned_to"] = assigned_to or None
-        return self._decode(self._good(self._repeated("PATCH", f"tasks/{number}", json=body)), TaskRow)
+        path = f"tasks/{number}"
+        return self._read(TaskRow, self._repeated("PATCH", path, json=body), path)
 
     def comment(self, number: int, *, author: str, text: str) -> None:
-        self._good(self._once("POST", f"tasks/{number}/comments", json={"content": text, "created_by": author}))
+        path = f"tasks/{number}/comments"
+        self._judge(self._once("POST", path, json={"content": text, "created_by": author}), path)
 
-    def _repeated(self, method: str, path: str, **parts: Any) -> httpx.Response:
+    def _repeated(self, method: str, path: str, **parts: Any) -> Answer:
         """A call that may be made twice without harm."""
-        for attempt in Retrying(
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.1, max=2),
-            retry=retry_if_exception_type(Lost),
-            sleep=self._sleep,
-            reraise=True,
-        ):
-            with attempt:
-                return self._once(method, path, **parts)
-        raise AssertionError("not reached: the last attempt raises or returns")
+        return repeated(self._sleep)(self._once, method, path, **parts)
 
-    def _once(self, method: str, path: str, **parts: Any) -> httpx.Response:
+    def _once(self, method: str, path: str, **parts: Any) -> Answer:
         self.requests += 1
         try:
-            answer = self._client.request(method, path, **parts)
+            answer = fetched(self._client, method, path, timeout=self._timeout, most=LARGEST, **parts)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Lost(f"{self._shown} does not answer ({reason_of(error)})") from error
-        if answer.status_code >= 500 or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            raise Lost(f"{self._shown} answers {answer.status_code} to {method} {path}")
+        if answer.status >= 500 or answer.status == httpx.codes.TOO_MANY_REQUESTS:
+            raise Lost(f"{self._shown} answers {answer.status} to {method} {path}")
         return answer
 
-    def _good(self, answer: httpx.Response) -> httpx.Response:
-        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+    def _judge(self, answer: Answer, path: str) -> None:
+        if answer.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise TransientError(
-                f"{self._shown} refuses us ({answer.status_code}): set TSCHED_TASKS_TOKEN to a token it takes"
+                f"{self._shown} refuses us ({answer.status}): set TSCHED_TASKS_TOKEN to a token it takes"
             )
-        if not answer.is_success:
-            said = answer.text[:200].replace("\n", " ")
-            raise TransientError(f"{self._shown} answers {answer.status_code} to {answer.request.url.path}: {said}")
-        return answer
+        if not httpx.codes.is_success(answer.status):
+            said = _text(answer)[:200].replace("\n", " ")
+            raise TransientError(f"{self._shown} answers {answer.status} to /api/v1/{path}: {said}")
 
-    def _decode(self, answer: httpx.Response, shape: type[T]) -> T:
+    def _read(self, shape: type[T], answer: Answer, path: str) -> T:
+        self._judge(answer, path)
         return decoded(answer.content, shape, self._shown)
+
+
+def _text(answer: Answer) -> str:
+    return answer.content.decode(errors="replace")
+
+
+def repeated(sleep: Callable[[float], None]) -> Retrying:
+    """Makes a call that is safe to repeat, again where it was Lost, with a random pause between."""
+    return Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.1, max=2),
+        retry=retry_if_exception_type(Lost),
+        sleep=sleep,
+        reraise=True,
+    )
 
 
 def all_pages(page: Callable[[int, int], list[TaskRow]]) -> list[TaskRow]:
