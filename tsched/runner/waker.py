@@ -79,11 +79,12 @@ class Waker:
                 return
             pid = wake(self._folder)
             if pid is None:
-                one_pass(self._flags)
+                if one_pass(self._flags) > 1 and holder(self._folder) is None:
+                    break  # it has said why, and would say it again
             else:
                 self._await(last, pid)
         if not self._taken(last):
-            raise TransientError("a pass was asked for and none has run: see `tsched status` and the log")
+            raise TransientError("a pass was asked for, and none has run: see above, or `tsched run --once`")
 
     def _await(self, last: int, pid: int) -> None:
         end = time.monotonic() + PATIENCE
