@@ -1,6 +1,7 @@
 """A real headless Chromium, driven over its debugging pipe."""
 
 import base64
+import io
 import json
 import os
 import shutil
@@ -25,9 +26,9 @@ Scheme = Literal["light", "dark"]
 class Browser:
     """One page. Messages are JSON ended by a NUL."""
 
-    def __init__(self, told: int, heard: int) -> None:
+    def __init__(self, told: int, heard: io.FileIO) -> None:
         self._told = told
-        self._heard = os.fdopen(heard, "rb", buffering=0)
+        self._heard = heard
         self._rest = b""
         self._number = 0
         self._session = ""
@@ -66,6 +67,11 @@ class Browser:
             case "Runtime.exceptionThrown":
                 self.complaints.append(json.dumps(heard["params"]["exceptionDetails"]))
 
+    def close(self) -> None:
+        """End it."""
+        self._session = ""
+        self.call("Browser.close")
+
     def look(self, width: int, scheme: Scheme, *, script: bool = True) -> None:
         """As wide as that, by day or night, with or without JavaScript."""
         self.call(
@@ -89,7 +95,7 @@ class Browser:
 
     def text(self) -> str:
         """What a person reads."""
-        return str(self.ask("document.body.innerText"))
+        return str(self.ask("document.body?.innerText ?? ''"))
 
     def picture(self, path: Path) -> None:
         """The whole page as a PNG."""
@@ -105,7 +111,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     assert CHROMIUM is not None, MISSING
     to_read, told = os.pipe()
     heard, to_write = os.pipe()
-    command = ["sh", "-c", f'exec "$@" 3<&{to_read} 4>&{to_write}', "sh", CHROMIUM, *FLAGS]
+    command = ["bash", "-c", f'exec "$@" 3<&{to_read} 4>&{to_write}', "bash", CHROMIUM, *FLAGS]
     process = subprocess.Popen(
         [*command, f"--user-data-dir={folder / 'profile'}", "about:blank"],
         pass_fds=(to_read, to_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
@@ -114,10 +120,10 @@ def browser(folder: Path) -> Iterator[Browser]:
     os.close(to_read)
     os.close(to_write)
     try:
-        made = Browser(told, heard)
-        yield made
-        made._session = ""
-        made.call("Browser.close")
+        with os.fdopen(heard, "rb", buffering=0) as answers:
+            made = Browser(told, answers)
+            yield made
+            made.close()
     finally:
         try:
             process.wait(timeout=20)

@@ -98,10 +98,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def base(shared: Path) -> Iterator[str]:
+def base(shared: Path) -> Iterator[httpx.Client]:
     """A server with a token and a secret, on loopback. It has no repo: no pass can do harm."""
-    with served(shared, environ={"TSCHED_SERVE_TOKEN": TOKEN, "TSCHED_WEBHOOK_SECRET": SECRET}) as address:
-        yield address
+    with served(shared, environ={"TSCHED_SERVE_TOKEN": TOKEN, "TSCHED_WEBHOOK_SECRET": SECRET}) as client:
+        yield client
 
 
 def pending(state: Path) -> list[str]:
@@ -112,13 +112,13 @@ def pending(state: Path) -> list[str]:
 # --- reading ---
 
 
-def test_every_answer_is_what_the_document_says(base: str) -> None:
-    document = httpx.get(f"{base}/openapi.json").json()
+def test_every_answer_is_what_the_document_says(base: httpx.Client) -> None:
+    document = base.get("/openapi.json").json()
     asked = 0
     for path, operations in document["paths"].items():
         if "get" not in operations:
             continue
-        answer = httpx.get(base + path.replace("{run_id}", "1-1-abc"))
+        answer = base.get(path.replace("{run_id}", "1-1-abc"))
         content = operations["get"]["responses"][str(answer.status_code)]["content"]
         kind = answer.headers["content-type"].partition(";")[0]
         assert answer.status_code == 200, path
@@ -131,9 +131,9 @@ def test_every_answer_is_what_the_document_says(base: str) -> None:
     assert asked == 13, "each of them has something to say"
 
 
-def test_answers_are_facts(base: str) -> None:
+def test_answers_are_facts(base: httpx.Client) -> None:
     def get(path: str) -> list[dict[str, object]]:
-        found: list[dict[str, object]] = httpx.get(f"{base}/api/v1/{path}").json()
+        found: list[dict[str, object]] = base.get(f"/api/v1/{path}").json()
         return found
 
     assert [(one["run_id"], one["state"], one["outcome"]) for one in get("runs")] == [
@@ -150,7 +150,7 @@ def test_answers_are_facts(base: str) -> None:
     assert [one["steps"] for one in get("history")] == [{"fetch": 0.1}]
     assert [one["kind"] for one in get("errors")] == ["remote"]
     assert [(one["name"], one["pool"], one["running"]) for one in get("agents")] == [("ada", "dev", 1)]
-    metrics = {family.name: family for family in text_string_to_metric_families(httpx.get(f"{base}/metrics").text)}
+    metrics = {family.name: family for family in text_string_to_metric_families(base.get("/metrics").text)}
     assert metrics["tsched_passes"].samples[0].value == 1
     assert [one.value for one in metrics["tsched_queue_tasks"].samples] == [1, 0, 0]
 
@@ -163,8 +163,8 @@ def test_answers_are_facts(base: str) -> None:
         ("nothing", 404), ("runs/a%00b", 404),
     ],
 )  # fmt: skip
-def test_a_wrong_question_is_refused_in_words(base: str, path: str, status: int) -> None:
-    answer = httpx.get(f"{base}/api/v1/{path}")
+def test_a_wrong_question_is_refused_in_words(base: httpx.Client, path: str, status: int) -> None:
+    answer = base.get(f"/api/v1/{path}")
     assert (answer.status_code, list(answer.json())) == (status, ["error"])
 
 
@@ -172,28 +172,29 @@ def test_a_wrong_question_is_refused_in_words(base: str, path: str, status: int)
     "run_id",
     ["unknown", "..%2Funknown", "%2e%2e", "..%2f..%2ftsched.db", "1-1-abc.log", "1-1-abc%2F..%2Funknown", "%00"],
 )
-def test_only_logs_of_known_runs_are_shown(base: str, run_id: str) -> None:
+def test_only_logs_of_known_runs_are_shown(base: httpx.Client, run_id: str) -> None:
     """A raw request: no client may tidy the path."""
-    host, port = base.removeprefix("http://").split(":")
+    host, port = base.base_url.host, base.base_url.port
+    assert port is not None
     for path in (f"/api/v1/runs/{run_id}/log", f"/runs/{run_id}"):
-        with socket.create_connection((host, int(port)), timeout=20) as raw:
+        with socket.create_connection((host, port), timeout=20) as raw:
             raw.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
             answer = b"".join(iter(lambda: raw.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 404 "), answer[:200]
         assert b"nobody knows" not in answer
 
 
-def test_a_log_has_an_end_and_is_plain_text(base: str) -> None:
-    answer = httpx.get(f"{base}/api/v1/runs/1-1-abc/log?lines=10000")
+def test_a_log_has_an_end_and_is_plain_text(base: httpx.Client) -> None:
+    answer = base.get("/api/v1/runs/1-1-abc/log?lines=10000")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert 1_000_000 < len(answer.content) <= 1024 * 1024 + 16
-    assert httpx.get(f"{base}/api/v1/runs/1-1-abc/log?lines=1").text.startswith("<script>")
+    assert base.get("/api/v1/runs/1-1-abc/log?lines=1").text.startswith("<script>")
 
 
 @pytest.mark.parametrize("path", ["/", "/runs/1-1-abc", "/runs/2-1-abc", "/?window=24h", "/?window=<x>"])
-def test_what_others_wrote_is_text_on_every_page(base: str, path: str) -> None:
-    answer = httpx.get(base + path)
+def test_what_others_wrote_is_text_on_every_page(base: httpx.Client, path: str) -> None:
+    answer = base.get(path)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "<script>alert" not in answer.text
     assert ("&lt;script&gt;alert(1)" in answer.text) == ("2-1" not in path)
@@ -205,8 +206,8 @@ def test_what_others_wrote_is_text_on_every_page(base: str, path: str) -> None:
     assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", answer.text), "nothing comes from elsewhere"
 
 
-def test_pages_name_every_column_and_place(base: str) -> None:
-    page = httpx.get(base).text
+def test_pages_name_every_column_and_place(base: httpx.Client) -> None:
+    page = base.get("/").text
     for tag in ("<main", "<header", "<nav aria-label", "<footer", 'lang="en"', 'name="viewport"', "<h1>"):
         assert page.count(tag) == 1, tag
     assert re.findall(r"<th(?! scope=)[ >]", page) == [], "each head says whether it is of a row or of a column"
@@ -216,68 +217,68 @@ def test_pages_name_every_column_and_place(base: str) -> None:
     assert set(re.findall(r"aria-labelledby=\"([^\"]+)\"", page)) <= set(ids)
 
 
-def test_a_run_that_is_not_there_has_a_page_too(base: str) -> None:
-    answer = httpx.get(f"{base}/runs/nobody")
+def test_a_run_that_is_not_there_has_a_page_too(base: httpx.Client) -> None:
+    answer = base.get("/runs/nobody")
     assert (answer.status_code, "No such run" in answer.text) == (404, True)
 
 
 def test_before_the_first_pass_there_is_a_page_and_no_folder(tmp_path: Path) -> None:
     with served(tmp_path / "x" / "state") as base:
-        page = httpx.get(base)
+        page = base.get("/")
         assert (page.status_code, "no pass has ended here yet" in page.text) == (200, True)
-        assert httpx.get(f"{base}/healthz").json()["status"] == "healthy"
-        ready = httpx.get(f"{base}/readyz")
+        assert base.get("/healthz").json()["status"] == "healthy"
+        ready = base.get("/readyz")
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
     assert not (tmp_path / "x" / "state").exists(), "looking makes nothing"
 
 
 def test_it_watches_a_runner_that_comes_later_and_is_ready_while_passes_are_on_time(tmp_path: Path) -> None:
     with served(tmp_path / "state") as base:
-        assert httpx.get(f"{base}/api/v1/status").json()["revision"]["applied"] is None
+        assert base.get("/api/v1/status").json()["revision"]["applied"] is None
         fill(tmp_path / "state")
-        assert httpx.get(f"{base}/api/v1/status").json()["revision"]["applied"] == REVISION
-        assert httpx.get(f"{base}/readyz").json() == {"ready": True, "reason": None}
+        assert base.get("/api/v1/status").json()["revision"]["applied"] == REVISION
+        assert base.get("/readyz").json() == {"ready": True, "reason": None}
         fill(tmp_path / "state", fresh=False)
-        late = httpx.get(f"{base}/readyz")
+        late = base.get("/readyz")
         assert late.status_code == 503
         assert "no runner is alive" in late.json()["reason"]
 
 
-def test_a_runner_in_the_middle_of_a_write_is_not_waited_for(base: str, shared: Path) -> None:
+def test_a_runner_in_the_middle_of_a_write_is_not_waited_for(base: httpx.Client, shared: Path) -> None:
     with closing(Database.open(StateFolder(shared).db)) as db, db.transaction():
         requests.insert(db, time=0.0, kind="sync")
-        assert httpx.get(f"{base}/api/v1/status", timeout=20).status_code == 200
+        assert base.get("/api/v1/status", timeout=20).status_code == 200
         db.execute("DELETE FROM requests")
 
 
 # --- who may ---
 
 
-def test_pages_of_other_sites_reach_nothing(base: str) -> None:
-    assert httpx.get(base, headers={"host": "evil.example"}).status_code == 421
-    assert httpx.get(base, headers={"origin": "https://evil.example"}).status_code == 403
-    assert httpx.get(base, headers={"sec-fetch-site": "cross-site"}).status_code == 403
-    assert httpx.get(base, headers={"host": "runner.example", **BEARER}).status_code == 200, "behind a proxy"
+def test_pages_of_other_sites_reach_nothing(base: httpx.Client) -> None:
+    assert base.get("/", headers={"host": "evil.example"}).status_code == 421
+    assert base.get("/", headers={"origin": "https://evil.example"}).status_code == 403
+    assert base.get("/", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert base.get("/", headers={"host": "runner.example", **BEARER}).status_code == 200, "behind a proxy"
 
 
-def test_nothing_is_changed_without_the_token(base: str, shared: Path) -> None:
+def test_nothing_is_changed_without_the_token(base: httpx.Client, shared: Path) -> None:
     password = base64.b64encode(f"me:{TOKEN}".encode()).decode()
     for path in ("sync", f"accept/{REVISION}"):
         for shown in ("", "Bearer wrong", f"Basic {password}"):
-            assert httpx.post(f"{base}/api/v1/{path}", headers={"authorization": shown}).status_code == 401
-        assert httpx.get(f"{base}/api/v1/{path}", headers=BEARER).status_code == 405
+            assert base.post(f"/api/v1/{path}", headers={"authorization": shown}).status_code == 401
+        assert base.get(f"/api/v1/{path}", headers=BEARER).status_code == 405
     assert pending(shared) == []
-    assert "nothing to accept" in httpx.post(f"{base}/api/v1/accept/{REVISION}", headers=BEARER).json()["error"]
+    assert "nothing to accept" in base.post(f"/api/v1/accept/{REVISION}", headers=BEARER).json()["error"]
 
 
 def test_without_a_token_nothing_can_be_changed_at_all(tmp_path: Path) -> None:
     with served(tmp_path / "state") as base:
         for shown in ("", "Bearer", "Bearer None"):
-            answer = httpx.post(f"{base}/api/v1/sync", headers={"authorization": shown})
+            answer = base.post("/api/v1/sync", headers={"authorization": shown})
             assert (answer.status_code, "TSCHED_SERVE_TOKEN" in answer.json()["error"]) == (403, True)
         signed = {"github": github(b"{}", secret=""), "generic": generic(b"{}", time.time(), secret="")}
         for kind, headers in signed.items():
-            answer = httpx.post(f"{base}/hooks/{kind}", content=b"{}", headers=headers)
+            answer = base.post(f"/hooks/{kind}", content=b"{}", headers=headers)
             assert (answer.status_code, "TSCHED_WEBHOOK_SECRET" in answer.json()["error"]) == (401, True)
     assert not (tmp_path / "state").exists()
 
@@ -289,43 +290,43 @@ def test_where_others_can_reach_it_everything_wants_the_token(tmp_path: Path) ->
     )  # fmt: skip
     assert (done.returncode, "TSCHED_SERVE_TOKEN" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
     with served(tmp_path / "state", host="0.0.0.0", environ={"TSCHED_SERVE_TOKEN": TOKEN}) as base:
-        for path in ("", "/page.css", "/metrics", "/openapi.json", "/api/v1/status", "/runs/x"):
-            refused = httpx.get(base + path)
+        for path in ("/", "/page.css", "/metrics", "/openapi.json", "/api/v1/status", "/runs/x"):
+            refused = base.get(path)
             assert (refused.status_code, refused.headers["www-authenticate"][:5]) == (401, "Basic")
-            assert httpx.get(base + path, headers={"authorization": "Basic ???"}).status_code == 401
-            assert httpx.get(base + path, auth=("me", "wrong")).status_code == 401
-            assert httpx.get(base + path, auth=("me", TOKEN)).status_code in (200, 404)
-            assert httpx.get(base + path, headers=BEARER).status_code in (200, 404)
-        assert httpx.get(f"{base}/healthz").status_code == 200
-        assert httpx.get(f"{base}/readyz").status_code == 503
+            assert base.get(path, headers={"authorization": "Basic ???"}).status_code == 401
+            assert base.get(path, auth=("me", "wrong")).status_code == 401
+            assert base.get(path, auth=("me", TOKEN)).status_code in (200, 404)
+            assert base.get(path, headers=BEARER).status_code in (200, 404)
+        assert base.get("/healthz").status_code == 200
+        assert base.get("/readyz").status_code == 503
 
 
 # --- hooks: what starts something is in tests/e2e/test_serve.py ---
 
 
-def test_a_forged_hook_is_refused_before_anything_else_is_looked_at(base: str, shared: Path) -> None:
+def test_a_forged_hook_is_refused_before_anything_else_is_looked_at(base: httpx.Client, shared: Path) -> None:
     for kind in ("github", "gitlab", "generic"):
         for body in (b"", b"{", b"x" * (MOST + 1)):
-            assert httpx.post(f"{base}/hooks/{kind}", content=body).status_code == 401
-    wrong = httpx.post(f"{base}/hooks/github", content=b"{", headers=github(b"{", secret="wrong"))
+            assert base.post(f"/hooks/{kind}", content=body).status_code == 401
+    wrong = base.post("/hooks/github", content=b"{", headers=github(b"{", secret="wrong"))
     assert wrong.status_code == 401
     large = b"x" * (MOST + 1)
-    assert httpx.post(f"{base}/hooks/github", content=large, headers=github(large)).status_code == 413
-    assert httpx.post(f"{base}/hooks/nobody", content=b"{}").status_code == 404
-    assert httpx.get(f"{base}/hooks/github").status_code == 405
+    assert base.post("/hooks/github", content=large, headers=github(large)).status_code == 413
+    assert base.post("/hooks/nobody", content=b"{}").status_code == 404
+    assert base.get("/hooks/github").status_code == 405
     assert pending(shared) == []
 
 
-def test_what_is_genuine_and_no_push_to_our_branch_starts_nothing(base: str, shared: Path) -> None:
-    pong = httpx.post(f"{base}/hooks/github", content=b"{}", headers=github(b"{}", event="ping"))
+def test_what_is_genuine_and_no_push_to_our_branch_starts_nothing(base: httpx.Client, shared: Path) -> None:
+    pong = base.post("/hooks/github", content=b"{}", headers=github(b"{}", event="ping"))
     assert (pong.status_code, pong.json()["result"]) == (200, "pong")
     other = json.dumps({"ref": "refs/heads/other"}).encode()
-    ignored = httpx.post(f"{base}/hooks/github", content=other, headers=github(other))
+    ignored = base.post("/hooks/github", content=other, headers=github(other))
     assert ignored.status_code == 202
     assert ignored.json() == {"result": "ignored", "reason": "the branch main is followed"}
     token = {"x-gitlab-token": SECRET, "x-gitlab-event": "Push Hook"}
-    assert httpx.post(f"{base}/hooks/gitlab", content=other, headers=token).json()["result"] == "ignored"
-    broken = httpx.post(f"{base}/hooks/github", content=b"{", headers=github(b"{"))
+    assert base.post("/hooks/gitlab", content=other, headers=token).json()["result"] == "ignored"
+    broken = base.post("/hooks/github", content=b"{", headers=github(b"{"))
     assert broken.status_code == 400
     assert pending(shared) == []
 

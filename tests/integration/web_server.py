@@ -10,18 +10,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 TOKEN, SECRET = "t0ken", "s3cret"
 
 
 @contextmanager
 def served(
-    state: Path, *, host: str = "127.0.0.1", environ: Mapping[str, str] | None = None, complaints: Path | None = None
-) -> Iterator[str]:
-    """The server of that state folder. Gives its address on this machine; it must end well when it is told to."""
+    state: Path, *, host: str = "127.0.0.1", environ: Mapping[str, str] | None = None
+) -> Iterator[httpx.Client]:
+    """The server of that state folder. Gives a client of it; it must end well when it is told to."""
     folder = state.parent
     folder.mkdir(parents=True, exist_ok=True)
     known = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "TSCHED_STATE": str(state)}
-    log = (complaints or folder / "serve.log").open("ab")
+    log = (folder / "serve.log").open("ab")
     with subprocess.Popen(
         [sys.executable, "-m", "tsched", "serve", "--host", host, "--port", "0"],
         env={**known, **(environ or {})}, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True,
@@ -30,7 +32,8 @@ def served(
         try:
             assert process.stdout is not None
             address = process.stdout.readline().split()[-1]
-            yield address.replace("0.0.0.0", "127.0.0.1")
+            with httpx.Client(base_url=address.replace("0.0.0.0", "127.0.0.1"), timeout=60) as client:
+                yield client
         finally:
             process.terminate()
             code = process.wait(timeout=60)
