@@ -3,9 +3,11 @@
 import asyncio
 import hmac
 import json
+import signal
 import socket
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -99,16 +101,36 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listener.getsockname()[1]}"
     with listener:
-        asyncio.run(_serving(opened, listener, lambda: say(address)))
+        if asyncio.run(_serving(opened, listener, lambda: say(address))):
+            raise KeyboardInterrupt
 
 
 async def _serving(
     opened: Callable[[], AbstractContextManager[Starlette]], listener: socket.socket, ready: Callable[[], None]
-) -> None:
+) -> bool:
+    """Whether it was Ctrl-C that ended it."""
     with opened() as app:
         config = uvicorn.Config(
             app, log_level="error", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=5
         )
-        server = uvicorn.Server(config)
+        server = _Server(config)
         ready()
         await server.serve(sockets=[listener])
+        return server.interrupted
+
+
+class _Server(uvicorn.Server):
+    """Ends well. uvicorn's own raises the signal again, and the process would end with all that it has open."""
+
+    interrupted = False
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.interrupted = self.interrupted or sig == signal.SIGINT
+        super().handle_exit(sig, frame)

@@ -18,7 +18,8 @@ from tests.integration.github_server import IssuesServer
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = (
-    "README.md", "docs/fleet.md", "docs/gate.md", "docs/github.md", "docs/operations.md", "docs/tasks.md",
+    "README.md", "docs/fleet.md", "docs/gate.md", "docs/github.md", "docs/operations.md", "docs/serve.md",
+    "docs/tasks.md",
 )  # fmt: skip
 BLOCK = re.compile(r"<!-- run -->\n```sh\n(.*?)```", re.DOTALL)
 
@@ -102,7 +103,15 @@ def test_every_example_of_a_schema_fits_its_place(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", *DOCUMENTS[1:], "docs/agents.md", "docs/reference/fleet.md"],
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        *DOCUMENTS[1:],
+        "docs/agents.md",
+        "docs/metrics.md",
+        "docs/reference/fleet.md",
+    ],
 )
 def test_every_link_to_a_file_leads_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -44,6 +44,8 @@ def served(state: Path, *, token: str | None = None) -> Iterator[str]:
             yield address.removesuffix("/mcp")
         finally:
             process.terminate()
+            code = process.wait(timeout=60)
+    assert code == 0
 
 
 @dataclass

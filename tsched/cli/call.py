@@ -59,7 +59,7 @@ def state_folder(settings: "Settings") -> "StateFolder":
 
 def wake_daemon(settings: "Settings") -> int | None:
     """Have the daemon of this state folder cycle at once. Its pid; None where there is none."""
-    from tsched.runner.waker import wake
+    from tsched.state.wake import wake
 
     return wake(state_folder(settings))
 

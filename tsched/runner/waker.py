@@ -1,7 +1,5 @@
 """Has a pass run at once: the daemon's, or one in a process of its own where there is no daemon. One at a time."""
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,23 +11,12 @@ from tsched.runner.host import folder_of
 from tsched.settings import Settings
 from tsched.state import requests
 from tsched.state.database import Database
-from tsched.state.folder import StateFolder
 from tsched.state.lock import holder
+from tsched.state.wake import wake
 
 TRIES = 5  # to have one wish seen by a pass
 LOOK_AGAIN = 0.1  # seconds between two looks whether it was
 PATIENCE = 60.0  # seconds that a pass under way may take before the runner is signalled again
-
-
-def wake(folder: StateFolder) -> int | None:
-    """Have the daemon of this state folder cycle at once. Its pid; None where there is none."""
-    pid = holder(folder)
-    try:
-        if pid is not None:
-            os.kill(pid, signal.SIGHUP)
-    except ProcessLookupError:  # it has just ended
-        return None
-    return pid
 
 
 class Waker:
@@ -79,11 +66,12 @@ class Waker:
                 return
             pid = wake(self._folder)
             if pid is None:
-                one_pass(self._flags)
+                if one_pass(self._flags) > 1 and holder(self._folder) is None:
+                    break  # it has said why, and would say it again
             else:
                 self._await(last, pid)
         if not self._taken(last):
-            raise TransientError("a pass was asked for and none has run: see `tsched status` and the log")
+            raise TransientError("a pass was asked for, and none has run: see above, or `tsched run --once`")
 
     def _await(self, last: int, pid: int) -> None:
         end = time.monotonic() + PATIENCE

@@ -66,10 +66,14 @@ class Parameter:
     default: str | int | None = None
     in_path: bool = False
 
+    def fits(self, text: str) -> bool:
+        """Whether a text is one of its pattern."""
+        return re.fullmatch(self.pattern.strip("^$"), text) is not None
+
     def read(self, text: str) -> str | int:
         """The value of a text. Raises RefusedError, whose text is the mend."""
         if self.pattern:
-            if re.fullmatch(self.pattern.strip("^$"), text) is None:
+            if not self.fits(text):
                 raise RefusedError(f"{self.name} is {text[:80]!r}: {self.what}", 404 if self.in_path else 400)
             return text
         if not _DIGITS.fullmatch(text) or not self.least <= int(text) <= self.most:

@@ -10,14 +10,16 @@ from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tsched import __version__, serving
 from tsched.model.errors import ConfigurationError, TransientError, TschedError
 from tsched.observe.metrics import exposition
+from tsched.observe.objects import run_object
+from tsched.observe.web import page
 from tsched.observe.web.access import Access
-from tsched.observe.web.api import LOOKS, PREFIX, REVISION, Alive, Asked, Look, Ready, Taken, Wished, read
+from tsched.observe.web.api import LOOKS, PREFIX, REVISION, RUN, Alive, Asked, Look, Ready, Taken, Wished, read
 from tsched.observe.web.hooks import KINDS, MOST, Hook, passed_over, trial
 from tsched.observe.web.openapi import openapi
 from tsched.observe.web.questions import Answering, Questions, Wishes
@@ -27,6 +29,11 @@ T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 Admit = Callable[[Request], None]
 _LOG = logging.getLogger(__name__)
+FILES = {"page.css": "text/css", "page.js": "text/javascript", "page.svg": "image/svg+xml"}
+_PAGE = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
 _ALWAYS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -48,6 +55,9 @@ class WebApp:
         """The application."""
         reading, writing = self.access.reading, self.access.writing
         routes = [
+            Route("/", guarded(self._front, reading)),
+            Route("/runs/{run_id}", guarded(self._of_run, reading)),
+            *(Route(f"/{name}", guarded(_file(name, kind), reading)) for name, kind in FILES.items()),
             *(Route(PREFIX + one.path, guarded(self._look(one), reading)) for one in LOOKS),
             Route(f"{PREFIX}/sync", guarded(self._sync, writing), methods=["POST"]),
             Route(f"{PREFIX}/accept/{{revision}}", guarded(self._accept, writing), methods=["POST"]),
@@ -62,6 +72,22 @@ class WebApp:
 
     async def _ask(self, question: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.line, question)
+
+    async def _front(self, request: Request) -> Response:
+        asked = request.query_params.get("window", "")
+        window = asked if asked in page.WINDOWS else page.WINDOWS[0]
+        return _html(await self._ask(lambda: page.front(page.look(self.questions, window))))
+
+    async def _of_run(self, request: Request) -> Response:
+        run_id, ask = str(request.path_params["run_id"]), self.questions
+
+        def draw() -> str | None:
+            seen = ask.run(run_id) if RUN.fits(run_id) else None
+            run = None if seen is None else run_object(seen)
+            return None if run is None else page.of_run(run, ask.log(run_id, lines=page.LINES), ask.now())
+
+        drawn = await self._ask(draw)
+        return _html(page.no_run(ask.now()), 404) if drawn is None else _html(drawn)
 
     def _look(self, look: Look) -> Endpoint:
         async def endpoint(request: Request) -> Response:
@@ -126,6 +152,19 @@ class WebApp:
 
     async def _openapi(self, request: Request) -> Response:
         return as_json(openapi())
+
+
+def _html(text: str, status: int = 200) -> Response:
+    return HTMLResponse(text, status, headers={"content-security-policy": _PAGE})
+
+
+def _file(name: str, kind: str) -> Endpoint:
+    content = (page.FILES / name).read_bytes()
+
+    async def endpoint(request: Request) -> Response:
+        return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+
+    return endpoint
 
 
 def guarded(inner: Endpoint, admit: Admit | None = None) -> Endpoint:
