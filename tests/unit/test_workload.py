@@ -68,6 +68,22 @@ def test_groups_add_up_to_the_whole(runs: list[RunResult], by: By) -> None:
     assert sum(kind.runs for one in parts for kind in one.failures) == whole.failed.successes
 
 
+@given(
+    st.lists(
+        st.builds(
+            Usage,
+            input_tokens=st.integers(0, 9),
+            output_tokens=st.integers(0, 9),
+            total_tokens=st.integers(0, 9),
+            cost_usd=st.none() | st.integers(0, 9).map(float),
+        )
+    )
+)
+def test_what_was_spent_is_the_sum(spent: list[Usage]) -> None:
+    runs = [result(str(number), usage=one) for number, one in enumerate(spent)]
+    assert summary(runs).usage == (sum(spent, Usage()) if spent else None)
+
+
 def test_a_rate_leaves_out_what_was_ended_from_outside() -> None:
     ended = [Outcome.COMPLETE, Outcome.COMPLETE, Outcome.FAILED, Outcome.UNPROVEN, Outcome.INTERRUPTED,
              Outcome.CANCELLED]  # fmt: skip

@@ -1,6 +1,7 @@
 """Finished runs over time and by duration: the figures of the plots."""
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,8 +76,7 @@ def bars(results: Iterable[RunResult], window: Window, step: float) -> tuple[Bar
 def bins(durations: Sequence[float]) -> tuple[Bin, ...]:
     """Durations in bins that grow, from the shortest that is filled to the longest; () where there are none."""
     edges = (0.0, *BOUNDS, math.inf)
-    found = [
-        Bin(low=low, high=high, runs=sum(low <= one < high for one in durations)) for low, high in pairwise(edges)
-    ]
+    counted = Counter(bisect_right(BOUNDS, one) for one in durations)
+    found = [Bin(low=low, high=high, runs=counted[at]) for at, (low, high) in enumerate(pairwise(edges))]
     filled = [number for number, one in enumerate(found) if one.runs]
     return tuple(found[filled[0] : filled[-1] + 1]) if filled else ()

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from statistics import fmean
 
 from tsched.model.run import ExitReason, Outcome, RunResult, Usage
@@ -110,7 +111,20 @@ def summary(results: Sequence[RunResult]) -> Summary:
         durations=spread(map(took, results)),
         waits=spread(map(waited, results)),
         failures=failures(results),
-        usage=sum(spent, Usage()) if spent else None,
+        usage=_sum(spent),
+    )
+
+
+def _sum(spent: Sequence[Usage]) -> Usage | None:
+    """As adding them one by one gives, without the thousands of sums between."""
+    costs = [one.cost_usd for one in spent if one.cost_usd is not None]
+    if not spent:
+        return None
+    return Usage(
+        input_tokens=sum(one.input_tokens for one in spent),
+        output_tokens=sum(one.output_tokens for one in spent),
+        total_tokens=sum(one.total_tokens for one in spent),
+        cost_usd=sum(costs) if costs else None,
     )
 
 
@@ -127,13 +141,17 @@ def why(reason: str) -> str:
     return _NEXT.sub("", reason)
 
 
+@lru_cache(maxsize=4096)  # the same reasons come again, in each group that a run belongs to
+def _alike(reason: str) -> str:
+    return pattern(why(reason))
+
+
 def failures(results: Iterable[RunResult]) -> tuple[FailureKind, ...]:
     """Failed runs by kind, the most frequent first. `results`: oldest first."""
     alike: dict[tuple[ExitReason, int | None, str], list[RunResult]] = {}
     for one in results:
         if one.outcome in FAILED:
-            kind = (one.exit.reason, one.exit.exit_code, pattern(why(one.reason)))
-            alike.setdefault(kind, []).append(one)
+            alike.setdefault((one.exit.reason, one.exit.exit_code, _alike(one.reason)), []).append(one)
     kinds = [
         FailureKind(reason=reason, exit_code=code, pattern=words, runs=len(them), example=why(them[-1].reason))
         for (reason, code, words), them in alike.items()

@@ -126,11 +126,12 @@ def samples(db: Database, *, since: float = 0.0, queue: str | None = None) -> tu
     last = f"SELECT max(id) FROM samples WHERE time <= ? {chosen} GROUP BY queue"
     before = db.rows(f"SELECT {_SAMPLE} FROM samples WHERE id IN ({last}) ORDER BY queue", [since, *values])
     after = db.rows(f"SELECT {_SAMPLE} FROM samples WHERE time > ? {chosen} ORDER BY id", [since, *values])
-    return (*(replace(_sample(row), time=since) for row in before), *map(_sample, after))
+    return (*(replace(one, time=since) for one in _samples(before)), *_samples(after))
 
 
-def _sample(row: Sequence[object]) -> Sample:
-    return msgspec.convert(dict(zip(_SAMPLE.split(", "), row, strict=True)), Sample)
+def _samples(rows: Iterable[Sequence[object]]) -> tuple[Sample, ...]:
+    names = _SAMPLE.split(", ")
+    return msgspec.convert([dict(zip(names, row, strict=True)) for row in rows], tuple[Sample, ...])
 
 
 def errors(db: Database, *, since: float = 0.0, limit: int = 10_000) -> tuple[Trouble, ...]:
