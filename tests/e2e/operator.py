@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.e2e.world import World, pool
@@ -49,6 +51,20 @@ class Operator(World):
         """Run the program where the operator stands."""
         folder = cwd or (self.folder if self.folder.exists() else self.root)
         return super().run(*arguments, check=check, cwd=folder, **environ)  # type: ignore[arg-type]
+
+    @contextmanager
+    def daemon(self, **environ: str) -> Iterator[subprocess.Popen[str]]:
+        """The runner, started as the guide's units start it; SIGTERM must end it with exit code 0."""
+        process = subprocess.Popen(
+            [self.folder / "tinyscheduler", "run", "--daemon"], env={**self.environ, **environ}, cwd=self.folder,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+            code = process.wait(timeout=60)
+        assert code == 0
 
     def sh(self, script: str, *, check: int | None = 0, **environ: str) -> str:
         """What a script prints, run by bash in the operator's folder, our tsched first on PATH."""

@@ -35,6 +35,14 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def objects(text: str) -> Iterator[dict[str, Any]]:
+    """What jq prints: one object after another, each over several lines."""
+    while text := text.strip():
+        found, end = json.JSONDecoder().raw_decode(text)
+        yield found
+        text = text[end:]
+
+
 def ours(operator: Operator, *arguments: str, check: int | None = 0) -> Any:
     """A command of ours as JSON: one object or array."""
     return json.loads(operator.run(*arguments, "--json", check=check).stdout)
@@ -50,6 +58,11 @@ def busy(operator: Operator) -> None:
         operator.wait_running(task)
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def served(operator: Operator) -> Iterator[None]:
     """`tsched tasks serve` on a free port, as the guide's localhost:3000."""
@@ -61,7 +74,7 @@ def served(operator: Operator) -> Iterator[None]:
         env=operator.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
         try:
-            until(lambda: socket.socket().connect_ex(("127.0.0.1", operator.port)) == 0, "the task server listens")
+            until(lambda: listens(operator.port), "the task server listens")
             yield
         finally:
             process.terminate()
@@ -89,11 +102,11 @@ def test_health_checks(operator: Operator) -> None:
         said = operator.guide("Health Checks")
         assert re.search(rf"^\S+ +{daemon.pid} .*tinyscheduler", said, re.MULTILINE), "1. it is running"
         assert "Starting reconciliation pass" in said, "2. recent activity"
-        assert "task_" not in said, "3. no stale lease"
+        assert "running/task_" not in said, "3. no stale lease"
         errors = operator.sh("grep ERROR state/logs/scheduler_$(date +%Y%m%d).log | wc -l")
         assert int(errors) >= 1
         assert "Loaded agent registry from" in said.splitlines()[-1], "5. the registry"
-        checks = {one["check"]: one for one in ours(operator, "doctor", check=None)}
+        checks = {one["check"]: one for one in ours(operator, "doctor", check=None)["checks"]}
         assert checks["runner"]["status"] == "ok"
         assert str(daemon.pid) in checks["runner"]["evidence"]
         assert checks["leases"]["status"] == "ok"
@@ -134,7 +147,7 @@ def test_queue_status_overview(operator: Operator) -> None:
     last = {queue: int(number) for number, queue in re.findall(r"Found (\d+) unassigned .* '(\w+)'", said)}
     assert last == {"dev": 3, "qa": 1, "product": 0}, "as the pass found them"
     assert "Agent types (queues): dev, product, qa" in said
-    queues = {one["queue"]: one for one in ours(operator, "queues")}
+    queues = {one["name"]: one for one in ours(operator, "queues")["queues"]}
     assert queues.keys() >= last.keys()
     assert (queues["dev"]["idle"], queues["dev"]["blocked"], queues["dev"]["working"]) == (1, 1, 2)
 
@@ -143,7 +156,7 @@ def test_per_queue_metrics(operator: Operator) -> None:
     busy(operator)
     said = operator.guide("Per-Queue Metrics")
     assigned = dict(re.findall(r"Queue: (\w+)\n.*\n  Tasks assigned: (\d+)", said))
-    queues = {one["queue"]: one for one in ours(operator, "queues")}
+    queues = {one["name"]: one for one in ours(operator, "queues")["queues"]}
     assert {name: int(assigned[name]) for name in ("dev", "qa", "product")} == {
         name: queues[name]["assigned"] for name in ("dev", "qa", "product")
     }
@@ -155,7 +168,7 @@ def test_queue_depth_tracking(operator: Operator) -> None:
     with served(operator):
         script = block("Queue Depth Tracking").replace("tinytask queue list dev --status idle", "")
         depths = [int(one) for one in operator.sh(script).split()]
-    queues = {one["queue"]: one for one in ours(operator, "queues")}
+    queues = {one["name"]: one for one in ours(operator, "queues")["queues"]}
     assert depths == [queues["dev"]["idle"], queues["qa"]["idle"]] == [1, 1]
 
 
@@ -180,7 +193,18 @@ def test_adding_agents_to_a_pool(operator: Operator) -> None:
     """The guide edits three files on the server; here one command makes the commit, and the guide's checks see it."""
     operator.once()
     operator.run(
-        "agent", "add", "newagent", "--pool", "dev", "--limit", "2", "--recipe", "vaela.yaml", "--push", check=0
+        "agent",
+        "add",
+        "newagent",
+        "--pool",
+        "dev",
+        "--limit",
+        "2",
+        "--recipe",
+        "vaela.yaml",
+        "--push",
+        "main",
+        check=0,
     )
     assert "newagent" in operator.guide("Adding Agents to a Pool", 5), "5. dry run"
     operator.guide("Adding Agents to a Pool", 4)
@@ -195,7 +219,7 @@ def test_removing_agents_from_a_pool(operator: Operator) -> None:
     operator.once()
     operator.wait_running("1")
     assert "agent_damien.task_1" in operator.sh(block("Removing Agents from a Pool", 1).replace("newagent", "damien"))
-    operator.run("agent", "remove", "damien", "--push", check=0)
+    operator.run("agent", "remove", "damien", "--push", "main", check=0)
     operator.once()
     assert operator.state_of("damien") in ("cordoned", "draining")
     operator.open("1")
@@ -210,7 +234,7 @@ def test_adjusting_agent_capacity(operator: Operator) -> None:
     look = re.search(r"watch -n 5 '(.*)'", watched)
     assert look is not None
     assert operator.sh(look[1]).strip() == str(operator.agent("vaela")["running"])  # type: ignore[index]
-    operator.run("agent", "limit", "vaela", "5", "--push", check=0)
+    operator.run("agent", "limit", "vaela", "5", "--push", "main", check=0)
     operator.once()
     assert operator.agent("vaela")["limit"] == 5  # type: ignore[index]
     assert '"vaela": 5' in operator.sh("cat tinyscheduler.env"), "what the guide edits shows what is applied"
@@ -340,7 +364,7 @@ def test_tasks_not_spawning_despite_available_capacity(operator: Operator) -> No
         said = operator.guide("Issue: Tasks Not Spawning Despite Available Capacity", check=None)
     assert "Filtered out 1 blocked task(s)" in said
     assert "Blocked tasks skipped: 1" in said
-    tasks = {one["id"]: one for one in json.loads(f"[{said[said.index('{') :].replace('}' + chr(10) + '{', '},{')}]")}
+    tasks = {one["id"]: one for one in objects(said[said.index("{") :])}
     assert tasks[2]["is_currently_blocked"] is True
     assert tasks[2]["blocked_by_task_id"] == 1
     why = operator.run("why", "task", "2", check=None).stdout
@@ -382,6 +406,7 @@ def test_blocked_tasks_accumulating(operator: Operator) -> None:
 
 def test_optimization_guidelines(operator: Operator) -> None:
     """With a fleet repo git decides the figures; without one, the guide's variables do."""
+    operator.once()
     for number in (1, 2, 3):
         operator.guide("Optimization Guidelines", number, check=None)
     shown = ours(operator, "config", "--show")
@@ -446,9 +471,7 @@ def test_stop_all_task_processing(operator: Operator) -> None:
     busy(operator)
     script = block("Stop All Task Processing").partition("# List active tasks")[2].replace("1234", "1")
     operator.sh(script)
-    until(
-        lambda: operator.once() and operator.outcomes("1") == ["interrupted"], "the guide's kill and rm are handled"
-    )
+    until(lambda: operator.once() and "interrupted" in operator.outcomes("1"), "the guide's kill and rm are handled")
     operator.run("stop", check=0)
     operator.add("quick", queue="product")
     assert "tasks_spawned=0" in operator.once()
