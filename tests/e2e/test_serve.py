@@ -160,7 +160,7 @@ def test_the_api_keeps_its_document(world: World) -> None:
             cwd=world.root, env=world.environ, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "Tested: 19" in done.stdout, done.stdout[-3000:]
+    assert "Tested: 20" in done.stdout, done.stdout[-3000:]
 
 
 # --- the page in a real browser ---

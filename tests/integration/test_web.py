@@ -17,16 +17,18 @@ from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.web_server import SECRET, TOKEN, generic, github, served
+from tsched.model.alert import Alert, AlertSeverity
 from tsched.model.event import Event
 from tsched.model.fleet import Agent, Fleet, Pool
 from tsched.model.history import PassRecord, Sample, Total, Trouble
 from tsched.model.lifecycle import Lifecycle
+from tsched.model.override import Override, OverrideKind
 from tsched.model.run import ExitReason, Lease, LeaseState, Outcome, Run, RunExit, RunResult, Usage
 from tsched.model.task import Settlement, Verdict
 from tsched.model.units import iso
 from tsched.observe.status import NOTHING_SEEN, Report, RunnerStatus
 from tsched.observe.web.hooks import MOST
-from tsched.state import applied, deliveries, events, history, passes, requests, verdicts
+from tsched.state import alarms, applied, deliveries, events, history, overrides, passes, requests, verdicts
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
@@ -69,6 +71,11 @@ def fill(root: Path, *, fresh: bool = True) -> StateFolder:
         change = Event(time=now, kind="change.agent.changed", subject="agent/ada", message=limit, revision=REVISION)
         failed = Event(time=now, kind="run.failed", subject="task/1", message=EVIL, fields={"exit_code": 3})
         events.append(db, [change, failed])
+        alarms.put(db, (), [Alert(
+            fingerprint="f", rule="deep", severity=AlertSeverity.WARNING, subject="queue/dev", summary=EVIL, since=now
+        )])  # fmt: skip
+        stop = Override(kind=OverrideKind.STOP, subject="pool/dev", since=now, by=EVIL, reason=EVIL)
+        overrides.keep(db, [stop])
     with closing(passes.open_passes(folder.history_db)[0]) as db:
         passes.append(
             db,
@@ -128,7 +135,7 @@ def test_every_answer_is_what_the_document_says(base: httpx.Client) -> None:
             Draft202012Validator.check_schema(schema)
             Draft202012Validator(schema).validate(answer.json())
             asked += bool(answer.json())
-    assert asked == 13, "each of them has something to say"
+    assert asked == 14, "each of them has something to say"
 
 
 def test_answers_are_facts(base: httpx.Client) -> None:
@@ -149,6 +156,7 @@ def test_answers_are_facts(base: httpx.Client) -> None:
     assert get("events")[1]["exit_code"] == 3
     assert [one["steps"] for one in get("history")] == [{"fetch": 0.1}]
     assert [one["kind"] for one in get("errors")] == ["remote"]
+    assert [(one["rule"], one["state"]) for one in get("alerts")] == [("deep", "firing")]
     assert [(one["name"], one["pool"], one["running"]) for one in get("agents")] == [("ada", "dev", 1)]
     metrics = {family.name: family for family in text_string_to_metric_families(base.get("/metrics").text)}
     assert metrics["tsched_passes"].samples[0].value == 1

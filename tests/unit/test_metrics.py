@@ -9,6 +9,7 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
+from tsched.model.alert import Alert, AlertSeverity
 from tsched.model.fleet import Agent, DrainPolicy, Fleet, OnDeadline, Pool
 from tsched.model.history import Sample, Total
 from tsched.model.lifecycle import AgentState, Lifecycle
@@ -59,7 +60,15 @@ def seen(totals: Sequence[Total] = (), *, last: float | None = NOW - 5) -> Vital
         now=NOW,
     )
     samples = [Sample(time=NOW, queue="dev", idle=5, blocked=2, working=2, oldest=NOW - 90)]
-    return Vitals(status=made, totals=totals, samples=samples, pulse=PULSE, now=NOW)
+    alert = Alert(
+        fingerprint="f",
+        rule="deep",
+        severity=AlertSeverity.WARNING,
+        subject="queue/dev",
+        summary="60 wait",
+        since=NOW,
+    )
+    return Vitals(status=made, alerts=[alert], totals=totals, samples=samples, pulse=PULSE, now=NOW)
 
 
 def read(vitals: Vitals) -> Mapping[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -91,6 +100,7 @@ def test_gauges_say_what_the_status_says() -> None:
     assert of(found, "tsched_revision_info", kind="applied", revision=REVISION) == 1
     assert of(found, "tsched_last_pass_timestamp_seconds") == NOW - 5
     assert of(found, "tsched_runner_up") == 1
+    assert of(found, "tsched_alerts", rule="deep", severity="warning", state="firing") == 1
     assert of(found, "tsched_generation") == 3
     assert of(found, "tsched_runs") == 2
     assert of(found, "tsched_runs_stale") == 1, "four heartbeats of 15 s are 60 s"

@@ -1,15 +1,12 @@
 """`tsched alerts`: what is wrong now by the fleet's rules, and what has yet to be told of it."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tsched.cli.call import applied_fleet, read_state, settings_of
 from tsched.cli.output import JSON, print_json
 from tsched.model.units import iso
-
-if TYPE_CHECKING:
-    from tsched.model.alert import Alert
 
 
 def alerts(
@@ -19,6 +16,7 @@ def alerts(
 ) -> None:
     """Show alerts that fire or are about to. The exit code is 1 where one fires."""
     from tsched.model.alert import AlertState
+    from tsched.observe.objects import alert_object
     from tsched.observe.tables import Table
     from tsched.observe.tables import show as show_tables
     from tsched.state import alarms
@@ -31,7 +29,7 @@ def alerts(
         found, waiting = alarms.load(database), alarms.waiting(database)
     if as_json:
         for one in found:
-            print_json(_as_object(one), line=True)
+            print_json(alert_object(one), line=True)
     else:
         rows = [
             (str(one.state), str(one.severity), one.rule, one.subject, iso(one.since), one.summary) for one in found
@@ -45,19 +43,6 @@ def alerts(
         show_tables(tables)
     if any(one.state is AlertState.FIRING for one in found):
         raise typer.Exit(1)
-
-
-def _as_object(one: "Alert") -> dict[str, object]:
-    return {
-        "state": str(one.state),
-        "severity": str(one.severity),
-        "rule": one.rule,
-        "subject": one.subject,
-        "summary": one.summary,
-        "since": iso(one.since),
-        "told": iso(one.told) if one.told else None,
-        "fingerprint": one.fingerprint,
-    }
 
 
 def _rules(ctx: typer.Context, *, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """Prometheus metrics: stored totals as counters and histograms, the status as gauges. docs/metrics.md lists them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -116,6 +117,11 @@ def _revisions(seen: Vitals) -> Iterator[Row]:
             yield (kind, commit), 1.0
 
 
+def _alerts(seen: Vitals) -> Iterator[Row]:
+    number = Counter((one.rule, str(one.severity), str(one.state)) for one in seen.alerts)
+    yield from ((labels, float(count)) for labels, count in number.items())
+
+
 def _one(number: float | None) -> Iterator[Row]:
     if number is not None:
         yield (), number
@@ -144,6 +150,8 @@ GAUGES = (
           labels=("kind", "revision"), rows=_revisions),
     Gauge(name="condition", what="Conditions of the runner: 1 at the status that each has.",
           labels=("type", "status"), rows=_conditions),
+    Gauge(name="alerts", what="Alerts by the fleet's own rules: pending and firing.",
+          labels=("rule", "severity", "state"), rows=_alerts),
     Gauge(name="pool_running", what="Runs in progress of a pool.", labels=("pool", "queue"),
           rows=_pools(lambda pool: pool["running"])),
     Gauge(name="pool_max_running", what="The cap over a pool, where it has one.", labels=("pool", "queue"),

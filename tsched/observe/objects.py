@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypedDict
 
+from tsched.model.alert import Alert
 from tsched.model.event import Event
 from tsched.model.history import PassRecord, Sample, Trouble
 from tsched.model.run import SeenRun
@@ -73,6 +74,19 @@ class PassObject(TypedDict):
     counters: dict[str, int]
     steps: dict[str, float]
     broken: str | None
+
+
+class AlertObject(TypedDict):
+    """What is wrong by one of the fleet's rules. `told`: when anybody was last told."""
+
+    state: str
+    severity: str
+    rule: str
+    subject: str
+    summary: str
+    since: str
+    told: str | None
+    fingerprint: str
 
 
 class ErrorObject(TypedDict):
@@ -174,3 +188,17 @@ def pass_object(one: PassRecord) -> PassObject:
 def error_object(one: Trouble) -> ErrorObject:
     """An error."""
     return ErrorObject(time=iso(one.time), kind=one.kind, message=one.message)
+
+
+def alert_object(one: Alert) -> AlertObject:
+    """An alert."""
+    return AlertObject(
+        state=str(one.state),
+        severity=str(one.severity),
+        rule=one.rule,
+        subject=one.subject,
+        summary=one.summary,
+        since=iso(one.since),
+        told=iso(one.told) if one.told else None,
+        fingerprint=one.fingerprint,
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tsched.model.alert import Alert
 from tsched.model.history import Sample, Total
 from tsched.model.units import format_duration, from_iso
 from tsched.observe.status import RunStatus, Status
@@ -28,6 +29,7 @@ class Vitals:
     """All that metrics are made of. `samples`: each served queue at the last pass. `now`: seconds since the epoch."""
 
     status: Status
+    alerts: Sequence[Alert]
     totals: Sequence[Total]
     samples: Sequence[Sample]
     pulse: Pulse

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+from tsched.model.alert import Alert
 from tsched.model.event import Event
 from tsched.model.fleet import Fleet, Limits
 from tsched.model.history import PassRecord, Sample, Total, Trouble
@@ -15,7 +16,7 @@ from tsched.observe.vitals import Pulse, Vitals
 from tsched.runner.host import executor_of, folder_of
 from tsched.runner.look import status_of
 from tsched.settings import Settings
-from tsched.state import applied, events, history, passes
+from tsched.state import alarms, applied, events, history, passes
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
@@ -131,6 +132,12 @@ def changes(watch: Watch) -> Sequence[Event]:
         return () if revision is None else events.changes(db, revision)
 
 
+def alerts(watch: Watch) -> Sequence[Alert]:
+    """What is wrong by the fleet's rules, pending alerts too."""
+    with watch.state() as db:
+        return alarms.load(db)
+
+
 def runs(watch: Watch, *, limit: int) -> Sequence[SeenRun]:
     """Runs in progress, then the newest that ended, newest first; at most so many."""
     executor = executor_of(watch.settings, watch.folder)
@@ -180,5 +187,10 @@ def pulse(watch: Watch) -> Pulse:
 def vitals(watch: Watch) -> Vitals:
     """All that metrics are made of."""
     return Vitals(
-        status=status(watch), totals=totals(watch), samples=latest(watch), pulse=pulse(watch), now=watch.clock()
+        status=status(watch),
+        alerts=alerts(watch),
+        totals=totals(watch),
+        samples=latest(watch),
+        pulse=pulse(watch),
+        now=watch.clock(),
     )

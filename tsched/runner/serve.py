@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from tsched.model.alert import Alert
 from tsched.model.event import Event
 from tsched.model.history import PassRecord, Sample, Trouble
 from tsched.model.run import SeenRun
@@ -57,6 +58,9 @@ class Answers:
         if self._changes[0] != revision:
             self._changes = (revision, questions.changes(self._watch))
         return self._changes[1]
+
+    def alerts(self) -> Sequence[Alert]:
+        return questions.alerts(self._watch)
 
     def passes(self, *, since: float, limit: int) -> Sequence[PassRecord]:
         return questions.past(self._watch, since=since, limit=limit)

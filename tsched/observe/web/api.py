@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from tsched.model.units import parse_duration
 from tsched.observe import objects
-from tsched.observe.objects import AgentObject, ErrorObject, PassObject, QueueObject, RunObject
+from tsched.observe.objects import AgentObject, AlertObject, ErrorObject, PassObject, QueueObject, RunObject
 from tsched.observe.status import PoolStatus, Status
 from tsched.observe.web.questions import Questions
 from tsched.serving import RefusedError
@@ -193,6 +193,8 @@ LOOKS: Final = (
          parameters=(RUN, LINES)),
     Look(path="/events", what="What happened, oldest first: the newest, or those after a number.",
          gives=list[EventObject], answer=_events, parameters=(AFTER, LIMIT)),
+    Look(path="/alerts", what="What is wrong by the fleet's rules.", gives=list[AlertObject],
+         answer=lambda ask, asked: [objects.alert_object(one) for one in ask.alerts()]),
     Look(path="/history", what="Passes of the runner, oldest first.", gives=list[PassObject], answer=_history,
          parameters=(SINCE, LIMIT)),
     Look(path="/errors", what="What went wrong in passes, oldest first.", gives=list[ErrorObject], answer=_errors,

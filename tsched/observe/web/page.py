@@ -10,6 +10,7 @@ from typing import Final
 import minijinja
 
 from tsched import __version__
+from tsched.model.alert import Alert
 from tsched.model.event import Event
 from tsched.model.history import Sample, Trouble
 from tsched.model.units import from_iso, iso, parse_duration
@@ -39,6 +40,7 @@ class Seen:
     samples: Sequence[Sample]
     runs: Sequence[RunObject]
     changes: Sequence[Event]
+    alerts: Sequence[Alert]
     events: Sequence[Event]
     errors: Sequence[Trouble]
     window: str
@@ -54,6 +56,7 @@ def look(ask: Questions, window: str) -> Seen:
         samples=ask.samples(since=now - parse_duration(window)),
         runs=[made for one in ask.runs(limit=200) if (made := run_object(one)) is not None],
         changes=ask.changes(),
+        alerts=ask.alerts(),
         events=[event for _, event in ask.events(after=None, limit=EVENTS)][::-1],
         errors=ask.errors(since=now - 86_400.0, limit=ERRORS),
         window=window,
@@ -85,6 +88,15 @@ def front(seen: Seen) -> str:
         changes=[{"subject": one_line(one.subject), "message": one_line(one.message)} for one in seen.changes],
         conditions=[_condition(one, now) for one in status["conditions"]],
         unquiet=sum(_loud(one) for one in status["conditions"]),
+        alerts=[
+            {"state": str(one.state), "rule": one.rule, "subject": one_line(one.subject),
+             "summary": one_line(one.summary), "since": moment(one.since, now)}
+            for one in seen.alerts
+        ],
+        overrides=[
+            {**one, "since": moment(one["since"], now), "by": one_line(one["by"]), "reason": one_line(one["reason"])}
+            for one in status["overrides"]
+        ],
         pools=[_pool(one, now) for one in status["pools"]],
         queues=[_queue(one, seen) for one in status["queues"]],
         windows=WINDOWS,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from tsched.model.alert import Alert
 from tsched.model.event import Event
 from tsched.model.history import PassRecord, Sample, Trouble
 from tsched.model.run import SeenRun
@@ -43,6 +44,10 @@ class Questions(Protocol):
 
     def changes(self) -> Sequence[Event]:
         """What the applied revision changed."""
+        ...
+
+    def alerts(self) -> Sequence[Alert]:
+        """What is wrong by the fleet's rules."""
         ...
 
     def passes(self, *, since: float, limit: int) -> Sequence[PassRecord]:

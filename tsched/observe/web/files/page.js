@@ -25,6 +25,7 @@ function replace(shown, fresh) {
   const atEnd = shown.scrollTop + shown.clientHeight >= shown.scrollHeight - 4;
   const top = shown.scrollTop;
   shown.replaceChildren(...fresh.childNodes);
+  for (const name of shown.getAttributeNames()) if (!fresh.hasAttribute(name)) shown.removeAttribute(name);
   for (const { name, value } of fresh.attributes) shown.setAttribute(name, value);
   if (place >= 0) shown.querySelectorAll(places)[place]?.focus({ preventScroll: true });
   if (shown.tagName === "PRE") shown.scrollTop = atEnd ? shown.scrollHeight : top;
