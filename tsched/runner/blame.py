@@ -137,7 +137,7 @@ def _before(ran: Sequence[tuple[str, float]], origin: Origin) -> str | None:
 
 def _changes(commits: Commits, old: str | None, new: str) -> tuple[tuple[Row, ...], str]:
     if old is None:
-        return (), "no revision before it ran anything"
+        return (), ""  # there is nothing to compare
     from tsched.runner.look import Live, plan_between
 
     try:
