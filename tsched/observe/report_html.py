@@ -84,7 +84,7 @@ def _cards(report: WorkReport) -> str:
         ("Failures", "-" if few else f"{whole.failed.value or 0:.0%}",
          "too few runs to tell" if few else f"between {low} and {high} (95%)"),
     ]  # fmt: skip
-    for name, spread in (("Duration", whole.durations), ("Wait for the first run", whole.waits)):
+    for name, spread in (("Duration", whole.durations), ("First wait", whole.waits)):
         if spread is not None:
             said.append((name, about(spread.p50), f"median; 95% within {about(spread.p95)}"))
     if whole.usage is not None:

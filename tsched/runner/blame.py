@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from tsched.gitops.commits import Commits
-from tsched.gitops.forge import change_address
 from tsched.gitops.mirror import Fetched
 from tsched.model.blame import Attempt, Origin, RecipeThen
 from tsched.model.errors import ConfigurationError, TransientError
@@ -15,12 +14,13 @@ from tsched.model.files import FileKind
 from tsched.model.run import Run, RunResult
 from tsched.runner.folder import folder_of
 from tsched.schedule.fared import RevisionBlame, fared, fared_by
-from tsched.schedule.plan import Row
+from tsched.schedule.plan import Row, plan
 from tsched.schedule.workload import By
 from tsched.settings import Settings
 from tsched.state import history
 from tsched.state.database import Database
 from tsched.state.leases import Leases
+from tsched.validate.fleet import load_fleet
 
 
 def blame_task(settings: Settings, task_id: str) -> tuple[Attempt, ...]:
@@ -93,13 +93,15 @@ def _origin(settings: Settings, commits: Commits, revision: str) -> Origin:
     except TransientError:  # no mirror, or one that the next pass will mend
         commit = None
     number = None if commit is None else commit.pull_request
-    known = number is not None and settings.repo is not None
-    return Origin(
-        revision=revision,
-        commit=commit,
-        pull_request=number,
-        address=change_address(settings.repo or "", number or 0, environ=settings.environ) if known else None,
-    )
+    return Origin(revision=revision, commit=commit, pull_request=number, address=_address(settings, number))
+
+
+def _address(settings: Settings, number: int | None) -> str | None:
+    if number is None or settings.repo is None:
+        return None
+    from tsched.gitops.forge import change_address  # with an HTTP client that is slow to load and not used here
+
+    return change_address(settings.repo, number, environ=settings.environ)
 
 
 def _recipe(commits: Commits, run: Run) -> RecipeThen | None:
@@ -136,11 +138,11 @@ def _before(ran: Sequence[tuple[str, float]], origin: Origin) -> str | None:
 
 
 def _changes(commits: Commits, old: str | None, new: str) -> tuple[tuple[Row, ...], str]:
+    """What the step from one revision to another changed; and why that is not known, "" where it is."""
     if old is None:
-        return (), "no revision before it ran anything"
-    from tsched.runner.look import Live, plan_between
-
+        return (), ""  # there is nothing to compare
     try:
-        return plan_between(commits, old, new, Live())[0].rows, ""
-    except (ConfigurationError, TransientError) as error:
+        before, after = (load_fleet(commits.files(revision)).fleet for revision in (old, new))
+    except TransientError as error:
         return (), str(error)
+    return ((), "one of the two breaks the rules") if after is None else (plan(before, after).rows, "")

@@ -32,7 +32,7 @@ def rebalance(settings: Settings, commits: Commits, *, since: float, now: float)
     work = workload(settings, since=since, now=now)
     tip = commits.resolve("HEAD")
     fleet = fleet_at(commits, tip)
-    window = max(LEAST, work.window.seconds)
+    window = work.window.seconds or LEAST
     pools = tuple(
         balance(pool.name, uses(pool, work.window, work.results, work.live), window=window) for pool in fleet.pools
     )

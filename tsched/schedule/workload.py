@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from operator import attrgetter
 from statistics import fmean
 
 from tsched.model.run import ExitReason, Outcome, RunResult, Usage
@@ -24,10 +25,6 @@ class By(StrEnum):
     AGENT = "agent"
     RECIPE = "recipe"
     QUEUE = "queue"
-
-    def of(self, result: RunResult) -> str:
-        """The group that a run belongs to."""
-        return str(getattr(result.run, self.value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +128,9 @@ def _sum(spent: Sequence[Usage]) -> Usage | None:
 def grouped(results: Iterable[RunResult], by: By) -> dict[str, list[RunResult]]:
     """The runs of each group, in the order they come; groups by name."""
     found: dict[str, list[RunResult]] = {}
+    name = attrgetter(f"run.{by.value}")
     for one in results:
-        found.setdefault(by.of(one), []).append(one)
+        found.setdefault(name(one), []).append(one)
     return dict(sorted(found.items()))
 
 
