@@ -46,8 +46,8 @@ def known(db: Database, kind: str, subject: str, *, since: float) -> bool:
 def newest(
     db: Database, limit: int, *, since: float = 0.0, wanted: Callable[[Event], bool] = lambda event: True
 ) -> tuple[tuple[int, Event], ...]:
-    """The last events after a time (seconds since the epoch) that are wanted, oldest of them first."""
-    rows = db.execute("SELECT id, body FROM events WHERE time > ? ORDER BY id DESC", (since,))
+    """The last events from a time on (seconds since the epoch) that are wanted, oldest of them first."""
+    rows = db.execute("SELECT id, body FROM events WHERE time >= ? ORDER BY id DESC", (since,))
     found = ((int(str(number)), db.decode(body, Event, "an event")) for number, body in rows)
     return tuple(islice((one for one in found if wanted(one[1])), limit))[::-1]
 
