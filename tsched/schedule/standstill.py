@@ -43,7 +43,7 @@ def room_for(
 
 
 def _by_pool(ready: Sequence[Task], slots: Sequence[Capacity], held: Collection[str]) -> Mapping[str, list[Task]]:
-    """The tasks that each pool would take, by its queue: its agents' own from any queue, the queue's unassigned ones."""
+    """The tasks of each pool, by its queue: its agents' own from any queue, and the unassigned ones of its queue."""
     home = {agent.name: capacity.queue for capacity in slots for agent in capacity.agents}
     taken: dict[str, list[Task]] = {capacity.queue: [] for capacity in slots}
     shared = {capacity.queue for capacity in slots if not capacity.own_only}
