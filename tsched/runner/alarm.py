@@ -1,7 +1,10 @@
 """Alerts of a pass: the fleet's rules against what the pass saw; what is new is stored, then told."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from tsched.model.alert import Alerts, AlertStep, AlertTransition
-from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.errors import ConfigurationError, TransientError, TschedError
 from tsched.model.history import Sample
 from tsched.model.lifecycle import AgentState
 from tsched.model.units import from_iso
@@ -15,6 +18,9 @@ from tsched.schedule.alerts import evaluate
 from tsched.schedule.facts import AlertFacts, DrainSample, PassSample, Refused
 from tsched.schedule.match import admits
 from tsched.state import alarms, passes
+from tsched.state.database import Database
+
+T = TypeVar("T")
 
 
 def alarm(p: Pass) -> None:
@@ -91,20 +97,30 @@ def _served(p: Pass) -> frozenset[str]:
 
 def _passes(p: Pass, *, most: int) -> tuple[PassSample, ...]:
     """The last passes, this one last."""
+    stored = _kept(p, lambda db: passes.passes(db, limit=most)) if most else ()
     earlier = [
         PassSample(
             time=one.time, ready=one.ready, free=one.free, running=one.running,
             started=one.counters.get("tasks_spawned", 0),
         )
-        for one in (passes.passes(p.host.history, limit=most) if most else ())
+        for one in stored
     ]  # fmt: skip
     room, started = p.room, len(p.started)
     return (*earlier, PassSample(time=p.now, ready=room.ready, free=room.free, running=room.running, started=started))
 
 
 def _errors(p: Pass, *, window: float) -> tuple[float, ...]:
-    stored = passes.errors(p.host.history, since=p.now - window) if window else ()
+    stored = _kept(p, lambda db: passes.errors(db, since=p.now - window)) if window else ()
     return (*(one.time for one in stored), *(one.time for one in p.troubles))
+
+
+def _kept(p: Pass, ask: Callable[[Database], tuple[T, ...]]) -> tuple[T, ...]:
+    """What history says; nothing where it can't be read, since it may not stop work."""
+    try:
+        return ask(p.host.history)
+    except TschedError as error:
+        p.log.warning(f"Alerts go by this pass alone: {error}")
+        return ()
 
 
 def _drains(p: Pass) -> tuple[DrainSample, ...]:
