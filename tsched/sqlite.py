@@ -15,18 +15,20 @@ BUSY_SECONDS = 30.0
 TRIES = 20  # to copy a file that is being written
 
 
-def open_database(path: Path, *, migrations: Sequence[str], synchronous: str = "FULL") -> sqlite3.Connection:
+def open_database(
+    path: Path, *, migrations: Sequence[str], synchronous: str = "FULL", patience: float = BUSY_SECONDS
+) -> sqlite3.Connection:
     """Open (and make) a database: WAL, explicit transactions, mode 0600.
 
     `migrations[n]` is the script that takes a file from user_version n to n+1. `synchronous`: FULL, or NORMAL for
-    what may lose its last transactions in a power cut. Raises FatalError for a file that is damaged or newer than
-    this program, TransientError where the disk refuses.
+    what may lose its last transactions in a power cut. `patience`: seconds to wait for another writer. Raises
+    FatalError for a file that is damaged or newer than this program, TransientError where the disk refuses.
     """
     with translated(path):
         path.touch(mode=0o600, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
         try:
-            _journal(connection)
+            _journal(connection, patience)
             connection.execute(f"PRAGMA synchronous={synchronous}")
             connection.execute("PRAGMA foreign_keys=ON")
             _migrate(connection, path, migrations)
@@ -36,9 +38,9 @@ def open_database(path: Path, *, migrations: Sequence[str], synchronous: str = "
         return connection
 
 
-def _journal(connection: sqlite3.Connection) -> None:
+def _journal(connection: sqlite3.Connection, patience: float) -> None:
     """Have a write-ahead log. SQLite does not wait by itself where two switch to it at the same time."""
-    end = time.monotonic() + BUSY_SECONDS
+    end = time.monotonic() + patience
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
             connection.execute("PRAGMA journal_mode=WAL")

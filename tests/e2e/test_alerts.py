@@ -156,3 +156,22 @@ def test_what_only_the_runner_can_know_is_told(world: World) -> None:
     world.wait_running("3")
     world.push(**{"message": "ada goes", "dev": pool("dev", "cy", extra=policy)})
     until(lambda: world.once() and ("late", "agent") in firing(), "the drain is past its deadline")
+
+
+def test_what_an_operator_or_git_decided_and_what_others_serve_raise_nothing(world: World) -> None:
+    rules = "{type: unserved, name: nobody}, {type: no_assignment, name: nothing, passes: 1}"
+    world.fleet(
+        dev=pool("dev", "ada"), qa=pool("qa", "ben", extra="suspend: true\n"), docs=pool("docs", "cy"),
+    )  # fmt: skip
+    world.push(limits=limits(rules, "{type: log}"))
+    world.environ["TSCHED_POOLS"] = "dev,qa"
+    world.once()
+    world.run("stop", "--pool", "dev", check=0)
+    for queue in ("dev", "qa", "docs"):
+        world.add("it waits", queue=queue)
+    world.once()
+    assert world.run("alerts", check=0).stdout == ""
+    world.add("for nobody", queue="ops")
+    world.once()
+    (alert,) = [json.loads(line) for line in world.run("alerts", "--json", check=1).stdout.splitlines()]
+    assert (alert["rule"], alert["subject"]) == ("nobody", "queue/ops")

@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
-from tests.e2e.world import World, pool, until
+import pytest
+
+from tests.e2e.world import LIMITS, World, pool, until
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -33,6 +35,32 @@ def test_passes_errors_and_depths_are_there_to_be_asked(world: World) -> None:
     depths = lines(world.run("sql", "SELECT idle, blocked, working, oldest FROM samples", "--json", check=0).stdout)
     assert (depths[0]["idle"], depths[0]["blocked"], depths[0]["working"]) == (2, 1, 1)
     assert depths[0]["oldest"] is not None
+
+
+@pytest.mark.parametrize("harm", ["no file can be made", "its pages are damaged"])
+def test_history_that_is_lost_stops_no_work(world: World, harm: str) -> None:
+    rules = "{type: no_assignment, name: nothing, passes: 3}, {type: errors, name: many, above: 9}"
+    world.fleet(dev=pool("dev", "ada"))
+    world.push(limits=f"{LIMITS}alerts:\n  rules: [{rules}]\n")
+    world.once()
+    path = world.state / "history.db"
+    pages = path.stat().st_size
+    if harm == "no file can be made":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (pages - 4096))
+    world.add("hold it")
+    out = world.once()
+    assert str(path) in out
+    assert world.wait_running("1")
+    if path.is_dir():
+        assert "in memory alone" in out
+        path.rmdir()
+    else:
+        assert path.with_name("history.db.damaged").stat().st_size == pages
+    world.once()
+    assert len(lines(world.run("history", "--json", check=0).stdout)) == 1
 
 
 def test_events_are_found_by_what_they_say(world: World) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_state import picture
-from tsched.model.errors import ConfigurationError
+from tsched.model.errors import ConfigurationError, FatalError
 from tsched.model.history import PassRecord, Sample, Total, Trouble
 from tsched.state import passes, sql
 from tsched.state.database import Database
@@ -91,6 +91,39 @@ def test_a_damaged_history_is_put_aside_and_begun_anew(tmp_path: Path) -> None:
     assert (tmp_path / "history.db.damaged").read_bytes() == b"no database" * 999
     with closing(passes.read_passes(path)) as read:
         assert len(passes.passes(read)) == 1
+
+
+def test_a_history_that_is_removed_is_begun_anew_and_a_sound_one_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    made, _ = passes.open_passes(path)
+    passes.append(made, record(1.0))
+    assert passes.renewed(made, path, doubted=True) == (made, "")
+    path.unlink()
+    anew, note = passes.renewed(made, path)
+    with closing(anew):
+        assert note == ""
+        passes.append(anew, record(2.0))
+    with closing(passes.read_passes(path)) as read:
+        assert [one.time for one in passes.passes(read)] == [2.0]
+
+
+def test_where_no_file_can_be_made_passes_are_kept_in_memory_until_it_can(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    path.mkdir()
+    made, note = passes.open_passes(path)
+    assert "in memory alone" in note
+    passes.append(made, record(1.0))
+    path.rmdir()
+    anew, note = passes.renewed(made, path)
+    with closing(anew):
+        assert (note, path.is_file()) == ("", True)
+
+
+def test_a_row_that_is_none_of_ours_is_one_error(db: Database) -> None:
+    passes.append(db, record(1.0))
+    db.execute("UPDATE passes SET counters = '{'")
+    with pytest.raises(FatalError, match=r"history\.db"):
+        passes.passes(db)
 
 
 def test_sql_reads_all_there_is_and_changes_nothing(tmp_path: Path, db: Database) -> None:

@@ -1,6 +1,7 @@
 """Alerts: what each rule finds, when it fires, is repeated and resolves."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -164,8 +165,19 @@ def test_while_the_task_server_is_silent_nothing_about_queues_changes() -> None:
     silent = AlertFacts(queues=None)
     for rule in (DepthRule(name="r", above=5, repeat=60.0), UnservedRule(name="r")):
         assert steps(rule, [deep(9), silent, silent, deep(0)]) == [FIRED, [], [], RESOLVED]
+    nothing = NoAssignmentRule(name="r", passes=1)
+    unasked = replace(IDLE, queues=None)
+    assert steps(nothing, [passes(True), unasked, passes(True), IDLE]) == [FIRED, [], [], RESOLVED]
     waiting = DepthRule(name="r", above=5, wait=120.0)
     assert steps(waiting, [deep(9), silent, deep(9)]) == [[], [], FIRED]
+
+
+def test_while_the_remote_is_silent_what_it_refused_stays_refused() -> None:
+    rule = RevisionRule(name="r")
+    silent = AlertFacts(remote_answered=NOW - 60)
+    assert steps(rule, [AlertFacts(refused=HELD), silent, AlertFacts(refused=HELD), QUIET]) == [
+        FIRED, [], [], RESOLVED,
+    ]  # fmt: skip
 
 
 def test_each_queue_is_an_alert_of_its_own() -> None:

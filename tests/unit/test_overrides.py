@@ -139,6 +139,7 @@ def test_admission_is_closed_where_slots_are_counted(overrides: Overrides) -> No
     )
     free = {agent.name: agent.free for capacity in found for agent in capacity.agents}
     assert free == {"dev-one": 0, "qa-one": 0 if overrides == (stop(),) else 2}
+    assert [capacity.shut for capacity in found] == [True, overrides == (stop(),)]
 
 
 @given(fleet=fleets(), agent=st.sampled_from(("ada", "ben")), queue=st.sampled_from(("dev", "qa")))

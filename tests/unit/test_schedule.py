@@ -93,6 +93,7 @@ def test_no_slots_in_a_suspended_pool_until_it_ends_by_itself() -> None:
     for now, free in ((NOW - 1, 0), (NOW, 2)):
         (capacity,) = capacities(fleet, {}, running_by_agent={}, running_by_queue={}, now=now)
         assert [one.free for one in capacity.agents] == [free]
+        assert capacity.shut is (free == 0)
 
 
 def test_a_resting_recipes_allowance_goes_to_whoever_has_work() -> None:

@@ -72,10 +72,15 @@ def queues(
     from tsched.runner.workload import queues as looked_at
 
     settings = settings_of(ctx)
+    watched = None
+    if watch:
+        from tsched.runner.questions import Watch
+
+        watched = Watch(settings=settings)
 
     def look() -> "tuple[Window, Sequence[QueueWork]]":
         now = time.time()
-        return looked_at(settings, since=since_of(since, now), now=now)
+        return looked_at(settings, since=since_of(since, now), now=now, watch=watched)
 
     def tables() -> "Sequence[Table]":
         return [queues_table(*look())]

@@ -3,7 +3,6 @@
 import os
 import select
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -24,16 +23,17 @@ def top(
     from rich.live import Live
 
     from tsched.observe.top import screen
+    from tsched.runner.questions import Watch
     from tsched.runner.view import view
 
-    settings = settings_of(ctx)
+    watch = Watch(settings=settings_of(ctx))
     console = Console(highlight=False)
     if once:
-        console.print(screen(view(settings, now=time.time()), width=console.width, height=console.height))
+        console.print(screen(view(watch), width=console.width, height=console.height))
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigurationError("tsched top draws on a terminal: use --once here, or `tsched status`")
-    shown = view(settings, now=time.time())
+    shown = view(watch)
     note, held = "q ends, space holds", False
     with keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
@@ -47,7 +47,7 @@ def top(
                 note = "held: space goes on"
                 continue
             try:
-                shown, note = view(settings, now=time.time()), "q ends, space holds"
+                shown, note = view(watch), "q ends, space holds"
             except TransientError as error:  # a look may fail; the next one is soon
                 note = str(error)
 

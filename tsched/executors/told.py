@@ -21,8 +21,8 @@ def tell(argv: Sequence[str], words: bytes, *, environ: Mapping[str, str], timeo
             argv, env=dict(environ), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
-    except OSError as error:
-        raise ConfigurationError(f"{argv[0]} can't be started: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # the latter: a NUL in its arguments, or in what it is told
+        raise ConfigurationError(f"{argv[0]} can't be started: {error}") from None
     try:
         process.communicate(words, timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -34,7 +34,8 @@ def tell(argv: Sequence[str], words: bytes, *, environ: Mapping[str, str], timeo
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Nothing of its session goes on, whether it ended or not."""
-    with suppress(ProcessLookupError):
+    """Nothing of its session goes on, whether it ended or not; but nobody waits for what can't be killed."""
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=1.0)

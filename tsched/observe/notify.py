@@ -1,7 +1,9 @@
 """Tells a webhook of an alert: one POST, no redirect followed, no answer kept, a time limit on all of it."""
 
-import time
 from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import closing
+from threading import Thread
 
 import httpx
 
@@ -41,15 +43,20 @@ def escaped(text: str) -> str:
 def post(url: str, body: Mapping[str, object], *, timeout: float = HASTE) -> None:
     """POST it. Raises TransientError where a later try may succeed, ConfigurationError where none will.
 
-    Neither names the address: a webhook's is a secret.
+    Neither names the address: a webhook's is a secret. httpx limits each read, and nothing limits the look-up of a
+    name, so a thread does it that is waited for no longer than `timeout` seconds in all.
     """
-    end = time.monotonic() + timeout
     try:
-        with (
-            httpx.Client(timeout=timeout, headers={"User-Agent": "tsched"}) as client,
-            client.stream("POST", url, json=body) as answer,
-        ):
-            status = answer.status_code
+        client = httpx.Client(timeout=timeout, headers={"User-Agent": "tsched"})
+    except (OSError, ValueError, ImportError, httpx.InvalidURL):
+        raise ConfigurationError("no connection can be made: mend SSL_CERT_FILE or the proxy variables") from None
+    answer: Future[int] = Future()
+    Thread(target=_ask, args=(client, url, body, answer), name="webhook", daemon=True).start()
+    try:
+        with closing(client):  # which also ends the thread, should it still wait
+            status = answer.result(timeout)
+    except TimeoutError:
+        raise TransientError(f"it does not answer within {timeout:g} s") from None
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
         raise ConfigurationError("its address is none: write one such as https://host/path") from None
     except httpx.HTTPError as error:
@@ -57,6 +64,16 @@ def post(url: str, body: Mapping[str, object], *, timeout: float = HASTE) -> Non
     if 200 <= status < 300:
         return
     words = f"it answers {status}"
-    if status >= 500 or status in _LOSABLE or time.monotonic() > end:
+    if status >= 500 or status in _LOSABLE:
         raise TransientError(words)
     raise ConfigurationError(words)
+
+
+def _ask(client: httpx.Client, url: str, body: Mapping[str, object], answer: Future[int]) -> None:
+    try:
+        with client.stream("POST", url, json=body) as response:
+            status = response.status_code
+    except Exception as error:  # whatever it is, it is the asker's to judge
+        answer.set_exception(error)
+    else:
+        answer.set_result(status)

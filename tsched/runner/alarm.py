@@ -1,10 +1,15 @@
 """Alerts of a pass: the fleet's rules against what the pass saw; what is new is stored, then told."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from tsched.model.alert import Alerts, AlertStep, AlertTransition
+from tsched.model.errors import ConfigurationError, TransientError, TschedError
 from tsched.model.history import Sample
 from tsched.model.lifecycle import AgentState
 from tsched.model.units import from_iso
 from tsched.runner.chronicle import queue_samples
+from tsched.runner.launch import serving
 from tsched.runner.record import Pass
 from tsched.runner.report import last_fetch
 from tsched.runner.revise import Held, Rejected, Unchanged
@@ -13,6 +18,9 @@ from tsched.schedule.alerts import evaluate
 from tsched.schedule.facts import AlertFacts, DrainSample, PassSample, Refused
 from tsched.schedule.match import admits
 from tsched.state import alarms, passes
+from tsched.state.database import Database
+
+T = TypeVar("T")
 
 
 def alarm(p: Pass) -> None:
@@ -54,11 +62,16 @@ def facts(p: Pass, alerts: Alerts) -> AlertFacts:
 
 
 def _queues(p: Pass, *, others: bool) -> tuple[Sample, ...] | None:
-    """The served queues as the pass saw them; `others`: all that hold tasks."""
+    """The served queues as the pass saw them; `others`: all that hold tasks. None where the server did not say."""
     if p.waiting is None:
         return None
     found = {one.queue: one for one in queue_samples(p)}
-    for depth in p.host.tasks.depths() if others else ():
+    try:
+        depths = p.host.tasks.depths() if others else ()
+    except (TransientError, ConfigurationError) as error:  # the other rules are looked at all the same
+        p.error("task-server", f"task server: {error}")
+        return None
+    for depth in depths:
         if depth.name not in found:
             found[depth.name] = Sample(
                 time=p.now, queue=depth.name, idle=depth.idle, blocked=depth.blocked, working=depth.working
@@ -67,34 +80,47 @@ def _queues(p: Pass, *, others: bool) -> tuple[Sample, ...] | None:
 
 
 def _served(p: Pass) -> frozenset[str]:
-    fleet = p.applied.fleet
-    if fleet is None:
+    """By this runner's pools; what the fleet's others serve is another runner's to look at (TSCHED_POOLS)."""
+    fleet, mine = p.applied.fleet, serving(p)
+    if fleet is None or mine is None:
         return frozenset()
-    return frozenset(
+    here = {pool.queue for pool in mine.pools}
+    others = {pool.queue for pool in fleet.pools} - here
+    suspended = {pool.queue for pool in mine.pools if pool.suspend and pool.suspend.holds(p.now)}
+    able = {
         pool.queue
-        for pool, agent in fleet.agents()
-        if agent.limit
-        and admits(p.applied.lifecycles, agent.name, pool.queue)
-        and not (pool.suspend and pool.suspend.holds(p.now))
-    )
+        for pool, agent in mine.agents()
+        if agent.limit and admits(p.applied.lifecycles, agent.name, pool.queue)
+    }
+    return frozenset(others | suspended | able)
 
 
 def _passes(p: Pass, *, most: int) -> tuple[PassSample, ...]:
     """The last passes, this one last."""
+    stored = _kept(p, lambda db: passes.passes(db, limit=most)) if most else ()
     earlier = [
         PassSample(
             time=one.time, ready=one.ready, free=one.free, running=one.running,
             started=one.counters.get("tasks_spawned", 0),
         )
-        for one in (passes.passes(p.host.history, limit=most) if most else ())
+        for one in stored
     ]  # fmt: skip
     room, started = p.room, len(p.started)
     return (*earlier, PassSample(time=p.now, ready=room.ready, free=room.free, running=room.running, started=started))
 
 
 def _errors(p: Pass, *, window: float) -> tuple[float, ...]:
-    stored = passes.errors(p.host.history, since=p.now - window) if window else ()
+    stored = _kept(p, lambda db: passes.errors(db, since=p.now - window)) if window else ()
     return (*(one.time for one in stored), *(one.time for one in p.troubles))
+
+
+def _kept(p: Pass, ask: Callable[[Database], tuple[T, ...]]) -> tuple[T, ...]:
+    """What history says; nothing where it can't be read, since it may not stop work."""
+    try:
+        return ask(p.host.history)
+    except TschedError as error:
+        p.log.warning(f"Alerts go by this pass alone: {error}")
+        return ()
 
 
 def _drains(p: Pass) -> tuple[DrainSample, ...]:

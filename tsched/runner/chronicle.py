@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from tsched.model.errors import TschedError
 from tsched.model.history import PassRecord, Sample, Total, Trouble
 from tsched.model.run import RunResult
 from tsched.model.task import Task, TaskStatus
@@ -28,13 +27,28 @@ def chronicled(p: Pass) -> Iterator[None]:
         broken = str(error) or type(error).__name__
         raise
     finally:
-        try:
-            _keep(p, time.monotonic() - began, broken)
-        except TschedError as error:
-            p.log.warning(f"This pass is not in the history: {error}")
+        _keep(p, time.monotonic() - began, broken)
 
 
 def _keep(p: Pass, seconds: float, broken: str) -> None:
+    _renew(p)
+    try:
+        _append(p, seconds, broken)
+    except Exception as error:  # whatever it is, work goes on
+        p.log.warning(f"This pass is not in the history: {error}")
+        _renew(p, doubted=True)
+
+
+def _renew(p: Pass, *, doubted: bool = False) -> None:
+    before = p.host.history
+    p.host.history, note = passes.renewed(before, p.host.folder.history_db, doubted=doubted)
+    if p.host.history is not before:
+        p.host.sampled.clear()
+    if note:
+        p.log.warning(note)
+
+
+def _append(p: Pass, seconds: float, broken: str) -> None:
     fleet = p.applied.fleet
     record = PassRecord(
         time=p.now,

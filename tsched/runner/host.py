@@ -61,8 +61,8 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
     check_source(settings)
     folder.create()
     log = OperatorLog(folder.logs, level=settings.log_level, echo=echo, as_json=settings.log_format == "json")
-    history, damaged = open_passes(folder.history_db)
-    for note in (*settings.notes, *filter(None, (damaged,))):
+    history, said = open_passes(folder.history_db)
+    for note in (*settings.notes, *filter(None, (said,))):
         log.warning(note)
     db = Database.open(folder.db)
     return Host(

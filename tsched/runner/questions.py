@@ -59,6 +59,12 @@ class Watch:
         with closing(Database.beside(path, migrations=migrations) or Database.empty(migrations=migrations)) as db:
             yield db
 
+    @contextmanager
+    def both(self) -> Iterator[tuple[Database, Database]]:
+        """tsched.db and history.db."""
+        with self.state() as db, self.history() as kept:
+            yield db, kept
+
 
 def status(watch: Watch) -> Status:
     """The status object, as `tsched status --json` prints it."""

@@ -1,5 +1,7 @@
 """Delivers what is to be told of alerts, in order, to each sink by itself; a sink that fails is given time."""
 
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -14,6 +16,8 @@ from tsched.state.alarms import Message
 
 PAUSE, LONGEST = 30.0, 600.0  # seconds before a failed message is tried again: doubled each time, up to the longest
 GIVEN_UP = 24 * 3600.0  # seconds after which a message is news to nobody
+BUDGET = 10.0  # seconds of a pass after which no more is told in it: a sink that is slow is no failure
+MOST = 1000  # messages that wait for one sink; the oldest beyond are given up
 
 
 def sinks(alerts: Alerts) -> Iterator[str]:
@@ -27,15 +31,23 @@ def _webhook(one: Webhook) -> str:
 
 
 def deliver(p: Pass, alerts: Alerts) -> None:
-    """Tell each sink its messages, oldest first, until one fails. None is told twice but by a crash in between."""
-    wanted = set(sinks(alerts))
-    stopped: set[str] = set()
-    for message in alarms.waiting(p.host.db):
-        if message.sink not in wanted or p.now - message.told.at > GIVEN_UP:
+    """Tell each sink its messages, oldest first, until one fails or the pass's share of time is used up.
+
+    None is told twice but by a crash in between.
+    """
+    end = time.monotonic() + BUDGET
+    waiting = alarms.waiting(p.host.db)
+    left = Counter(message.sink for message in waiting)
+    wanted, stopped = set(sinks(alerts)), set[str]()
+    for message in waiting:
+        if message.sink not in wanted or p.now - message.told.at > GIVEN_UP or left[message.sink] > MOST:
             p.log.warning(f"Nobody was told: {message.told.words}")
             alarms.delivered(p.host.db, message)
-        elif message.sink not in stopped and (message.not_before > p.now or not _told(p, message)):
-            stopped.add(message.sink)
+            left[message.sink] -= 1
+        elif message.sink not in stopped:
+            ready = message.not_before <= p.now and time.monotonic() < end
+            if not (ready and _told(p, message)):
+                stopped.add(message.sink)
 
 
 def _told(p: Pass, message: Message) -> bool:
@@ -48,7 +60,7 @@ def _told(p: Pass, message: Message) -> bool:
         p.error("alert", f"{name} is not told of an alert: {error}; again in {wait:g} s")
         alarms.failed(p.host.db, message, not_before=p.now + wait)
         return False
-    except ConfigurationError as error:
+    except (ConfigurationError, ValueError) as error:  # the latter: words that can't be sent; never tried again
         p.error("alert", f"{name} can't be told of an alert: {error}. Lost: {message.told.words}")
     alarms.delivered(p.host.db, message)
     return True

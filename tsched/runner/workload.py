@@ -3,9 +3,10 @@
 What is slow to load and seldom needed is imported where it is.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Fleet
@@ -22,6 +23,9 @@ from tsched.state import applied, history, passes
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
+
+if TYPE_CHECKING:
+    from tsched.runner.questions import Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +51,15 @@ class Workload:
         return sorted(served | worked | {one.queue for one in self.samples} | self.now.keys())
 
 
-def workload(settings: Settings, *, since: float, now: float, ask: bool = False) -> Workload:
-    """The work between two times (seconds since the epoch). `ask`: whether the task server is asked for depths."""
+def workload(
+    settings: Settings, *, since: float, now: float, ask: bool = False, watch: "Watch | None" = None
+) -> Workload:
+    """The work between two times (seconds since the epoch). `ask`: whether the task server is asked for depths.
+
+    `watch`: the watched folder, for one who looks again and again; without it not a byte is touched.
+    """
     folder = folder_of(settings)
-    with (
-        closing(Database.read_only(folder.db) or Database.empty()) as db,
-        closing(passes.read_passes(folder.history_db)) as kept,
-    ):
+    with _databases(folder) if watch is None else watch.both() as (db, kept):
         first = history.oldest(db)
         known = [passes.first_pass(kept), first.run.created_at if first is not None else None]
         begins = min([now, *(one for one in known if one is not None)])
@@ -63,8 +69,18 @@ def workload(settings: Settings, *, since: float, now: float, ask: bool = False)
             results=history.ended_since(db, since),
             live=_live(settings, folder, db),
             samples=passes.samples(kept, since=since),
-            now={one.name: one for one in _asked(settings, folder)} if ask else {},
+            now={one.name: one for one in _asked(settings, folder, watch)} if ask else {},
         )
+
+
+@contextmanager
+def _databases(folder: StateFolder) -> Iterator[tuple[Database, Database]]:
+    """Copies of tsched.db and history.db."""
+    with (
+        closing(Database.read_only(folder.db) or Database.empty()) as db,
+        closing(passes.read_passes(folder.history_db)) as kept,
+    ):
+        yield db, kept
 
 
 def _served(settings: Settings, db: Database) -> Fleet | None:
@@ -76,8 +92,12 @@ def _served(settings: Settings, db: Database) -> Fleet | None:
     return select(fleet, settings.pools)
 
 
-def _asked(settings: Settings, folder: StateFolder) -> Sequence[QueueDepth]:
+def _asked(settings: Settings, folder: StateFolder, watch: "Watch | None") -> Sequence[QueueDepth]:
     """None are known while the task server does not answer."""
+    if watch is not None:
+        from tsched.runner.questions import depths as watched
+
+        return watched(watch)
     from tsched.runner.sources import source_of
 
     with closing(source_of(settings, folder, read_only=True)) as tasks, suppress(TransientError):
@@ -97,9 +117,11 @@ def _live(settings: Settings, folder: StateFolder, db: Database) -> tuple[Run, .
     return tuple(run for run_id in run_ids if (run := executor.run(run_id)) is not None)
 
 
-def queues(settings: Settings, *, since: float, now: float) -> tuple[Window, Sequence[QueueWork]]:
+def queues(
+    settings: Settings, *, since: float, now: float, watch: "Watch | None" = None
+) -> tuple[Window, Sequence[QueueWork]]:
     """Every queue and what was done in it between two times (seconds since the epoch), by name."""
-    work = workload(settings, since=since, now=now, ask=True)
+    work = workload(settings, since=since, now=now, ask=True, watch=watch)
     depth, last = depths(work.samples), {one.queue: one for one in work.samples}
     found = [
         queue_work(

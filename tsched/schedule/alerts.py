@@ -89,7 +89,10 @@ def _step(alert: Alert, rule: AlertRule, now: float) -> AlertStep | None:
 
 
 def _unknown(rule: AlertRule, facts: AlertFacts) -> bool:
-    return facts.queues is None and isinstance(rule, DepthRule | UnservedRule)
+    """Whether the task server or the remote, who alone could say, did not answer."""
+    if isinstance(rule, DepthRule | UnservedRule | NoAssignmentRule):
+        return facts.queues is None
+    return isinstance(rule, RevisionRule) and facts.remote_answered is not None
 
 
 def _symptoms(rule: AlertRule, facts: AlertFacts, now: float) -> Iterator[Symptom]:

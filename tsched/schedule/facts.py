@@ -49,7 +49,8 @@ class AlertFacts:
     """What is known at one moment. `queues` None: the task server did not say, so nothing about queues changes;
     else every queue that holds tasks, those that nobody serves too.
 
-    `served`: queues that an active agent with a slot to its limit serves. `passes`: the last ones, oldest first.
+    `served`: queues that an active agent with a slot to its limit serves, here or at another runner, and those of
+    pools that git suspends: that is no fault. `passes`: the last ones, oldest first.
     `errors`: times of the last errors, at least as far back as the longest window. `remote_answered`: when the
     remote last answered, None: it did just now, or there is none. All times are seconds since the epoch.
     """

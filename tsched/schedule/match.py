@@ -27,7 +27,7 @@ class AgentSlots:
 class Capacity:
     """A pool's admitting agents; `free` is what the pool's own cap leaves (None: no cap).
 
-    `own_only`: they take none of the queue's unassigned tasks.
+    `own_only`: they take none of the queue's unassigned tasks. `shut`: somebody decided that nothing starts in it.
     """
 
     pool: str
@@ -35,6 +35,7 @@ class Capacity:
     agents: tuple[AgentSlots, ...] = ()
     free: int | None = None
     own_only: bool = False
+    shut: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +73,11 @@ def capacities(
     found = []
     for pool in fleet.pools:
         suspended = pool.suspend is not None and pool.suspend.holds(now)
-        agents = []
+        agents, shut = [], bool(pool.agents)
         for agent in pool.agents:
-            open_ = admits(lifecycles, agent.name, pool.queue) and admitted(overrides, pool.queue, agent.name)
-            closed = suspended or not open_
+            closed = suspended or not admitted(overrides, pool.queue, agent.name)
+            shut = shut and closed
+            closed = closed or not admits(lifecycles, agent.name, pool.queue)
             slots = 0 if closed else max(0, agent.limit - running_by_agent.get(agent.name, 0))
             slots = min(slots, resting.get(agent.recipe, slots))
             agents.append(
@@ -83,8 +85,10 @@ def capacities(
             )
         free = room(pool.max_running, running_by_queue.get(pool.queue, 0))
         found.append(
-            Capacity(pool=pool.name, queue=pool.queue, agents=tuple(agents), free=free, own_only=pool.own_only)
-        )
+            Capacity(
+                pool=pool.name, queue=pool.queue, agents=tuple(agents), free=free, own_only=pool.own_only, shut=shut
+            )
+        )  # fmt: skip
     return tuple(found)
 
 

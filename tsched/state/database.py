@@ -1,5 +1,6 @@
 """The runner's databases: one connection each, one transaction for all that must change together."""
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,15 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from tsched.model.errors import FatalError
-from tsched.sqlite import open_beside, open_database, open_in_memory, open_read_only, transaction, translated
+from tsched.sqlite import (
+    BUSY_SECONDS,
+    open_beside,
+    open_database,
+    open_in_memory,
+    open_read_only,
+    transaction,
+    translated,
+)
 
 if TYPE_CHECKING:
     from tsched.model.fleet import Fleet
@@ -59,6 +68,7 @@ class Database:
         self._connection = connection
         self._path = path
         self._begin = begin
+        self._file = _identity(path)
         self.fleet: tuple[int, Fleet] | None = None  # kept by state.applied: a generation and its fleet
 
     @property
@@ -66,10 +76,22 @@ class Database:
         """Whether a transaction is open."""
         return self._connection.in_transaction
 
+    @property
+    def lost(self) -> bool:
+        """Whether what is written goes to no file that anybody finds: it was removed, replaced, or never was."""
+        return self._file is None or _identity(self._path) != self._file
+
     @classmethod
-    def open(cls, path: Path, *, migrations: Sequence[str] = MIGRATIONS, synchronous: str = "FULL") -> "Database":
+    def open(
+        cls,
+        path: Path,
+        *,
+        migrations: Sequence[str] = MIGRATIONS,
+        synchronous: str = "FULL",
+        patience: float = BUSY_SECONDS,
+    ) -> "Database":
         """Open for writing, made if missing. Raises FatalError, TransientError as sqlite.open_database does."""
-        return cls(open_database(path, migrations=migrations, synchronous=synchronous), path)
+        return cls(open_database(path, migrations=migrations, synchronous=synchronous, patience=patience), path)
 
     @classmethod
     def read_only(cls, path: Path, *, migrations: Sequence[str] = MIGRATIONS) -> "Database | None":
@@ -120,3 +142,11 @@ class Database:
     def close(self) -> None:
         """Give the file back. Calling it twice is fine."""
         self._connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return (facts.st_dev, facts.st_ino)

@@ -1,13 +1,14 @@
 """history.db: passes, queue depths, errors and running totals. Bounded by age and number; losing it loses no work."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from tsched.model.errors import FatalError
+from tsched.model.errors import FatalError, TransientError, TschedError
 from tsched.model.history import PassRecord, Sample, Total, Trouble
 from tsched.state.database import Database
 
@@ -32,27 +33,64 @@ _SAMPLE = "time, queue, idle, blocked, working, oldest"
 _ERROR = "time, kind, message"
 BOUNDED = ("passes", "samples", "errors")
 KEPT = 200_000  # rows of each, whatever their age
+PATIENCE = 2.0  # seconds that a pass waits for whoever else writes here
 EVERY = 500  # passes between two looks at what is too old
 
 
 def open_passes(path: Path) -> tuple[Database, str]:
     """history.db for writing, made where it is missing; and what a person should know ("": nothing).
 
-    A damaged file is put aside and begun anew: history is no reason to stop work. Raises TransientError where the
-    disk refuses.
+    History is no reason to stop work, so this raises nothing: a damaged file is put aside and begun anew, and where
+    the disk refuses, passes are kept in memory alone, until `renewed` has better luck.
     """
     try:
-        return _opened(path), ""
-    except FatalError as error:
-        aside = path.with_name(f"{path.name}.damaged")
-        path.replace(aside)
-        for suffix in ("-wal", "-shm"):  # of the old file: they must not be taken for the new one's
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return _opened(path), f"{error}; history begins anew, the old file is {aside.name}"
+        try:
+            return _opened(path), ""
+        except FatalError as error:
+            aside = _put_aside(path)
+            return _opened(path), f"{error}; history begins anew, the old file is {aside}"
+    except (TschedError, OSError) as error:
+        return Database.empty(migrations=MIGRATIONS), f"Passes are kept in memory alone, for now: {error}"
+
+
+def renewed(db: Database, path: Path, *, doubted: bool = False) -> tuple[Database, str]:
+    """The same, or opened anew where its file is gone or could not be opened; raises nothing, as open_passes.
+
+    `doubted`: something went wrong with it, so that all of it is read to see whether it is damaged.
+    """
+    damaged = doubted and not _sound(db)
+    if not (damaged or db.lost):
+        return db, ""
+    db.close()
+    if not damaged:
+        return open_passes(path)
+    try:
+        aside = _put_aside(path)
+    except OSError as error:
+        return Database.empty(migrations=MIGRATIONS), f"{path} is damaged and can't be put aside: {error.strerror}"
+    made, note = open_passes(path)
+    return made, note or f"{path} is damaged; history begins anew, the old file is {aside}"
+
+
+def _sound(db: Database) -> bool:
+    try:
+        return db.rows("PRAGMA quick_check(1)") == [("ok",)]
+    except FatalError:
+        return False
+    except TransientError:  # who can't read it can't call it damaged
+        return True
+
+
+def _put_aside(path: Path) -> str:
+    aside = path.with_name(f"{path.name}.damaged")
+    path.replace(aside)
+    for suffix in ("-wal", "-shm"):  # of the old file: they must not be taken for the new one's
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return aside.name
 
 
 def _opened(path: Path) -> Database:
-    return Database.open(path, migrations=MIGRATIONS, synchronous="NORMAL")
+    return Database.open(path, migrations=MIGRATIONS, synchronous="NORMAL", patience=PATIENCE)
 
 
 def read_passes(path: Path) -> Database:
@@ -105,13 +143,23 @@ def prune(db: Database, *, before: float) -> int:
 def passes(db: Database, *, since: float = 0.0, limit: int = 1000) -> tuple[PassRecord, ...]:
     """The newest passes that began after a time (seconds since the epoch), oldest of them first."""
     rows = db.rows(f"SELECT id, {_PASS} FROM passes WHERE time > ? ORDER BY id DESC LIMIT ?", (since, limit))
-    return tuple(_pass(*row) for row in reversed(rows))
+    with _readable():
+        return tuple(_pass(*row) for row in reversed(rows))
 
 
 def first_pass(db: Database) -> float | None:
     """When the oldest pass that is kept began, seconds since the epoch."""
     rows = db.rows("SELECT min(time) FROM passes")
     return None if rows[0][0] is None else float(str(rows[0][0]))
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raises FatalError for a row that is none of ours."""
+    try:
+        yield
+    except (ValueError, msgspec.ValidationError) as error:
+        raise FatalError(f"history.db holds what can't be read ({error}): move it away") from error
 
 
 def _pass(number: object, *values: object) -> PassRecord:
@@ -131,13 +179,16 @@ def samples(db: Database, *, since: float = 0.0, queue: str | None = None) -> tu
 
 def _samples(rows: Iterable[Sequence[object]]) -> tuple[Sample, ...]:
     names = _SAMPLE.split(", ")
-    return msgspec.convert([dict(zip(names, row, strict=True)) for row in rows], tuple[Sample, ...])
+    with _readable():
+        return msgspec.convert([dict(zip(names, row, strict=True)) for row in rows], tuple[Sample, ...])
 
 
 def errors(db: Database, *, since: float = 0.0, limit: int = 10_000) -> tuple[Trouble, ...]:
     """The newest errors after a time, oldest of them first."""
     rows = db.rows(f"SELECT {_ERROR} FROM errors WHERE time > ? ORDER BY id DESC LIMIT ?", (since, limit))
-    return tuple(msgspec.convert(dict(zip(_ERROR.split(", "), row, strict=True)), Trouble) for row in reversed(rows))
+    found = [dict(zip(_ERROR.split(", "), row, strict=True)) for row in reversed(rows)]
+    with _readable():
+        return msgspec.convert(found, tuple[Trouble, ...])
 
 
 def totals(db: Database) -> tuple[Total, ...]:
