@@ -3,8 +3,6 @@
 import time
 from collections.abc import Mapping
 
-import httpx
-
 from tsched.model.alert import AlertStep, AlertTransition, WebhookFormat
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.units import iso
@@ -43,6 +41,8 @@ def post(url: str, body: Mapping[str, object], *, timeout: float = HASTE) -> Non
 
     Neither names the address: a webhook's is a secret.
     """
+    import httpx  # slow to load, and seldom needed: every pass and `tsched why` load this module
+
     end = time.monotonic() + timeout
     try:
         with (
