@@ -134,6 +134,13 @@ def test_what_only_the_runner_can_know_is_told(world: World) -> None:
 
     world.add("for nobody", queue="ops")
     world.once()
+    shown = {
+        one["name"]: one for one in map(json.loads, world.run("alerts", "--rules", "--json").stdout.splitlines())
+    }
+    assert {one["type"] for one in shown.values()} == {
+        "unserved", "revision", "remote", "errors", "no_assignment", "drain",
+    }, "as limits.yaml has them"  # fmt: skip
+    assert (shown["many"]["window_seconds"], shown["nothing"]["passes"]) == (3600.0, 2)
     assert firing() == {("nobody", "queue")}
     world.add("no slot for it", queue="qa")
     world.once()

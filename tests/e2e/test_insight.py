@@ -36,6 +36,18 @@ def test_what_ran_is_counted_as_it_ended(world: World) -> None:
     assert (capacity["runs"], capacity["slots"], capacity["runs_per_task"]) == (4, 2, 1.333)
     world.open("4")
     until(lambda: not world.running("4"), "the held task's run has ended")
+    (dev,) = asked(world, "queues")["queues"]
+    assert dev["assigned"] == 5, "a run that has ended and waits for a pass to reap it is not forgotten"
+
+
+def test_a_run_is_counted_before_any_pass_is_on_record(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    task = world.add("hold it")
+    world.once()
+    world.wait_running(task)
+    (world.state / "history.db").unlink()
+    (dev,) = asked(world, "queues")["queues"]
+    assert (dev["assigned"], dev["working"]) == (1, 1)
 
 
 def test_the_suggested_limits_apply_as_a_patch(world: World) -> None:

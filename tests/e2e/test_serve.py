@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.e2e.browser import CHROMIUM, MISSING, Browser, Scheme, browser
-from tests.e2e.world import World, pool, until
+from tests.e2e.world import LIMITS, World, pool, until
 from tests.integration.web_server import SECRET, TOKEN, generic, github, served
 from tsched.state.folder import StateFolder
 from tsched.state.lock import RunnerLock
@@ -202,7 +202,8 @@ LOOKS: Sequence[tuple[int, Scheme]] = ((1280, "light"), (1280, "dark"), (360, "l
 def test_it_is_readable_on_a_desk_and_on_a_phone_by_day_and_by_night(world: World, chromium: Browser) -> None:
     """Without JavaScript: the page is whole, fits, and its words stand out from what is behind them (WCAG AA)."""
     other = pool("a-pool-with-a-rather-long-name", "cy", limit=30)
-    world.fleet(dev=pool("dev", "ada", "ben", limit=2), other=other)
+    alerts = "alerts: {rules: [{type: revision, name: refused}]}\n"  # whose subject is a whole commit's id
+    world.fleet(dev=pool("dev", "ada", "ben", limit=2), other=other, limits=LIMITS + alerts)
     task = world.add(f"hold {EVIL} {'long' * 40}")
     world.add("fail this")
     world.once()
@@ -210,7 +211,8 @@ def test_it_is_readable_on_a_desk_and_on_a_phone_by_day_and_by_night(world: Worl
     world.push("broken", dev="nonsense: [")
     world.once(check=1)
     with page(world) as web:
-        for path, words in {"/": ("Not ready", "Rejected", "ada", "TS101"), f"/runs/{run}": ("holding",)}.items():
+        front = ("Not ready", "Rejected", "refused", "ada", "TS101")
+        for path, words in {"/": front, f"/runs/{run}": ("holding",)}.items():
             for width, scheme in LOOKS:
                 chromium.look(width, scheme, script=False)
                 chromium.open(str(web.base_url.join(path)))

@@ -172,8 +172,10 @@ def test_before_the_first_pass_every_command_has_an_answer(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     call = caller(capsys)
-    for words in ("agents", "pools", "queues", "report", "report --format html", "capacity"):
-        assert call(*words.split()).code == 0
+    for words in ("agents", "pools", "queues", "report", "report --format html", "capacity", "history", "errors"):
+        said = call(*words.split())
+        assert said.code == 0
+        assert said.out, "nothing is an answer that has to be said"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -186,6 +188,30 @@ def test_watching_repeats_until_interrupted(call: Call, tmp_path: Path) -> None:
         watching.send_signal(signal.SIGINT)
         assert watching.wait(timeout=30) == 130
     assert all('"queues": [{"name": "dev"' in line for line in lines)
+
+
+def test_a_query_that_would_never_end_is_ended_by_ctrl_c(call: Call, tmp_path: Path) -> None:
+    endless = (
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) "
+        "SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT max(x) FROM c"
+    )
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "tsched", "sql", endless, "--json"]
+    with subprocess.Popen(command, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as asking:
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == '{"n": 0}\n'
+        asking.send_signal(signal.SIGINT)
+        try:
+            assert asking.wait(timeout=30) == 130
+        finally:
+            asking.kill()
+
+
+@pytest.mark.parametrize("words", ["history --limit", "errors --limit", "events --limit"])
+def test_a_limit_past_all_sense_is_refused_in_words(call: Call, words: str) -> None:
+    said = call(*words.split(), "9" * 30)
+    assert said.code == 2
+    assert "range" in said.err
 
 
 # the reading side

@@ -1,5 +1,7 @@
 """Errors that are alike, and samples that say something new."""
 
+import pytest
+
 from tests.integration.test_state_passes import sample
 from tsched.model.history import Trouble
 from tsched.model.units import iso, since
@@ -50,3 +52,7 @@ def test_an_observation_counts_in_each_bucket_that_holds_it() -> None:
 def test_since_is_an_age_or_a_time() -> None:
     assert since("1h", 10_000.0) == 6400.0
     assert since(iso(5000.0), 10_000.0) == 5000.0
+    with pytest.raises(ValueError, match="yet to come"):
+        since(iso(10_001.0), 10_000.0)
+    with pytest.raises(ValueError, match="is no time"):
+        since("9" * 400 + "d", 10_000.0)

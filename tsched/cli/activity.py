@@ -38,7 +38,7 @@ def agents(
     if as_json:
         print_json([agent_object(one) for one in work])
     else:
-        show([agents_table(work, now=now)])
+        show([agents_table(work, now=now)], nothing="No agent: no fleet is applied here, or it has none.")
 
 
 def pools(ctx: typer.Context, as_json: Annotated[bool, JSON] = False) -> None:
@@ -53,7 +53,7 @@ def pools(ctx: typer.Context, as_json: Annotated[bool, JSON] = False) -> None:
     if as_json:
         print_json([pool_object(one, days.get(one["queue"], Summary())) for one in seen.status["pools"]])
     else:
-        show([pools_table(seen.status["pools"], days)])
+        show([pools_table(seen.status["pools"], days)], nothing="No pool: no fleet is applied here, or it has none.")
 
 
 def queues(
@@ -86,7 +86,9 @@ def queues(
         return [queues_table(*look())]
 
     if not as_json:
-        repeat(tables, every=AGAIN) if watch else show(tables())
+        repeat(tables, every=AGAIN) if watch else show(
+            tables(), nothing="No queue: no fleet is applied here, no task waits."
+        )
         return
     print_json(queues_object(*look()), line=watch)
     while watch:

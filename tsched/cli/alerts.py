@@ -1,12 +1,16 @@
 """`tsched alerts`: what is wrong now by the fleet's rules, and what has yet to be told of it."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
 import typer
 
 from tsched.cli.call import applied_fleet, read_state, settings_of
 from tsched.cli.output import JSON, print_json
-from tsched.model.units import iso
+from tsched.model.units import format_duration, iso
+
+_CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_SECONDS: Final = {"wait": "for_seconds", "repeat": "repeat_seconds", "window": "window_seconds"}
 
 
 def alerts(
@@ -54,18 +58,23 @@ def _rules(ctx: typer.Context, *, as_json: bool) -> None:
 
     fleet = applied_fleet(settings_of(ctx))
     found = fleet.limits.alerts.rules if fleet is not None else ()
-    kinds = [type(one).__name__.removesuffix("Rule").lower() for one in found]
+    kinds = [_CAPITAL.sub("_", type(one).__name__.removesuffix("Rule")).lower() for one in found]
     if as_json:
         for kind, one in zip(kinds, found, strict=True):
-            print_json({"type": kind, **asdict(one)}, line=True)
+            fields = {_SECONDS.get(name, name): value for name, value in asdict(one).items()}
+            print_json({"type": kind, **fields}, line=True)
         return
     rows = [
-        (one.name, kind, str(one.severity), f"{one.wait:g} s", _asked(asdict(one)))
+        (one.name, kind, str(one.severity), format_duration(one.wait), _asked(asdict(one)))
         for kind, one in zip(kinds, found, strict=True)
     ]
-    show_tables([Table(columns=("RULE", "TYPE", "SEVERITY", "FOR", "ASKS"), rows=rows)])
+    table = Table(columns=("RULE", "TYPE", "SEVERITY", "FOR", "ASKS"), rows=rows)
+    show_tables([table], nothing="The applied fleet has no alert rule.")
 
 
 def _asked(fields: dict[str, object]) -> str:
     common = {"name", "severity", "wait", "repeat"}
-    return " ".join(f"{name}={value}" for name, value in fields.items() if name not in common and value is not None)
+    asked = {name: value for name, value in fields.items() if name not in common and value is not None}
+    return " ".join(
+        f"{name}={format_duration(value) if isinstance(value, float) else value}" for name, value in asked.items()
+    )

@@ -23,7 +23,9 @@ def events(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with each new event until interrupted.")
     ] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="How many of the newest to begin with.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=0, max=1_000_000, help="How many of the newest to begin with.")
+    ] = 50,
     grep: Annotated[
         str | None, typer.Option(metavar="REGEX", help="Only those whose line matches, wherever in history they are.")
     ] = None,

@@ -12,7 +12,7 @@ from tsched.model.units import iso
 if TYPE_CHECKING:
     from tsched.model.history import PassRecord
 
-LIMIT = typer.Option("--limit", "-n", min=1, help="At most so many, the newest.")
+LIMIT = typer.Option("--limit", "-n", min=1, max=1_000_000, help="At most so many, the newest.")
 
 
 def history(
@@ -38,7 +38,7 @@ def history(
             print_json(pass_object(one), line=True)
         return
     columns = ("PASS", "TIME", "SECONDS", "REVISION", "STARTED", "ENDED", "BLOCKED", "ERRORS", "NOTE")
-    show_tables([Table(columns=columns, rows=[_row(one, slow=slow) for one in found])])
+    show_tables([Table(columns=columns, rows=[_row(one, slow=slow) for one in found])], nothing="No pass since then.")
 
 
 def _row(one: "PassRecord", *, slow: bool) -> tuple[str, ...]:
@@ -81,7 +81,8 @@ def errors(
         for row in rows:
             print_json(dict(zip(columns, row, strict=True)), line=True)
     else:
-        show_tables([Table(columns=tuple(name.upper() for name in columns), rows=rows)])
+        table = Table(columns=tuple(name.upper() for name in columns), rows=rows)
+        show_tables([table], nothing="No error since then.")
 
 
 def sql(

@@ -122,7 +122,7 @@ def capacity(
     if as_json:
         print_json(capacity_object(window, found))
         return
-    show([capacity_table(window, found)])
+    show([capacity_table(window, found)], nothing="No queue: no fleet is applied here, no run has ended.")
     for one in found:
         print(f"\n{one.advice.queue}:")
         for sentence in capacity_words(one):

@@ -57,16 +57,19 @@ def from_iso(text: str) -> float:
 def since(text: str, now: float) -> float:
     """The time (seconds since the epoch) that `1h` (so long before `now`) or an RFC 3339 time stamp names.
 
-    Raises ValueError, whose text is the mend.
+    Raises ValueError, whose text is the mend, also for a time that is yet to come.
     """
     try:
         return now - parse_duration(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     try:
-        return from_iso(text)
+        found = from_iso(text)
     except ValueError:
         raise ValueError(f"{text!r} is no time: write how long ago, such as 1h, or 2026-01-20T10:15:00Z") from None
+    if found > now:
+        raise ValueError(f"{text} is yet to come: write a time that is past")
+    return found
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

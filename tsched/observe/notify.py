@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from threading import Thread
-
-import httpx
+from typing import TYPE_CHECKING
 
 from tsched.model.alert import AlertStep, AlertTransition, WebhookFormat
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.units import iso
+
+if TYPE_CHECKING:
+    import httpx
 
 HASTE = 5.0  # seconds: who is told slowly may not hold up the agents
 _LOSABLE = (408, 425, 429)  # what passes by itself, besides 5xx
@@ -46,6 +48,8 @@ def post(url: str, body: Mapping[str, object], *, timeout: float = HASTE) -> Non
     Neither names the address: a webhook's is a secret. httpx limits each read, and nothing limits the look-up of a
     name, so a thread does it that is waited for no longer than `timeout` seconds in all.
     """
+    import httpx  # slow to load, and seldom needed: every pass and `tsched why` load this module
+
     try:
         client = httpx.Client(timeout=timeout, headers={"User-Agent": "tsched"})
     except (OSError, ValueError, ImportError, httpx.InvalidURL):
@@ -69,7 +73,7 @@ def post(url: str, body: Mapping[str, object], *, timeout: float = HASTE) -> Non
     raise ConfigurationError(words)
 
 
-def _ask(client: httpx.Client, url: str, body: Mapping[str, object], answer: Future[int]) -> None:
+def _ask(client: "httpx.Client", url: str, body: Mapping[str, object], answer: Future[int]) -> None:
     try:
         with client.stream("POST", url, json=body) as response:
             status = response.status_code

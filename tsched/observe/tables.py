@@ -38,11 +38,16 @@ _STYLES = {
 }  # fmt: skip
 
 
-def show(tables: Iterable[Table], out: TextIO | None = None) -> None:
-    """Print tables to a stream (standard output), as fits it. An empty table is left out."""
+def show(tables: Iterable[Table], out: TextIO | None = None, *, nothing: str = "") -> None:
+    """Print tables to a stream (standard output), as fits it. An empty table is left out.
+
+    `nothing`: what is said where all are empty, so that a person knows that this is the answer.
+    """
     out = sys.stdout if out is None else out
     filled = [table for table in tables if table.rows]
-    if out.isatty():
+    if not filled and nothing:
+        out.write(nothing + "\n")
+    elif out.isatty():
         _rich(filled, out)
     else:
         out.write("\n".join(plain(table) for table in filled))
@@ -249,5 +254,6 @@ def run_table(results: Iterable[RunResult], *, title: str = "") -> Table:
 def event_line(event: Event) -> str:
     """One event on one line: time, revision, kind, subject, message."""
     return (
-        f"{iso(event.time)}  {_short(event.revision):12}  {event.kind:18}  {event.subject}  {one_line(event.message)}"
+        f"{iso(event.time)}  {_short(event.revision):12}  {event.kind:18}  {one_line(event.subject)}  "
+        f"{one_line(event.message)}"
     )

@@ -103,7 +103,7 @@ def _agents(seen: Look) -> tuple[Finding, ...]:
     grace = seen.fleet.limits.stop_grace if seen.fleet is not None else 0.0
     found = judge.lifecycles(rows.values(), seen.fleet, grace=grace, now=seen.now)
     active = sum(row.state is AgentState.ACTIVE for row in rows.values())
-    return told("agents", found, f"all {active} are active")
+    return told("agents", found, f"all {active} are active" if active else "there is none")
 
 
 def _runs(seen: Look) -> tuple[Finding, ...]:

@@ -59,15 +59,18 @@ def workload(
     `watch`: the watched folder, for one who looks again and again; without it not a byte is touched.
     """
     folder = folder_of(settings)
+    going = _going(settings, folder)  # before the history is opened: what ends meanwhile is in that
     with _databases(folder) if watch is None else watch.both() as (db, kept):
+        live = tuple(run for run in going if history.find(db, run.run_id) is None)
         first = history.oldest(db)
         known = [passes.first_pass(kept), first.run.created_at if first is not None else None]
+        known += [run.created_at for run in live]  # the first pass may not be over yet
         begins = min([now, *(one for one in known if one is not None)])
         return Workload(
             window=Window(since=max(since, begins), until=now, asked=since if begins > since else None),
             fleet=_served(settings, db),
             results=history.ended_since(db, since),
-            live=_live(settings, folder, db),
+            live=live,
             samples=passes.samples(kept, since=since),
             now={one.name: one for one in _asked(settings, folder, watch)} if ask else {},
         )
@@ -105,16 +108,18 @@ def _asked(settings: Settings, folder: StateFolder, watch: "Watch | None") -> Se
     return ()
 
 
-def _live(settings: Settings, folder: StateFolder, db: Database) -> tuple[Run, ...]:
-    """The runs that leases name; not one that has just ended."""
+def _going(settings: Settings, folder: StateFolder) -> tuple[Run, ...]:
+    """The runs that leases name, and those that have ended and wait for a pass to reap them."""
     leases = Leases(folder.running).read_all().leases.values()
-    run_ids = [one.run_id for one in leases if one.run_id and history.find(db, one.run_id) is None]
-    if not run_ids:
+    leased = {one.run_id for one in leases if one.run_id}
+    if not leased and not (folder.runs.is_dir() and any(folder.runs.iterdir())):
         return ()
+    from tsched.executors.executor import Liveness
     from tsched.runner.host import executor_of
 
     executor = executor_of(settings, folder)
-    return tuple(run for run_id in run_ids if (run := executor.run(run_id)) is not None)
+    unreaped = {run_id for run_id, state in executor.poll().items() if state is not Liveness.LOST}
+    return tuple(run for run_id in sorted(leased | unreaped) if (run := executor.run(run_id)) is not None)
 
 
 def queues(

@@ -147,6 +147,8 @@ def programs(missing: Sequence[tuple[str, str]], *, agents: int) -> Finding:
     """Whether what agents start is here. `missing`: what is not, and its mend."""
     if missing:
         return fail("programs", shortened((words for words, _ in missing), 3), " ".join(m for _, m in missing[:3]))
+    if not agents:
+        return ok("programs", "there is no agent to start one")
     return ok("programs", f"all that {count(agents, 'agent')} start is on PATH, with its variables")
 
 

@@ -31,6 +31,7 @@ VIEWS = {
     "errors": "SELECT * FROM history.errors",
     "totals": "SELECT * FROM history.totals",
 }
+STEPS = 1_000_000  # of SQLite's machine, after which Python has a say: Ctrl-C ends a query that would never end
 
 
 @contextmanager
@@ -43,6 +44,7 @@ def tables(folder: StateFolder) -> Iterator[sqlite3.Connection]:
         for name, select in VIEWS.items():
             db.execute(f"CREATE TEMP VIEW {name} AS {select}")
         db.set_authorizer(_reading)
+        db.set_progress_handler(lambda: 0, STEPS)
         yield db
 
 
@@ -53,8 +55,9 @@ def query(db: sqlite3.Connection, statement: str) -> tuple[Sequence[str], Iterat
         if cursor.description is None:
             raise sqlite3.ProgrammingError("this asks nothing")
     except sqlite3.Error as error:
-        known = ", ".join(sorted(VIEWS))
-        words = f"SQL: {error}. One SELECT over {known}; `tsched sql --tables` shows columns"
+        _heed(error)
+        known = ", ".join((*sorted(VIEWS), "tasks"))
+        words = f"SQL: {str(error).rstrip('.')}. One SELECT over {known}; `tsched sql --tables` shows columns"
         raise ConfigurationError(words) from None
     return [column[0] for column in cursor.description], _rows(cursor)
 
@@ -70,7 +73,14 @@ def _rows(cursor: sqlite3.Cursor) -> Iterator[Sequence[object]]:
     try:
         yield from cursor
     except sqlite3.Error as error:
+        _heed(error)
         raise ConfigurationError(f"SQL: {error}") from None
+
+
+def _heed(error: sqlite3.Error) -> None:
+    """Only Ctrl-C, in the progress handler, interrupts a query; sqlite3 makes an error of its own of it."""
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+        raise KeyboardInterrupt from None
 
 
 def _copy(path: Path, migrations: Sequence[str] | None) -> sqlite3.Connection:

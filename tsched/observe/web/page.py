@@ -89,8 +89,8 @@ def front(seen: Seen) -> str:
         conditions=[_condition(one, now) for one in status["conditions"]],
         unquiet=sum(_loud(one) for one in status["conditions"]),
         alerts=[
-            {"state": str(one.state), "rule": one.rule, "subject": one_line(one.subject),
-             "summary": one_line(one.summary), "since": moment(one.since, now)}
+            {"state": str(one.state), "rule": one.rule, "subject": _short(one.subject),
+             "summary": _short(one.summary), "since": moment(one.since, now)}
             for one in seen.alerts
         ],
         overrides=[
@@ -139,6 +139,11 @@ def ago(seconds: float) -> str:
             words = f"{int(size // length)} {unit}"
             return f"in {words}" if seconds > 0 else f"{words} ago"
     return "now"
+
+
+def _short(text: str) -> str:
+    """Text from elsewhere on one line, each commit in it by its first twelve digits."""
+    return _COMMIT.sub(r"\1", one_line(text))
 
 
 def _span(seconds: float) -> str:
@@ -248,6 +253,6 @@ def _error(alike: Kind, now: float) -> Row:
 
 def _event(event: Event, now: float) -> Row:
     return {
-        "when": moment(event.time, now), "kind": event.kind, "subject": _COMMIT.sub(r"\1", one_line(event.subject)),
-        "message": one_line(event.message), "revision": (event.revision or "")[:12],
+        "when": moment(event.time, now), "kind": event.kind, "subject": _short(event.subject),
+        "message": _short(event.message), "revision": (event.revision or "")[:12],
     }  # fmt: skip
