@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -355,3 +357,19 @@ def test_the_tail_is_the_last_lines_of_any_log(place: Place) -> None:
     assert len(place.executor.tail(R1, lines=5000)) == 1024 * 1024
     log.write_bytes(b"a\0\xff\n")
     assert place.executor.tail(R1) == "a\ufffd\ufffd"
+
+
+def test_two_programs_may_ask_for_a_stop_at_the_same_time(place: Place) -> None:
+    """`tsched stop --now` and the runner that it wakes."""
+    place.prepare(launch_of(shell("true")))
+    ask = (
+        "import sys; from pathlib import Path; from tests.integration.local_runs import Place\n"
+        "from tsched.model.run import ExitReason\n"
+        "place = Place(Path(sys.argv[1]))\n"
+        "for at in range(400, 0, -1): place.executor.stop([sys.argv[2]], reason=ExitReason.STOPPED, at=at)\n"
+    )
+    command = [sys.executable, "-c", ask, str(place.root), R1]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [(one.communicate()[1], one.returncode) for one in both] == [("", 0), ("", 0)]
+    assert json.loads((place.runs / R1 / "stop").read_text()) == {"at": 1, "reason": "stopped"}
+    assert not list((place.runs / R1).glob(".stop*"))

@@ -21,9 +21,12 @@ def write(path: Path, data: bytes, *, lasting: bool = True) -> None:
             os.fsync(handle)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """The file as a whole, old or new, never a mixture. Raises OSError."""
-    temp = path.with_name(f".{path.name}.tmp")
+def replace(path: Path, data: bytes, *, writer: str = "") -> None:
+    """The file as a whole, old or new, never a mixture. Raises OSError.
+
+    `writer`: tells those apart that may write it at the same time; "" where there is one at a time.
+    """
+    temp = path.with_name(f".{path.name}{writer}.tmp")
     temp.unlink(missing_ok=True)
     write(temp, data)
     temp.rename(path)

@@ -239,7 +239,11 @@ class LocalExecutor:
             if earlier or folder.stopping.exists() or not folder.path.is_dir():
                 continue
             try:
-                durable.replace(folder.stop, json.dumps({"at": at, "reason": str(reason)}).encode())
+                durable.replace(
+                    folder.stop, json.dumps({"at": at, "reason": str(reason)}).encode(), writer=f".{os.getpid()}"
+                )  # `tsched stop --now` and the runner that it wakes both ask
+            except FileNotFoundError:
+                continue  # it has just ended, and been reaped
             except OSError as error:
                 raise TransientError(f"run {run_id} can't be asked to stop: {error}: make room there") from error
 
