@@ -67,7 +67,7 @@ def errors(
 
     if by not in (None, "kind"):
         raise ConfigurationError(f"--by {by}: errors can be counted by kind alone")
-    rows: list[tuple[str, ...]]
+    rows: list[tuple[str | int, ...]]
     with read_history(settings_of(ctx)) as database:
         found = stored(database, since=since_of(since, time.time()), limit=100_000 if by else limit)
     if by is None:
@@ -76,12 +76,13 @@ def errors(
     else:
         columns = ("number", "kind", "first", "last", "example")
         kinds = by_kind(found)[:limit]
-        rows = [(str(one.number), one.kind, iso(one.first), iso(one.last), one.example) for one in kinds]
+        rows = [(one.number, one.kind, iso(one.first), iso(one.last), one.example) for one in kinds]
     if as_json:
         for row in rows:
             print_json(dict(zip(columns, row, strict=True)), line=True)
     else:
-        table = Table(columns=tuple(name.upper() for name in columns), rows=rows)
+        words = [tuple(map(str, row)) for row in rows]
+        table = Table(columns=tuple(name.upper() for name in columns), rows=words)
         show_tables([table], nothing="No error since then.")
 
 

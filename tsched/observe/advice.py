@@ -99,7 +99,7 @@ def balance_tables(window: Window, pools: Sequence[Balance]) -> Iterator[Table]:
 def balance_words(pools: Sequence[Balance]) -> Iterator[str]:
     """What is to be said of all pools, and what the patch that follows does."""
     for pool in pools:
-        yield from pool.reasoning
+        yield from (f"{pool.pool}: {sentence}" for sentence in pool.reasoning)
     changed = sum(len(pool.suggested) for pool in pools)
     if changed:
         yield f"The patch changes {count(changed, 'limit')}: `git apply` in the fleet repo takes all of this output."
