@@ -222,11 +222,15 @@ def test_from_a_fleet_repo_to_the_hosts_own_files_and_back(host: Installation) -
     repo = str(host.remote)
     host.run("run", "--once", check=0, TSCHED_REPO=repo)
     assert host.applied() == revision
+    own = host.state / "agent-control.json"  # the view's place, where an operator may well have the host's own file
+    own.unlink()
+    own.write_text('[{"agentName": "oscar", "agentType": "qa"}]')
     host.once()
     assert (host.state_of("oscar"), host.state_of("vaela")) == ("active", "active")
     assert "held: it removes 2 of 3 agents" in host.run("run", "--once", check=0, TSCHED_REPO=repo).stdout
     host.run("accept", revision, check=0, TSCHED_REPO=repo)
     assert (host.applied(), host.agent("oscar")) == (revision, None)
+    assert host.status()["overrides"] == [], "what the file said while it was no view was no order about vaela"
 
 
 def test_nothing_that_names_an_agent_is_an_error_with_its_mend(host: Installation) -> None:

@@ -133,3 +133,38 @@ def test_waiting_for_a_drain_waits_for_the_runner_to_take_it_up(world: World) ->
         take_requests(p)
         waiting.join()
     assert told == ["taken up", (), "waited"]
+
+
+def test_a_daemon_sees_each_edit_of_the_view_also_one_that_keeps_its_size(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada", "ben"))
+    file = world.state / "agent-control.json"
+    with passing(world) as (host, lock, _):
+        shown = file.read_text()
+        for _ in range(2):
+            cycle(host, lock)
+            assert file.read_text() == shown
+        file.chmod(0o600)
+        file.write_text(shown.replace('"ada"', '"eva"'))
+        cycle(host, lock)
+        assert [one.name for one in overrides.load(host.db)] == ["ada"]
+        assert '"ben"' in file.read_text()
+        assert '"ada"' not in file.read_text()
+        orders.undrain(host.settings, agent="ada", by="op")
+        cycle(host, lock)
+        assert file.read_text() == shown
+        file.unlink()
+        cycle(host, lock)
+        assert file.read_text() == shown
+
+
+def test_a_view_that_cannot_be_written_stops_no_work(world: World) -> None:
+    world.fleet(dev=pool("dev", "ada"))
+    world.add("hold it")
+    (world.state / "agent-control.json").mkdir(parents=True)
+    assert "agent-control.json" in world.once(check=1)
+    assert world.wait_running("1")
+    (world.state / "agent-control.json").rmdir()
+    world.once()
+    (world.state / "agent-control.json").unlink()
+    (world.state / "agent-control.json").mkdir()
+    assert "Reconciliation completed" in world.once(check=1)

@@ -19,6 +19,7 @@ from tsched.model.event import Event
 from tsched.model.history import PassRecord
 from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult
 from tsched.model.task import Settlement, Verdict
+from tsched.runner import care
 from tsched.runner.care import Kept, keep_house
 from tsched.runner.limited import within
 from tsched.state import events, history, passes, rotation
@@ -159,6 +160,15 @@ def test_what_takes_too_long_for_a_pass_is_left_to_the_next(folder: StateFolder)
     put(folder.logs / "scheduler_20260226.log", "b\n", age=3 * DAY)
     assert not house(folder, budget=-1.0).whole
     assert house(folder, budget=60.0).compressed == ["logs/scheduler_20260226.log"]
+
+
+def test_a_log_that_takes_long_to_pack_is_left_to_gc(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(care, "HEAVY", 9)
+    for name, text in (("scheduler_20260226.log", "ten bytes."), ("scheduler_20260225.log", "nine byte")):
+        (folder.logs / name).write_text(text)
+    done = house(folder, budget=60.0)
+    assert (done.compressed, done.whole) == (["logs/scheduler_20260225.log"], True)
+    assert house(folder).compressed == ["logs/scheduler_20260226.log"]
 
 
 def test_temporary_files_of_a_crash_go_once_no_write_can_be_under_way(folder: StateFolder) -> None:

@@ -28,7 +28,7 @@ from tsched.model.task import Settlement, Verdict
 from tsched.model.units import iso
 from tsched.observe.status import NOTHING_SEEN, Report, RunnerStatus
 from tsched.observe.web.hooks import MOST
-from tsched.state import alarms, applied, deliveries, events, history, overrides, passes, requests, verdicts
+from tsched.state import alarms, applied, deliveries, events, history, overrides, passes, requests, rotation, verdicts
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
@@ -198,6 +198,13 @@ def test_a_log_has_an_end_and_is_plain_text(base: httpx.Client) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert 1_000_000 < len(answer.content) <= 1024 * 1024 + 16
     assert base.get("/api/v1/runs/1-1-abc/log?lines=1").text.startswith("<script>")
+
+
+def test_a_log_that_was_packed_is_shown_all_the_same(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "state")
+    rotation.compress(folder.run_logs / "1-1-abc.log")
+    with served(tmp_path / "state") as client:
+        assert client.get("/api/v1/runs/1-1-abc/log?lines=1").text.startswith("<script>")
 
 
 @pytest.mark.parametrize("path", ["/", "/runs/1-1-abc", "/runs/2-1-abc", "/?window=24h", "/?window=<x>"])

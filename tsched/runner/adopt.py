@@ -10,12 +10,12 @@ from tsched.model.words import describe
 from tsched.runner.fleets import HostFiles
 from tsched.runner.legacy import standing
 from tsched.runner.operator import keep_operator_folder
-from tsched.runner.override import carry, left_out
+from tsched.runner.override import carry, show
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select
 from tsched.schedule.drain import adopt as rows_after
 from tsched.state import applied as applied_store
-from tsched.state import verdicts, view
+from tsched.state import verdicts
 
 Rows = Mapping[tuple[str, str], Lifecycle]
 
@@ -36,8 +36,8 @@ def adopt(p: Pass) -> None:
     registry(p)
     _selector(p)
     keep_operator_folder(p)
-    if p.applied.fleet is not None and p.host.settings.repo is not None:  # else the file is the operator's own
-        view.write(p.host.folder, p.host.db, p.applied.fleet, left_out(p))
+    with p.guarded("agent-control.json", kind="override"):
+        show(p)
 
 
 def registry(p: Pass) -> None:

@@ -20,6 +20,7 @@ from tsched.state.folder import StateFolder
 
 EVERY = 3600.0  # seconds
 BUDGET = 1.0  # seconds of a pass, after which the rest is left to the next one
+HEAVY = 32 * 1024 * 1024  # bytes of a log beyond which no pass stops to pack it: `tsched gc` does
 LEFT = 3600.0  # seconds after which the temporary file of a write is one that a crash left
 
 
@@ -131,7 +132,8 @@ def rotate_logs(
             else keep.run_logs(written, live=live, now=now, keep_days=keep_days)
         )
         due += [(place / name, Path.unlink, done.removed) for name in chores.remove]
-        due += [(place / name, rotation.compress, done.compressed) for name in chores.compress]
+        packed = [place / name for name in chores.compress]
+        due += [(path, rotation.compress, done.compressed) for path in packed if budget is None or _light(path)]
     if not due:
         return
     with rotation.alone(folder.logs) as alone:
@@ -147,6 +149,13 @@ def rotate_logs(
                 if not dry_run:
                     do(path)
                 names.append(_shown(path, folder))
+
+
+def _light(path: Path) -> bool:
+    try:
+        return path.stat(follow_symlinks=False).st_size <= HEAVY
+    except OSError:  # gone meanwhile
+        return False
 
 
 def _leftovers(folder: StateFolder, done: Kept, *, now: float, dry_run: bool) -> None:

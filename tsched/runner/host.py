@@ -19,6 +19,7 @@ from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
 from tsched.state.passes import open_passes
+from tsched.state.view import Mark
 from tsched.tasks.source import TaskSource
 from tsched.validate.fleet import FleetCache
 
@@ -38,6 +39,7 @@ class Host:
     runner_id: str
     history: Database
     sampled: dict[str, Sample] = field(default_factory=dict)  # by queue: what history.db was last told; a cache
+    viewed: tuple[int, frozenset[str], Mark | None] | None = None  # the view as it was left: of what, and its mark
     clock: Callable[[], float] = time.time
     cache: FleetCache = field(default_factory=FleetCache)
 

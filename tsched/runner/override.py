@@ -50,13 +50,15 @@ def heed_view(p: Pass) -> None:
 
     Any other edit of that file is put back, when the applied fleet is shown in it again.
     """
+    if p.host.settings.repo is None or as_left(p):  # without a repo the file is no view
+        return
     fleet, shown = p.applied.fleet, view.shown(p.host.db)
-    if fleet is None or shown is None or p.host.settings.repo is None:  # without a repo the file is no view
+    if fleet is None or shown is None:
         return
     try:
         found = view.found(p.host.folder)
         by = view.owner(p.host.folder)
-    except FileNotFoundError:
+    except OSError:  # none there, or none that can be read: it is said where it is shown again
         return
     if found in (shown, view.rows(fleet, left_out(p))):  # the latter: killed before it could note what it had written
         return
@@ -81,6 +83,20 @@ def _removed(p: Pass, fleet: Fleet, name: str, by: str) -> None:
         f"Agent '{name}' was {BY_HAND}: it takes no new task here, as by `tsched agent drain {name}`. git still "
         f"has it: `tsched agent remove {name} --pr` removes it there, `{drain.undo}` takes this back"
     )
+
+
+def show(p: Pass) -> None:
+    """Bring the view up to date, as cheaply as may be where nobody has touched it since this process last did."""
+    if p.host.settings.repo is None:  # the file is the operator's own
+        view.forget(p.host.db)
+    elif p.applied.fleet is not None and not as_left(p):
+        view.write(p.host.folder, p.host.db, p.applied.fleet, left_out(p))
+        p.host.viewed = (p.applied.generation, left_out(p), view.mark(p.host.folder))
+
+
+def as_left(p: Pass) -> bool:
+    """Whether the view shows what it should, by its mark alone."""
+    return p.host.viewed == (p.applied.generation, left_out(p), view.mark(p.host.folder))
 
 
 def left_out(p: Pass) -> frozenset[str]:

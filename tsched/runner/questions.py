@@ -1,6 +1,8 @@
 """What is asked of a state folder for as long as one watches it, each question a function. Nothing is changed."""
 
+import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from tsched.observe.vitals import Pulse, Vitals
 from tsched.runner.host import executor_of, folder_of
 from tsched.runner.look import status_of
 from tsched.settings import Settings
-from tsched.state import alarms, applied, events, history, passes
+from tsched.state import alarms, applied, events, history, passes, rotation
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
@@ -24,6 +26,7 @@ from tsched.state.lock import holder
 from tsched.tasks.embedded import EmbeddedTasks
 
 DAY = 24 * 3600.0  # seconds
+LONGEST = 1024 * 1024  # bytes of a log
 BUILT_IN = Limits()
 
 
@@ -171,10 +174,17 @@ def run(watch: Watch, run_id: str) -> SeenRun | None:
 
 
 def log(watch: Watch, run_id: str, *, lines: int) -> str | None:
-    """The end of a known run's log, at most a MiB of it; None for a run that is not known."""
+    """The end of a known run's log, at most a MiB of it, also once it is packed; None for a run that is not known."""
     if run(watch, run_id) is None:
         return None
-    return executor_of(watch.settings, watch.folder).tail(run_id, lines=lines)
+    path = watch.folder.run_logs / f"{run_id}.log"
+    if os.path.lexists(path) or not path.with_name(f"{path.name}.gz").is_file():
+        return executor_of(watch.settings, watch.folder).tail(run_id, lines=lines)
+    try:
+        text = rotation.read_end(path, LONGEST).decode(errors="replace")
+    except (OSError, EOFError, zlib.error):  # removed meanwhile, or damaged
+        return ""
+    return "\n".join(text.rstrip("\n").split("\n")[-lines:])
 
 
 def pulse(watch: Watch) -> Pulse:

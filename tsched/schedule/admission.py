@@ -92,24 +92,11 @@ def _stages(pool: Pool, queues: Sequence[str], scene: Scene, priority: int | Non
     def free(agent: Agent) -> int:
         return agent.limit - scene.running_by_agent.get(agent.name, 0)
 
-    def rests(agent: Agent) -> str:
-        breaker = scene.breakers.get(agent.recipe)
-        until = f" until {iso(breaker.until)}" if breaker is not None and breaker.until > scene.now else ""
-        trial = "" if until else "; one run at a time may try, and it goes on"
-        return f"{agent.recipe} of {agent.name} rests{until}, since its runs all failed{trial}"
-
-    def out_of(agent: Agent) -> str:
-        if (drain := drain_of(scene.overrides, agent.name)) is not None:
-            return f"{agent.name} is drained here ({drain}; `{drain.undo}`)"
-        rows = [scene.lifecycles.get((agent.name, queue)) for queue in queues]
-        states = [row.state for row in rows if row is not None and row.state is not AgentState.ACTIVE]
-        return f"{agent.name} is {states[0] if states else 'out'}"
-
     yield (
         Link.AGENTS,
         lambda agent: all(admits(scene.lifecycles, agent.name, queue) for queue in queues)
         and drain_of(scene.overrides, agent.name) is None,
-        out_of, lambda agent: f"{agent.name} is active",
+        lambda agent: _out(agent, queues, scene), lambda agent: f"{agent.name} is active",
         "An agent on its way out takes no new task: add one in git.",
     )  # fmt: skip
     yield (
@@ -123,7 +110,8 @@ def _stages(pool: Pool, queues: Sequence[str], scene: Scene, priority: int | Non
         "It waits for a run to end; `tsched capacity` says whether more slots are needed.",
     )  # fmt: skip
     yield (
-        Link.BREAKER, lambda agent: scene.resting.get(agent.recipe, 1) > 0, rests, silent,
+        Link.BREAKER, lambda agent: scene.resting.get(agent.recipe, 1) > 0,
+        lambda agent: _rests(agent, scene), silent,
         f"See `tsched errors`; a recipe mended in git starts anew in pool {pool.name} at once.",
     )  # fmt: skip
     if priority is not None:
@@ -132,6 +120,21 @@ def _stages(pool: Pool, queues: Sequence[str], scene: Scene, priority: int | Non
             lambda agent: f"{agent.name} takes nothing below priority {agent.priority_floor} (this has {priority})",
             silent, "Raise the task's priority, or lower priority_floor in git.",
         )  # fmt: skip
+
+
+def _rests(agent: Agent, scene: Scene) -> str:
+    breaker = scene.breakers.get(agent.recipe)
+    until = f" until {iso(breaker.until)}" if breaker is not None and breaker.until > scene.now else ""
+    trial = "" if until else "; one run at a time may try, and it goes on"
+    return f"{agent.recipe} of {agent.name} rests{until}, since its runs all failed{trial}"
+
+
+def _out(agent: Agent, queues: Sequence[str], scene: Scene) -> str:
+    if (drain := drain_of(scene.overrides, agent.name)) is not None:
+        return f"{agent.name} is drained here ({drain}; `{drain.undo}`)"
+    rows = [scene.lifecycles.get((agent.name, queue)) for queue in queues]
+    states = [row.state for row in rows if row is not None and row.state is not AgentState.ACTIVE]
+    return f"{agent.name} is {states[0] if states else 'out'}"
 
 
 def caps(pool: Pool, scene: Scene) -> Iterator[Reason]:

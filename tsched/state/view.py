@@ -13,6 +13,7 @@ from tsched.state.database import Database
 from tsched.state.folder import StateFolder, write_durably
 
 Row = tuple[str, str]  # an agent and its queue
+Mark = tuple[int, ...]  # of the file: another one after any write to it
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -34,6 +35,22 @@ def write(folder: StateFolder, db: Database, fleet: Fleet, left_out: Collection[
     if shown(db) != wanted:
         with db.transaction():
             db.execute("INSERT OR REPLACE INTO view VALUES (1, ?)", (json.dumps(wanted),))
+
+
+def forget(db: Database) -> None:
+    """From now on the file is somebody's own, so no edit of it means anything here."""
+    if shown(db) is not None:
+        with db.transaction():
+            db.execute("DELETE FROM view")
+
+
+def mark(folder: StateFolder) -> Mark | None:
+    """What tells whether the file is as it was without reading it; None where there is none."""
+    try:
+        facts = folder.control_file.stat()
+    except OSError:
+        return None
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
 
 def shown(db: Database) -> tuple[Row, ...] | None:
