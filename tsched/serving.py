@@ -44,8 +44,8 @@ def forbid_strangers(request: Request, hosts: Collection[str]) -> None:
 
 def bears(request: Request, token: str) -> bool:
     """Whether the request shows the token as a bearer; how long that takes to find out tells nothing of it."""
-    given = request.headers.get("authorization", "")
-    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
 
 
 async def read_body(request: Request, most: int) -> bytes:

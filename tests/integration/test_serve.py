@@ -169,6 +169,7 @@ def test_a_token_opens_all_but_the_health_page(tmp_path: Path) -> None:
         assert httpx.post(f"{base}/mcp", json={}, headers=BOTH).status_code == 401
         assert httpx.get(f"{base}/api/v1/tasks", headers={"authorization": "Bearer wrong"}).status_code == 401
         assert httpx.get(f"{base}/api/v1/tasks", headers={"authorization": "Bearer canary"}).json() == []
+        assert httpx.get(f"{base}/api/v1/tasks", headers={"authorization": "bearer canary"}).status_code == 200
         with closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "l.db", token="canary")) as source:
             assert source.waiting(queues=["dev"], agents=[]) == []
 
