@@ -40,7 +40,7 @@ def report(
 ) -> None:
     """Report tasks, outcomes, durations, waits, failures by kind, tokens, cost and queue depths.
 
-    HTML is one self-contained page with plots. What --balance prints can be piped to `git apply --allow-empty` in a fleet repo.
+    HTML is one self-contained page with plots; --balance prints what `git apply --allow-empty` takes there.
     """
     settings, now = settings_of(ctx), time.time()
     chosen = Format.JSON if as_json else output
