@@ -106,7 +106,8 @@ def test_a_command_is_told_without_a_shell_and_without_our_secrets(world: World)
     script = world.root / "told.sh"
     script.write_text('#!/bin/sh\n{ cat; echo; env; echo "$1"; } > "$HOME/told"\n')
     script.chmod(0o700)
-    world.environ["TSCHED_WEBHOOK_SECRET"] = "canary"
+    world.environ |= {"TSCHED_WEBHOOK_SECRET": "canary", "FORGE_TOKEN": "canary", "TEAM": "core"}
+    world.environ["TSCHED_PASS_ENV"] = "TEAM"
     world.fleet(dev=pool("dev", "ada"))
     world.push(limits=limits(DEEP, f'{{type: command, argv: ["{script}", "$(id)"]}}'))
     for title in ("hold it", "second", "third"):
@@ -117,6 +118,7 @@ def test_a_command_is_told_without_a_shell_and_without_our_secrets(world: World)
     assert "TSCHED_ALERT_SEVERITY=critical" in told
     assert told.splitlines()[-1] == "$(id)"
     assert "canary" not in told
+    assert "TEAM=core" in told
 
 
 def test_what_only_the_runner_can_know_is_told(world: World) -> None:

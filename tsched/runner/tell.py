@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from tsched.executors.runtimes import HOST_NAMES
 from tsched.executors.told import tell
 from tsched.model.alert import Alerts, AlertTransition, Webhook, WebhookFormat
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.observe.notify import payload, post
 from tsched.runner.record import Pass
+from tsched.settings import Settings
 from tsched.state import alarms
 from tsched.state.alarms import Message
 
@@ -71,9 +73,7 @@ def _tell(p: Pass, message: Message) -> None:
     kind, *rest = msgspec.json.decode(message.sink, type=list[str])
     if kind == "command":
         generic = payload(message.told, WebhookFormat.GENERIC, host=host)
-        tell(
-            rest, msgspec.json.encode(generic), environ={**_environ(p.host.settings.environ), **_facts(message.told)}
-        )
+        tell(rest, msgspec.json.encode(generic), environ={**_environ(p.host.settings), **_facts(message.told)})
         return
     url, variable, form = rest
     if variable and not (url := p.host.settings.environ.get(variable, "")):
@@ -93,9 +93,10 @@ def _facts(told: AlertTransition) -> Mapping[str, str]:
     }
 
 
-def _environ(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """An operator's own command sees the host's environment, less the runner's own settings and tokens."""
-    return {name: value for name, value in environ.items() if not name.startswith(("TSCHED_", "TINYSCHEDULER_"))}
+def _environ(settings: Settings) -> Mapping[str, str]:
+    """What agents see of this host, for who writes the fleet repo chooses the command: no token but by pass_env."""
+    names = (*HOST_NAMES, *settings.pass_env)
+    return {name: settings.environ[name] for name in names if name in settings.environ}
 
 
 def _shown(sink: str) -> str:
