@@ -181,6 +181,8 @@ def test_the_page_lives_while_work_goes_on(world: World, chromium: Browser) -> N
         chromium.look(1280, "light")
         chromium.open(str(web.base_url))
         until(lambda: "Nothing runs." in chromium.text(), "the page is there")
+        colours = [chromium.ask(f"getComputedStyle(document.querySelector('{one}')).color") for one in COLOURED]
+        assert colours[0] == colours[1], "ready is green, as an active agent is"
         chromium.ask("window.same = document.getElementById('all-conditions').open = true")
         task = world.add(f"hold {EVIL}")
         until(lambda: EVIL in chromium.text(), "the run appears by itself, its title as text")
@@ -196,6 +198,7 @@ def test_the_page_lives_while_work_goes_on(world: World, chromium: Browser) -> N
     assert [one for one in chromium.complaints if "ERR_CONNECTION" not in one] == []
 
 
+COLOURED = ("#headline h1", "[data-state=active]")
 LOOKS: Sequence[tuple[int, Scheme]] = ((1280, "light"), (1280, "dark"), (360, "light"), (360, "dark"))
 
 
