@@ -104,6 +104,13 @@ def test_a_model_that_stopped_answering_midway_proves_nothing(
         assert said == (f"the last word is not its model's but {runtime}'s own: the model stopped answering" * cut)
 
 
+def test_a_check_that_failed_is_named_though_goose_had_the_last_word() -> None:
+    """It says so itself when its own try of the check failed."""
+    own = said("Retry failed: 1 attempt", model=False)
+    found = lacking("goose", said("Done."), own, GOOSE_END, unmet="`test -e x`: exit status 1")
+    assert found == "the recipe's check `test -e x`: exit status 1"
+
+
 GOOD = '{"ok": true}'
 ANSWERS = [
     ("goose", [final_output(ok=True), *goose(GOOD, id="c2"), GOOSE_END]),

@@ -46,7 +46,7 @@ def missing(run: Run, end: RunExit, output: str, earlier: Usage | None = None) -
             return "the agent neither completed nor handed over its task"
         case Evidence.TOKENS if not evidence(run.runtime, output, earlier):
             return f"the output does not show that {run.runtime} got an answer from its model (no token spent)"
-        case Evidence.TOKENS if cut_off(run.runtime, documents(output[-MOST:])):
+        case Evidence.TOKENS if not end.unmet and cut_off(run.runtime, documents(output[-MOST:])):
             return f"the last word is not its model's but {run.runtime}'s own: the model stopped answering"
         case Evidence.TOKENS | Evidence.EXIT:
             pass
