@@ -257,7 +257,7 @@ class Demo:
         return "\n".join(f"  {line}" for line in self._host.executor.tail(run.run_id, lines=9).splitlines())
 
     def _status(self) -> "Status":
-        from tsched.runner.look import look
+        from tsched.runner.standing import look
 
         return look(self._host.settings, now=time.time())
 

@@ -64,7 +64,7 @@ def remove(
 
 
 def _executor(ctx: typer.Context) -> "LocalExecutor":
-    from tsched.runner.host import executor_of
+    from tsched.runner.execution import executor_of
 
     settings = settings_of(ctx)
     return executor_of(settings, state_folder(settings))

@@ -5,7 +5,7 @@ from contextlib import closing
 
 from tsched.model.errors import ConfigurationError
 from tsched.observe.status import NOTHING_SEEN, Report
-from tsched.runner.host import folder_of
+from tsched.runner.folder import folder_of
 from tsched.settings import Settings
 from tsched.state import requests, verdicts
 from tsched.state.database import Database

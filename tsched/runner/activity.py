@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from tsched.model.run import RunResult
 from tsched.observe.status import Status
 from tsched.runner.folder import folder_of
-from tsched.runner.look import DAY, depths_of, status_of
 from tsched.runner.sources import source_of
+from tsched.runner.standing import DAY, depths_of, status_of
 from tsched.settings import Settings
 from tsched.state import history
 from tsched.state.database import Database

@@ -81,7 +81,7 @@ def _live(settings: Settings, task_id: str, ended: set[str]) -> Sequence[Run]:
     lease = Leases(folder.running).read(task_id)
     if lease is None or lease.run_id in ended:
         return ()
-    from tsched.runner.host import executor_of  # slow to load, and seldom needed
+    from tsched.runner.execution import executor_of  # slow to load, and seldom needed
 
     run = executor_of(settings, folder).run(lease.run_id)
     return () if run is None else (run,)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tsched.gitops.mirror import Mirror
 from tsched.model.errors import TschedError
-from tsched.runner.host import executor_of, folder_of
+from tsched.runner.execution import executor_of
+from tsched.runner.folder import folder_of
 from tsched.runner.record import Pass
 from tsched.schedule import keep
 from tsched.settings import Settings

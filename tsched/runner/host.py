@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from tsched.executors.executor import Executor
-from tsched.executors.local import LocalExecutor
-from tsched.executors.runtimes import TASKS_MCP
 from tsched.model.history import Sample
 from tsched.observe.log import OperatorLog
+from tsched.runner.execution import executor_of
 from tsched.runner.fleets import FleetSource, source_for
-from tsched.runner.folder import folder_of as folder_of  # noqa: PLC0414  # asked for here too
+from tsched.runner.folder import folder_of
 from tsched.runner.installed import check_source
-from tsched.runner.sources import mcp_of, source_of
+from tsched.runner.sources import source_of
 from tsched.settings import Settings
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
@@ -78,18 +77,4 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
         log=log,
         runner_id=folder.runner_id(),
         history=history,
-    )
-
-
-def executor_of(settings: Settings, folder: StateFolder) -> LocalExecutor:
-    """The local machine, with this host's environment. Agents are told where the task server's MCP tools are."""
-    mcp = mcp_of(settings)
-    told = {} if mcp is None else {TASKS_MCP: mcp}
-    return LocalExecutor(
-        runs=folder.runs,
-        running=folder.running,
-        logs=folder.run_logs,
-        workspaces=folder.workspaces,
-        environ={**settings.environ, **told},
-        pass_env=(*settings.pass_env, *told),
     )

@@ -13,7 +13,8 @@ from tsched.model.event import Event
 from tsched.model.fleet import Fleet, Pool
 from tsched.model.override import FLEET, Lift, Order, Override, OverrideKind
 from tsched.model.run import Run
-from tsched.runner.host import executor_of, folder_of
+from tsched.runner.execution import executor_of
+from tsched.runner.folder import folder_of
 from tsched.runner.override import let_go, stop_covered
 from tsched.schedule.override import Overrides, covers, ordered
 from tsched.settings import Settings

@@ -15,8 +15,9 @@ from tsched.model.run import SeenRun
 from tsched.model.task import QueueDepth
 from tsched.observe.status import Status
 from tsched.observe.vitals import Pulse, Vitals
-from tsched.runner.host import executor_of, folder_of
-from tsched.runner.look import status_of
+from tsched.runner.execution import executor_of
+from tsched.runner.folder import folder_of
+from tsched.runner.standing import status_of
 from tsched.settings import Settings
 from tsched.state import alarms, applied, events, history, passes, rotation
 from tsched.state.database import Database

@@ -16,8 +16,10 @@ from tsched.observe import messages
 from tsched.observe.log import OperatorLog
 from tsched.runner.adopt import registry
 from tsched.runner.cycle import begin, examine
+from tsched.runner.execution import executor_of
 from tsched.runner.fleets import source_for
-from tsched.runner.host import Host, executor_of, folder_of, in_the_cycle
+from tsched.runner.folder import folder_of
+from tsched.runner.host import Host, in_the_cycle
 from tsched.runner.launch import find_work
 from tsched.runner.override import say_standing
 from tsched.runner.record import Pass

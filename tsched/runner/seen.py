@@ -11,7 +11,8 @@ from tsched.model.history import PassRecord, Trouble
 from tsched.model.lifecycle import Lifecycle
 from tsched.model.override import Override
 from tsched.observe.status import NOTHING_SEEN, Report
-from tsched.runner.host import executor_of, folder_of
+from tsched.runner.execution import executor_of
+from tsched.runner.folder import folder_of
 from tsched.runner.needs import needs
 from tsched.runner.revise import select
 from tsched.schedule import health

@@ -15,7 +15,7 @@ from tsched.observe.web.access import Access
 from tsched.observe.web.app import serve as serve_page
 from tsched.runner import questions
 from tsched.runner.accept import accept
-from tsched.runner.host import folder_of
+from tsched.runner.folder import folder_of
 from tsched.runner.waker import Waker
 from tsched.settings import Settings
 from tsched.state import deliveries

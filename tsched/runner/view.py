@@ -2,7 +2,7 @@
 
 from tsched.observe.top import View
 from tsched.runner import questions
-from tsched.runner.host import executor_of
+from tsched.runner.execution import executor_of
 from tsched.runner.questions import Watch
 
 EVENTS = 200

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from tsched.executors.onepass import one_pass
 from tsched.model.errors import TransientError, TschedError
-from tsched.runner.host import folder_of
+from tsched.runner.folder import folder_of
 from tsched.settings import Settings
 from tsched.state import requests
 from tsched.state.database import Database

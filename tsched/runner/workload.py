@@ -115,7 +115,7 @@ def _going(settings: Settings, folder: StateFolder) -> tuple[Run, ...]:
     if not leased and not (folder.runs.is_dir() and any(folder.runs.iterdir())):
         return ()
     from tsched.executors.executor import Liveness
-    from tsched.runner.host import executor_of
+    from tsched.runner.execution import executor_of
 
     executor = executor_of(settings, folder)
     unreaped = {run_id for run_id, state in executor.poll().items() if state is not Liveness.LOST}

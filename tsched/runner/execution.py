@@ -1,0 +1,21 @@
+"""Where this host's runs execute."""
+
+from tsched.executors.local import LocalExecutor
+from tsched.executors.runtimes import TASKS_MCP
+from tsched.runner.sources import mcp_of
+from tsched.settings import Settings
+from tsched.state.folder import StateFolder
+
+
+def executor_of(settings: Settings, folder: StateFolder) -> LocalExecutor:
+    """The local machine, with this host's environment. Agents are told where the task server's MCP tools are."""
+    mcp = mcp_of(settings)
+    told = {} if mcp is None else {TASKS_MCP: mcp}
+    return LocalExecutor(
+        runs=folder.runs,
+        running=folder.running,
+        logs=folder.run_logs,
+        workspaces=folder.workspaces,
+        environ={**settings.environ, **told},
+        pass_env=(*settings.pass_env, *told),
+    )
