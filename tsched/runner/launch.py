@@ -63,9 +63,10 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
     ordered = order(waiting, now=p.now, blocking=not p.host.settings.disable_blocking)
     by_agent = Counter(run.agent for run in p.runs.values())
     by_queue = Counter(run.queue for run in p.runs.values())
+    rests = resting(p, fleet)
     slots = capacities(
         fleet, p.applied.lifecycles, running_by_agent=by_agent, running_by_queue=by_queue, now=p.now,
-        resting=resting(p, fleet), overrides=overrides.load(p.host.db),
+        resting=rests, overrides=overrides.load(p.host.db),
     )  # fmt: skip
     _say(p, waiting, ordered, slots)
     held, left = held_tasks(p), room(fleet.limits.max_running, len(p.runs))
@@ -77,7 +78,7 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
         held=held,
         fleet_free=left,
         most=fleet.limits.spawn_per_cycle,
-        resting=resting(p, fleet),
+        resting=rests,
     )
 
 
