@@ -12,7 +12,7 @@ from tests.faults.nursery import Nursery
 from tests.faults.record import Report, examined
 
 BUSY = 8  # tasks that wait or run at any time
-PAUSE = 0.15  # seconds at most between two kills of a storm
+PAUSE = 0.4  # seconds at most between two kills of a storm
 AT_RUNS = 0.4  # of a storm's kills, where there is a run
 TRIES = 3  # to reach a point that not every playing of its act passes
 

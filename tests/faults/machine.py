@@ -34,7 +34,7 @@ case "$TSCHED_TASK_TITLE" in
   fork*) sleep 300 & setsid sleep 300 &;;
   work*) sleep 0.0$((${TSCHED_TASK_ID%[!0-9]*} % 7));;
   stubborn*) trap '' TERM; sleep 300;;
-  hold*) until [ -e "$JOURNAL/open_$TSCHED_TASK_ID" ]; do sleep 0.02; done;;
+  hold*) sleep 300 & setsid sleep 300 & until [ -e "$JOURNAL/open_$TSCHED_TASK_ID" ]; do sleep 0.02; done;;
   unsaved*) echo "$TSCHED_RUN_ID" > unsaved; exit 3;;
 esac
 echo "end $TSCHED_TASK_ID $TSCHED_RUN_ID" >> "$JOURNAL/journal"

@@ -1,6 +1,5 @@
 """What the record says afterwards: was every task ended, once, by runs that never overlapped, and nothing left?"""
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -71,8 +70,11 @@ def _ends(machine: Machine) -> tuple[list[str], list[str]]:
                 twice.append(words)
             if any(not one.acknowledged for one in results):
                 lost.append(f"{words}, and the task server was not told")
-            remarks = Counter(one.tag for one in machine.queue.comments(task_id) if one.tag)
-            twice += [f"{words}, told {number} times of {tag}" for tag, number in remarks.items() if number > 1]
+            told = [one.text for one in machine.queue.comments(task_id)]
+            for one in results:
+                number = sum(text.startswith(f"run {one.run.run_id} by ") for text in told)
+                if number > 1:
+                    twice.append(f"{words}, told {number} times of {one.run.run_id}")
     return lost, twice
 
 
