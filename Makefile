@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-agents check check-workflows bench docs clean
+.PHONY: run test test-agents check check-workflows faults bench docs clean
 
 run: $(VENV)/.run ## the whole story in a minute, on this repository's own fleet
 	@$(BIN)/tsched demo
@@ -28,6 +28,9 @@ check-workflows: $(VENV)/.dev ## the forge's workflows; actionlint has to be on 
 
 docs: $(VENV)/.dev ## the reference pages that are made from the program
 	$(BIN)/python -m tests.e2e.reference
+
+faults: $(VENV)/.dev ## kill -9 at every step, and at random; LONG=1 for every step of every act and 2,000 random kills
+	@$(BIN)/python -m tests.faults $(if $(LONG),--long)
 
 bench: $(VENV)/.dev ## ratios measured within one run; not part of make test
 	$(BIN)/python -m pytest -s tests/bench

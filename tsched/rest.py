@@ -14,6 +14,7 @@ import httpx
 import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.secrets import mask
 
@@ -100,6 +101,7 @@ def fetched(
     """
     end = time.monotonic() + timeout
     content = bytearray()
+    failpoint(f"{method} to be sent")
     with client.stream(method, url, **parts) as response:
         for chunk in response.iter_bytes():
             content += chunk
@@ -107,6 +109,7 @@ def fetched(
                 raise httpx.ReadTimeout(f"no whole answer within {timeout:g} s")
             if len(content) > most:
                 raise httpx.ReadError(f"more than {most} bytes")
+    failpoint(f"{method} answered")
     following = response.links.get("next", {}).get("url", "")
     return Answer(status=response.status_code, headers=response.headers, next=following, content=bytes(content))
 

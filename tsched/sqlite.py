@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from tsched.failpoint import failpoint
 from tsched.model.errors import FatalError, TransientError
 
 BUSY_SECONDS = 30.0
@@ -76,23 +77,37 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection, *, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """One transaction: committed at the end, rolled back by any exception. Nested ones join the outer.
 
-    `begin`: IMMEDIATE takes the write lock at once, so that what was read still holds where it is written; a plain
-    one only reads, and waits for nobody.
+    It has the write lock from its beginning, so that what was read still holds where it is written.
     """
     if connection.in_transaction:
         yield
         return
-    connection.execute(begin)
+    connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        failpoint("to be committed")
         connection.execute("COMMIT")
+        failpoint("committed")
     except BaseException:
         with suppress(sqlite3.OperationalError):  # at some errors SQLite has undone it itself
             connection.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def picture(connection: sqlite3.Connection) -> Iterator[None]:
+    """One moment's picture of several tables: nothing is written, nobody is waited for."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def open_read_only(path: Path, *, migrations: Sequence[str] | None) -> sqlite3.Connection | None:

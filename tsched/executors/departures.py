@@ -13,6 +13,7 @@ import msgspec
 from tsched.executors import durable, processes, workspace
 from tsched.executors.locks import locked
 from tsched.executors.pinned import Host, RunFolder
+from tsched.failpoint import failpoint
 from tsched.model.run import Run
 
 
@@ -143,7 +144,9 @@ class Departures:
     def begin(self, folder: RunFolder, run_id: str) -> None:
         """Take over the folder of a run, in one step, and go as far as it goes now."""
         self._leaving.mkdir(mode=0o700, exist_ok=True)
+        failpoint("to depart")
         folder.path.rename(self._leaving / run_id)
+        failpoint("departing")
         self._go_on(run_id)
 
     def tidy(self) -> None:

@@ -7,12 +7,15 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from tsched.failpoint import failpoint
+
 
 def write(path: Path, data: bytes, *, lasting: bool = True) -> None:
     """A new file, for its owner alone; on disk when this returns, if it is to be lasting.
 
     Raises OSError; FileExistsError where it is there already.
     """
+    failpoint("to be written")
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
@@ -29,7 +32,9 @@ def replace(path: Path, data: bytes, *, writer: str = "") -> None:
     temp = path.with_name(f".{path.name}{writer}.tmp")
     temp.unlink(missing_ok=True)
     write(temp, data)
+    failpoint("written beside")
     temp.rename(path)
+    failpoint("renamed")
     sync(path.parent)
 
 

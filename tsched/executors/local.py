@@ -18,6 +18,7 @@ from tsched.executors.executor import Launch, Liveness
 from tsched.executors.locks import locked
 from tsched.executors.pinned import Host, RunFolder, pin
 from tsched.executors.recovery import Census, Remains, census, clear, end_of, rebooted
+from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Keep, Workspace
 from tsched.model.run import ExitReason, Run, RunExit
@@ -25,7 +26,8 @@ from tsched.model.run import ExitReason, Run, RunExit
 UNSAVED = "its unsaved work could not be put into git"
 SHIM = Path(__file__).with_name("shim.py")
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_UNFINISHED = (".new_", ".gone_")  # run folders half made or half removed
+_SHIM_ENV = ("PATH", "HOME", "TMPDIR", "TZ", "TSCHED_FAILPOINT", "TSCHED_FAILPOINT_FILE")
+_NEW, _GONE = ".new_", ".gone_"  # run folders half made, half removed
 
 
 class LocalExecutor:
@@ -69,7 +71,7 @@ class LocalExecutor:
         """Write the run's folder, whole or not at all; see Executor. Raises TransientError where the disk refuses."""
         pinned = pin(launch, self._host)
         run_id = pinned.run.run_id
-        target, temp = self._folder(run_id).path, self._host.runs / f".new_{run_id}"
+        target, temp = self._folder(run_id).path, self._host.runs / f"{_NEW}{run_id}"
         try:
             self._make_folders()
             temp.mkdir(mode=0o700)
@@ -80,7 +82,9 @@ class LocalExecutor:
             if launch.workspace is None:
                 Path(pinned.run.workspace).mkdir(mode=0o700, exist_ok=True)
             durable.sync(temp)
+            failpoint("run's folder made")
             temp.rename(target)
+            failpoint("run's folder in place")
             durable.sync(self._host.runs)
         except OSError as error:
             workspace.remove(temp)
@@ -92,11 +96,6 @@ class LocalExecutor:
         host = self._host
         for folder in (host.runs, host.running, host.logs, host.workspaces, host.workspaces / ".repos"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self._swept:
-            self._swept = True
-            for entry in host.runs.iterdir():
-                if entry.name.startswith(_UNFINISHED):
-                    workspace.remove(entry)
 
     def start(self, run_id: str) -> None:
         """Start the run's shim; see Executor."""
@@ -107,12 +106,13 @@ class LocalExecutor:
 
     def _spawn(self, run_id: str, folder: RunFolder, *words: str) -> None:
         environ = self._host.environ
-        env = {name: environ[name] for name in ("PATH", "HOME", "TMPDIR", "TZ") if name in environ}
+        env = {name: environ[name] for name in _SHIM_ENV if name in environ}
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(folder.shim_log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
+        failpoint("shim to be started")
         try:
             self._children[run_id] = os.posix_spawn(
                 sys.executable,
@@ -124,6 +124,7 @@ class LocalExecutor:
             )
         except OSError as error:
             raise TransientError(f"run {run_id} can't be started: {error.strerror}: the machine is full?") from error
+        failpoint("shim started")
 
     # -- liveness ----------------------------------------------------------------------------------------------
 
@@ -301,9 +302,11 @@ class LocalExecutor:
                 workspace.remove(place)
             if why is None and place.exists():
                 self._departures.keep(run_id, run, "what is left of it belongs to another user: remove it by hand")
-            gone = self._host.runs / f".gone_{run_id}"
+            gone = self._host.runs / f"{_GONE}{run_id}"
             workspace.remove(gone)
+            failpoint("run's folder to be removed")
             folder.path.rename(gone)  # in one step: a late shim finds all of it or nothing
+            failpoint("run's folder out of the way")
         except FileNotFoundError:
             return
         except OSError as error:
@@ -341,7 +344,14 @@ class LocalExecutor:
         return here and before.workspace_repo == repo and free
 
     def tidy(self) -> None:
-        """Go on with removals that waited; see Executor."""
+        """Go on with removals that waited, and clear away what a killed runner left half made; see Executor."""
+        if not self._swept and self._host.runs.is_dir():
+            self._swept = True
+            for entry in list(self._host.runs.iterdir()):
+                if entry.name.startswith(_NEW):
+                    workspace.remove(self._host.workspaces / entry.name.removeprefix(_NEW))
+                if entry.name.startswith((_NEW, _GONE)):
+                    workspace.remove(entry)
         self._departures.tidy()
 
     def kept(self) -> Sequence[Kept]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tsched.executors import durable, processes
 from tsched.executors.pinned import RunFolder
 from tsched.executors.processes import Process
+from tsched.failpoint import failpoint
 from tsched.model.run import ExitReason, RunExit
 
 ROUNDS = 5  # of KILL and looking again, before the next cycle is left to it
@@ -64,6 +65,7 @@ def clear(remains: Remains, first: Census) -> bool:
     for _ in range(ROUNDS):
         if not found:
             return True
+        failpoint("remains to be killed")
         for process in found:
             processes.kill(process)
         processes.wait_gone(found, seconds=PATIENCE)

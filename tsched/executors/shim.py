@@ -31,12 +31,30 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 HEARD = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 REQUESTS = ("drain", "stopped", "cancelled", "timeout")  # reasons that a stop request may carry
 
+FAILPOINT = os.environ.get("TSCHED_FAILPOINT", "")  # as tsched.failpoint, for tests alone
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def since_boot() -> float:
     """Seconds since boot, sleep included: no clock that somebody sets moves it."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def failpoint(step: str) -> None:
+    """Where kill -9 may come; nothing where no test asks for it."""
+    if not FAILPOINT:
+        return
+    file = os.environ.get("TSCHED_FAILPOINT_FILE", os.devnull)
+    if FAILPOINT == "*":
+        with open(file, "a", encoding="utf-8") as trace:
+            trace.write(f"shim: {step}\n")
+    elif f"shim: {step}" == FAILPOINT:
+        try:
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def stamp(epoch: float) -> str:
@@ -124,7 +142,9 @@ def write_atomically(path: str, text: str, *, durable: bool) -> None:
         raise
     finally:
         os.close(handle)
+    failpoint(f"{name.partition('_')[0]} written beside")
     os.rename(temp, path)
+    failpoint(f"{name.partition('_')[0]} renamed")
     if durable:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -194,8 +214,10 @@ class Lease:
         standing = self.standing()
         if standing == "foreign":
             return
-        for path in (self.link, self.path):
+        for what, path in (("link", self.link), ("lease", self.path)):
+            failpoint(f"{what} to be removed")
             attempt(os.unlink, path)
+        failpoint("lease removed")
 
 
 class Progress:
@@ -297,6 +319,7 @@ class Shim:
         """Set up, start the agent, see it to its end. Returns the exit record."""
         spec = self.spec
         problem = self.set_up() or self.hook("after_create") or self.hook("before_run")
+        failpoint("set up")
         self.listen(0)
         self.look()
         if self.reason:
@@ -426,6 +449,7 @@ class Shim:
         report, reporter = os.pipe()
         gate, opener = os.pipe()
         shim = os.getpid()
+        failpoint("child to be started")
         pid = os.fork()
         if pid == 0:
             become(argv, env, cwd, self.spec["log"], gate=gate, reporter=reporter, opener=opener, shim=shim)
@@ -435,7 +459,9 @@ class Shim:
         try:
             if record:
                 self.record_agent(pid)
+            failpoint("child to be let go")
             os.write(opener, b".")
+            failpoint("child let go")
         except OSError as error:
             problem = f"its record could not be written: {error.strerror}".encode()
         os.close(opener)
@@ -542,7 +568,9 @@ class Shim:
         except (ValueError, TypeError, KeyError):
             pass  # written by hand, and plain enough: stop now
         try:
+            failpoint("to stop")
             os.rename(path, os.path.join(self.folder, "stopping"))
+            failpoint("stopping")
         except OSError:
             return ""  # recalled in this very moment
         return reason
@@ -637,9 +665,11 @@ def fence(folder: str) -> bool:
     try:
         lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX)  # readers that test it hold it for an instant: wait for them
+        failpoint("locked")
         started = os.open(os.path.join(folder, "started"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except (FileExistsError, FileNotFoundError):
         return False
+    failpoint("fenced")
     with os.fdopen(started, "w") as file:
         json.dump({"by": "shim", "pid": os.getpid(), "boot_id": read_boot_id()}, file)
     return True
@@ -669,9 +699,12 @@ def main(folder: str, *, departing: bool = False) -> int:
     shim = Shim(folder, spec)
     if departing:
         return depart(shim)
+    failpoint("begun")
     if not fence(folder):
         return LOST_THE_FENCE
-    shim.finish(shim.run())
+    end = shim.run()
+    failpoint("run over")
+    shim.finish(end)
     return 0
 
 

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
 
 HASTE = 10.0  # seconds
@@ -16,6 +17,7 @@ def tell(argv: Sequence[str], words: bytes, *, environ: Mapping[str, str], timeo
 
     Raises TransientError where it fails or takes too long, ConfigurationError where there is no such program.
     """
+    failpoint("command to be started")
     try:
         process = subprocess.Popen(
             argv, env=dict(environ), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -29,6 +31,7 @@ def tell(argv: Sequence[str], words: bytes, *, environ: Mapping[str, str], timeo
         raise TransientError(f"{argv[0]} did not end within {timeout:g} s") from None
     finally:
         _end(process)
+    failpoint("command ended")
     if process.returncode != 0:
         raise TransientError(f"{argv[0]} ended with exit status {process.returncode}")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsched.executors import durable
+from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Workspace
 from tsched.model.run import Run
@@ -318,6 +319,7 @@ def _commit(tree: Worktree, env: Mapping[str, str], name: str, *, git_dir: Path 
 
 
 def _git(arguments: list[str], env: Mapping[str, str], *, cwd: Path | None = None) -> str:
+    failpoint(f"git {next(word for word in arguments if word[0].isalpha())}")
     done = subprocess.run(
         [*GIT, *arguments],
         env=dict(env),
@@ -353,6 +355,7 @@ def remove_worktree(tree: Worktree, env: Mapping[str, str]) -> None:
     remove(gone)
     with suppress(OSError):
         tree.folder.rename(gone)
+    failpoint("worktree out of the way")
     remove(gone)
     remove(tree.folder)
     if not tree.cache.is_dir():

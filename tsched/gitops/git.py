@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.secrets import mask
 
@@ -28,6 +29,7 @@ def git(
     *arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None, timeout: float = TIMEOUT
 ) -> str:
     """Run git and return what it printed. Raises GitFailed, TransientError past the time limit (seconds)."""
+    failpoint(f"git {next(word for word in arguments if word[0].isalpha())}")
     command = ["git", *_options(), *arguments]
     with subprocess.Popen(
         command, cwd=cwd, env={**clean_environment(), **(environ or {})}, stdin=subprocess.DEVNULL,

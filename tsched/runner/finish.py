@@ -237,8 +237,8 @@ def _count(p: Pass, result: RunResult) -> None:
     recipe = fleet.recipes.get(run.recipe) if fleet is not None else None
     if recipe is None or recipe.content != run.content or not result.exit.started:
         return  # of a text that is no longer run, or of a machine
-    if result.exit.reason is ExitReason.DRAIN:
-        return
+    if result.exit.reason in (ExitReason.DRAIN, ExitReason.SHIM_DIED):
+        return  # not the recipe's doing
     known = p.breakers.get(run.recipe)
     if known is None or known.content != run.content:
         known = Breaker(recipe=run.recipe, content=run.content)

@@ -52,7 +52,7 @@ class Watch:
         """tsched.db at one moment; an empty one before the first pass."""
         with closing(Database.beside(self.folder.db) or Database.empty()) as db:
             db.fleet = self.fleet
-            with db.transaction():
+            with db.picture():
                 yield db
             self.fleet = db.fleet
 

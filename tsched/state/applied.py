@@ -29,7 +29,7 @@ def load(db: Database) -> Applied:
     A fleet that this Database has read before is not decoded again: generations never repeat.
     """
     outer = db.in_transaction  # what stands there now may still be undone, so it is not kept
-    with db.transaction():  # one moment's picture of several tables
+    with db.picture():  # one moment's picture of several tables
         stored = db.rows("SELECT generation, fleet FROM applied")
         rows = db.rows("SELECT row FROM lifecycles ORDER BY agent, queue")
         accepted = frozenset(str(revision) for (revision,) in db.rows("SELECT revision FROM accepted"))

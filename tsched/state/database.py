@@ -16,6 +16,7 @@ from tsched.sqlite import (
     open_database,
     open_in_memory,
     open_read_only,
+    picture,
     transaction,
     translated,
 )
@@ -64,10 +65,9 @@ class Database:
     file is damaged.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, *, begin: str = "BEGIN IMMEDIATE") -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
-        self._begin = begin
         self._file = _identity(path)
         self.fleet: tuple[int, Fleet] | None = None  # kept by state.applied: a generation and its fleet
 
@@ -103,7 +103,7 @@ class Database:
     def beside(cls, path: Path, *, migrations: Sequence[str] = MIGRATIONS) -> "Database | None":
         """Open to watch what a runner writes, changing nothing, never in its way. None where there is no file."""
         connection = open_beside(path, migrations=migrations)
-        return None if connection is None else cls(connection, path, begin="BEGIN")
+        return None if connection is None else cls(connection, path)
 
     @classmethod
     def empty(cls, *, migrations: Sequence[str] = MIGRATIONS) -> "Database":
@@ -114,11 +114,17 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """All or nothing; a transaction inside another is part of it."""
         try:
-            with transaction(self._connection, begin=self._begin):
+            with transaction(self._connection):
                 yield
         except sqlite3.Error:  # from its begin or commit: those of the statements are translated already
             with translated(self._path):
                 raise
+
+    @contextmanager
+    def picture(self) -> Iterator[None]:
+        """One moment's picture of several tables: only read, waiting for nobody."""
+        with translated(self._path), picture(self._connection):
+            yield
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """One statement; its errors in our words."""

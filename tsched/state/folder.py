@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, FatalError
 
 _RUNNER_ID = re.compile(r"[0-9a-f]{32}")
@@ -112,6 +113,7 @@ def write_durably(path: Path, text: str, *, mode: int = 0o600) -> None:
 
     Raises OSError, and then the old content stands and no temp file is left.
     """
+    failpoint("to be written")
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)  # a crash's left-over may be read-only, as `mode` says
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -120,7 +122,9 @@ def write_durably(path: Path, text: str, *, mode: int = 0o600) -> None:
             file.write(text)
             file.flush()
             os.fsync(descriptor)
+        failpoint("written beside")
         temporary.rename(path)
+        failpoint("renamed")
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

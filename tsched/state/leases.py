@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError
 from tsched.model.run import Lease, LeaseState
 from tsched.model.units import LAST, iso
@@ -114,14 +115,17 @@ class Leases:
         if run_id is not None and lease is not None and lease.run_id != run_id:
             return
         for link in self._folder.glob(f"agent_*.task_{task_id}"):
+            failpoint("link to be removed")
             link.unlink(missing_ok=True)
         if not os.path.lexists(path):
             return
+        failpoint("lease to be removed")
         try:
             path.unlink(missing_ok=True)
         except IsADirectoryError:  # nobody's lease: it goes where it is empty, and else holds up its task alone
             with suppress(OSError):
                 path.rmdir()
+        failpoint("lease removed")
         sync_folder(self._folder)
 
     def mend_links(self, leases: Mapping[str, Lease]) -> None:

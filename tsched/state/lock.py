@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from tsched.failpoint import failpoint
 from tsched.model.errors import FatalError
 from tsched.model.units import iso
 from tsched.state.folder import StateFolder
@@ -57,6 +58,7 @@ class RunnerLock:
             pass
         temporary = self._folder.lock_file.with_name(f".{self._folder.lock_file.name}.tmp")
         temporary.write_text(ours, encoding="ascii")
+        failpoint("written beside")
         temporary.rename(self._folder.lock_file)
 
 

@@ -18,7 +18,7 @@ def load(db: Database) -> Overrides:
 
     So a stop holds from the moment that its command has written it, whoever reads.
     """
-    with db.transaction():  # a request is never seen neither pending nor followed
+    with db.picture():  # a request is never seen neither pending nor followed
         return ordered(_stored(db), orders(db, requests.pending(db)))
 
 

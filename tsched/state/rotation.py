@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from tsched.failpoint import failpoint
 from tsched.model.errors import TransientError
 from tsched.state.folder import sync_folder
 
@@ -61,7 +62,9 @@ def compress(path: Path) -> None:
         with path.open("rb") as plain:
             if not (target.exists() and _ends_with(target, plain)):
                 _pack(plain, target, temporary)
+                failpoint("packed beside")
                 temporary.rename(target)
+                failpoint("packed")
                 sync_folder(path.parent)
         path.unlink()
     except (OSError, EOFError, zlib.error) as error:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import httpx
 import msgspec
 
+from tsched.failpoint import failpoint
 from tsched.model.errors import TransientError
 from tsched.tasks.wire import TIMEOUT, Lost, TaskRow, all_pages, decoded, reason_of, repeated, shown
 
@@ -102,7 +103,9 @@ class McpWire:
         self.requests += 1
         if self._session is None:
             self._session = self._await(_Session.open(self._address, self._events, self._headers, self._timeout))
+        failpoint(f"{name} to be called")
         text, failed = self._await(self._session.call(name, arguments))
+        failpoint(f"{name} answered")
         if failed:
             said = text[:300].replace("\n", " ")
             raise _ToolError(f"{self._shown} refuses {name}: {said}")

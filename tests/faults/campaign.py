@@ -1,0 +1,121 @@
+"""Campaigns of faults: a kill at every fail-point, and kills at random."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults.acts import ACTS, begin, renew
+from tests.faults.machine import ENDED, Machine, kill, processes
+from tests.faults.nursery import Nursery
+from tests.faults.record import Report, examined
+
+BUSY = 8  # tasks that wait or run at any time
+PAUSE = 0.4  # seconds at most between two kills of a storm
+AT_RUNS = 0.4  # of a storm's kills, where there is a run
+TRIES = 3  # to reach a point that not every playing of its act passes
+
+
+@contextmanager
+def machine(root: Path, nursery: Nursery, *, attempts: int = 3, served: bool = False) -> Iterator[Machine]:
+    """A machine with the fleet of all acts; whatever is left of it is killed at the end."""
+    made = Machine(root, nursery, attempts=attempts, served=served)
+    try:
+        begin(made)
+        yield made
+    finally:
+        made.close()
+
+
+def points(root: Path, nursery: Nursery, name: str, chosen: Sequence[str], *, served: bool = False) -> Report:
+    """Play an act once for each of the points: a kill there, and on to the act's end.
+
+    `chosen`: the points; none: all that the act passes.
+    """
+    act = ACTS[name]
+    with machine(root, nursery, served=served) as one:
+        if name == "reboot" and not one.can_reboot:
+            return Report(faults=0, tasks=0, unreached=["reboot: this machine gives no process another boot id"])
+        chosen = chosen or passed(one, act)
+        missed = [point for point in chosen if not any(struck(one, act, point) for _ in range(TRIES))]
+        one.start()
+        found = examined(one, faults=len(chosen) - len(missed))
+    return found + Report(faults=0, tasks=0, unreached=[f"{name}: {point}" for point in missed])
+
+
+def births(root: Path, nursery: Nursery, chosen: Sequence[str], *, served: bool = False) -> Report:
+    """The same on a machine that has never run tsched, made anew each time."""
+    found = Report(faults=0, tasks=0)
+    with machine(root, nursery, served=served) as one:
+        for point in chosen or passed(one, ACTS["work"]):
+            one.renew()
+            reached = struck(one, ACTS["work"], point)
+            one.start()
+            found += examined(one, faults=int(reached))
+            found += Report(faults=0, tasks=0, unreached=[] if reached else [f"births: {point}"])
+    return found
+
+
+def passed(one: Machine, act: Callable[[Machine], None]) -> Sequence[str]:
+    """The points that an act passes, in order."""
+    one.start("*")
+    act(one)
+    one.stop()
+    found = list(dict.fromkeys(one.hit.read_text().splitlines()))
+    one.hit.unlink()
+    return found
+
+
+def struck(one: Machine, act: Callable[[Machine], None], point: str) -> bool:
+    """Play an act with a kill at a point. Whether it was reached."""
+    one.start(point)
+    act(one)
+    one.stop()
+    reached = one.hit.exists()
+    one.hit.unlink(missing_ok=True)
+    return reached
+
+
+def named(root: Path, nursery: Nursery, *, served: bool = False) -> Iterator[tuple[str, str]]:
+    """Every point with the act that first passes it: those of a machine's first start, then act by act."""
+    known: set[str] = set()
+    with machine(root, nursery, served=served) as one:
+        one.renew()
+        births_ = passed(one, ACTS["work"])
+        again = {name: passed(one, act) for name, act in ACTS.items() if name != "reboot" or one.can_reboot}
+        usual = {point for found in again.values() for point in found}
+        yield from (("births", point) for point in births_ if point not in usual)
+        for name, found in again.items():
+            yield from ((name, point) for point in found if point not in known)
+            known |= set(found)
+
+
+def storm(root: Path, nursery: Nursery, *, kills: int, seed: int, served: bool = False) -> Report:
+    """Kill the daemon, shims, agents or the whole machine at random moments, while tasks keep coming."""
+    chance = random.Random(seed)
+    with machine(root, nursery, attempts=100, served=served) as one:
+        one.start()
+        for number in range(kills):
+            while sum(one.task(task).status not in ENDED for task in one.tasks[-BUSY:]) < BUSY:
+                one.add(chance.choice(("work", "work", "fork")), queue=chance.choice(("dev", "dev", "tree")))
+            if number % 25 == 24:
+                renew(one)
+            one.until(lambda: True, "the daemon is up")
+            time.sleep(chance.uniform(0.0, PAUSE))
+            strike(one, chance, number)
+        renew(one)
+        one.until_ended(*one.tasks)
+        return examined(one, faults=kills)
+
+
+def strike(one: Machine, chance: random.Random, number: int) -> None:
+    """One kill: mostly of the daemon; each fortieth of everything."""
+    if number % 40 == 39 and one.can_reboot:
+        one.reboot()
+        return
+    of_runs = processes(one.world.root) if chance.random() < AT_RUNS else ()
+    if of_runs:
+        kill(chance.choice(of_runs))
+    else:
+        one.kill()

@@ -1,0 +1,99 @@
+"""What the record says afterwards: was every task ended, once, by runs that never overlapped, and nothing left?"""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from tests.faults.machine import ENDED, Machine, processes
+from tsched.model.task import Verdict
+from tsched.state import history
+from tsched.state.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a campaign came to. `lost`, `duplicated`, `leaked`: one line for each thing that must not be."""
+
+    faults: int
+    tasks: int
+    lost: Sequence[str] = ()
+    duplicated: Sequence[str] = ()
+    leaked: Sequence[str] = ()
+    unreached: Sequence[str] = field(default=())  # fail-points that the work did not pass this time
+
+    @property
+    def sound(self) -> bool:
+        """Whether the promise held."""
+        return not (self.lost or self.duplicated or self.leaked)
+
+    def __add__(self, other: "Report") -> "Report":
+        return Report(
+            faults=self.faults + other.faults,
+            tasks=self.tasks + other.tasks,
+            lost=[*self.lost, *other.lost],
+            duplicated=[*self.duplicated, *other.duplicated],
+            leaked=[*self.leaked, *other.leaked],
+            unreached=[*self.unreached, *other.unreached],
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"faults={self.faults} tasks={self.tasks} "
+            f"lost={len(self.lost)} duplicated={len(self.duplicated)} leaked={len(self.leaked)}"
+        )
+
+
+def examined(machine: Machine, *, faults: int) -> Report:
+    """Look at everything once all tasks should have ended. The daemon still runs."""
+    probes = [machine.add("work", assign=agent) for agent in ("ada", "ben") for _ in range(2)]
+    machine.until_ended(*probes)  # a slot that leaked would hold one of them up for ever
+    machine.stop()
+    lost, duplicated = _ends(machine)
+    return Report(
+        faults=faults, tasks=len(machine.tasks), lost=lost, duplicated=[*duplicated, *_overlaps(machine)],
+        leaked=_leaks(machine),
+    )  # fmt: skip
+
+
+def _ends(machine: Machine) -> tuple[list[str], list[str]]:
+    """Each task's results: none that ended it, and more than one."""
+    lost, twice = [], []
+    with closing(_database(machine)) as db:
+        for task_id in machine.tasks:
+            task = machine.task(task_id)
+            results = sorted(history.of_task(db, task_id), key=lambda one: one.run.created_at)
+            ends = [one for one in results if one.settlement.verdict in (Verdict.COMPLETE, Verdict.PARK)]
+            words = f"task {task_id} {task.title!r} is {task.status}: {[str(one.outcome) for one in results]}"
+            if task.status not in ENDED or (not ends and task.status != "cancelled"):
+                lost.append(words)
+            if len(ends) > 1 or (ends and ends[-1] is not results[-1]):
+                twice.append(words)
+            if any(not one.acknowledged for one in results):
+                lost.append(f"{words}, and the task server was not told")
+            told = [one.text for one in machine.queue.comments(task_id)]
+            for one in results:
+                number = sum(text.startswith(f"run {one.run.run_id} by ") for text in told)
+                if number > 1:
+                    twice.append(f"{words}, told {number} times of {one.run.run_id}")
+    return lost, twice
+
+
+def _overlaps(machine: Machine) -> list[str]:
+    """What the agents themselves saw, and what of an ended run's history they contradict."""
+    return [line for line in machine.said().splitlines() if line.startswith("overlap")]
+
+
+def _leaks(machine: Machine) -> list[str]:
+    held = [f"task {one} carries a claim" for one in machine.tasks if machine.task(one).claim_run is not None]
+    living = [f"process {pid}" for pid in processes(machine.world.root)]
+    state = machine.state.root
+    half = [
+        str(path.relative_to(state)) for path in state.rglob(".*") if path.name.endswith((".tmp", "_new", "_gone"))
+    ]
+    return [*machine.left(), *held, *living, *half]
+
+
+def _database(machine: Machine) -> Database:
+    db = Database.beside(machine.state.db)
+    assert db is not None, "the runner has left no database"
+    return db

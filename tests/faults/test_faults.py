@@ -1,0 +1,50 @@
+"""kill -9 at every fail-point, and at random: no task is lost or run twice at once, nothing is left over."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import campaign, names
+from tests.faults.nursery import Nursery
+from tests.faults.record import Report
+
+EMBEDDED, SERVED = names.listed(), names.listed(served=True)
+PLAYED = [(act, served) for served, found in ((False, EMBEDDED), (True, SERVED)) for act in found]
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    root = tmp_path_factory.mktemp("nursery")
+    made = Nursery(root, {"PATH": os.environ["PATH"], "HOME": str(root), "LANG": "C.UTF-8"})
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(("act", "served"), PLAYED)
+def test_a_kill_at_each_point_breaks_no_promise(act: str, served: bool, tmp_path: Path, nursery: Nursery) -> None:
+    chosen = (SERVED if served else EMBEDDED)[act]
+    if act == "births":
+        found = campaign.births(tmp_path / "machine", nursery, chosen, served=served)
+    else:
+        found = campaign.points(tmp_path / "machine", nursery, act, chosen, served=served)
+    if act == "reboot" and not nursery.boot_id:
+        pytest.skip("this machine gives no process another boot id: run as root")
+    assert not found.unreached, "they have other names now? `python -m tests.faults --list` writes them down"
+    assert_sound(found)
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["embedded", "served"])
+def test_a_storm_of_kills_breaks_no_promise(served: bool, tmp_path: Path, nursery: Nursery) -> None:
+    assert_sound(campaign.storm(tmp_path / "machine", nursery, kills=40, seed=6, served=served))
+
+
+def test_every_point_is_written_down(tmp_path: Path, nursery: Nursery) -> None:
+    known = {point for found in (*EMBEDDED.values(), *SERVED.values()) for point in found}
+    passed = {point for _, point in campaign.named(tmp_path / "machine", nursery)}
+    assert not passed - known, "new ones: `python -m tests.faults --list` writes them down"
+
+
+def assert_sound(found: Report) -> None:
+    assert (found.lost, found.duplicated, found.leaked) == ([], [], []), found
