@@ -76,7 +76,7 @@ class CommentedTasks:
         known, named = set(queues), set(agents)
         idle = self._board.tasks(TaskStatus.IDLE)
         if self._runner is not None:
-            self._ledger.keep([task.id for task in idle], self._runner)
+            self._ledger.keep([*(task.id for task in idle), *self._working], self._runner)
         tasks = [self._known(task) for task in idle]
         self._look_in_turn([task.id for task in tasks if task.claim_run is not None])
         ready = [task for task in tasks if task.status is TaskStatus.IDLE and task.claim_run is None]
@@ -94,7 +94,7 @@ class CommentedTasks:
     def adrift(self) -> Sequence[Task]:
         """As TaskSource; of working tasks that are not known yet, some are looked at in each call, each once."""
         self._looked = {one: looked for one, looked in self._looked.items() if one in self._working}
-        unknown = [task for task in self._working.values() if self._ledger.of(task.id).claim is None]
+        unknown = [task for task in self._working.values() if not self._ours(task.id)]
         new = [task for task in unknown if self._looked.get(task.id, (None,))[0] != task.updated_at]
         for task in self._in_turn(new):
             now = self._look(task.id)  # a claim of ours that was forgotten is found again so
@@ -102,6 +102,14 @@ class CommentedTasks:
             self._looked[task.id] = (task.updated_at, alone)
         busy = {task.parent for task in self._working.values()}  # those work because their subtasks do
         return [task for task in unknown if task.id not in busy and self._looked.get(task.id, (None, False))[1]]
+
+    def others(self, runner_id: str) -> Sequence[Task]:
+        known = [self._known(task) for task in self._working.values()]
+        return [task for task in known if task.claim_runner not in (None, runner_id)]
+
+    def claims(self) -> Sequence[Task]:
+        there = [*self._board.tasks(TaskStatus.IDLE), *self._board.tasks(TaskStatus.WORKING)]
+        return [task for task in self.get([task.id for task in there]).values() if task.claim_run is not None]
 
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         wanted = [one for one in ids if one.isdecimal()]
@@ -224,6 +232,10 @@ class CommentedTasks:
         relevant = seen.claim is not None or task.status is TaskStatus.IDLE
         self._ledger.put(task_id, seen if relevant else Standing())
         return task
+
+    def _ours(self, task_id: str) -> bool:
+        claim = self._ledger.of(task_id).claim
+        return claim is not None and claim.runner == self._runner
 
     def _known(self, task: Task) -> Task:
         """A task of a listing, with what is remembered of its comments."""
