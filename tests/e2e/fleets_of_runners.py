@@ -153,9 +153,9 @@ class Runner:
             self.process.wait(timeout=60)
 
     def left(self) -> Sequence[str]:
-        """Leases and run folders."""
-        folders = (self.world.state / "running", self.world.state / "runs")
-        return [f"{self.world.root.name}: {one.name}" for folder in folders for one in folder.glob("*")]
+        """Leases and run folders; one half made when its runner died goes as the next run is made."""
+        found = [one for name in ("running", "runs") for one in (self.world.state / name).glob("*")]
+        return [f"{self.world.root.name}: {one.name}" for one in found if not one.name.startswith(".new_")]
 
 
 def _fleet(world: World) -> None:

@@ -108,7 +108,7 @@ def _make(folder: StateFolder) -> str:
 
 @contextmanager
 def _written(folder: StateFolder, text: str) -> Iterator[Path]:
-    """A file of a name of its own, for whoever starts at the same moment writes one too; then the names are durable."""
+    """A file of a name of its own, as others may start at the same moment; where it was moved to is durable after."""
     descriptor, name = tempfile.mkstemp(dir=folder.root, prefix=".runner.", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
