@@ -6,15 +6,16 @@ The agents prove the rest themselves: each takes a lock named by its task, and w
 
 import argparse
 import json
+import multiprocessing
+import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ import httpx
 
 from tests.e2e.world import RECIPE, World, pool, until
 from tests.integration.tinytask_servers import OldServer, old_server, served
+from tsched.cli.main import main
 from tsched.tasks.claims import Remark, standing
 
 # Descriptor 9 is the proof: whoever gets the lock not is a second agent on the same task.
@@ -43,6 +45,11 @@ runtimes:
 """
 AGENTS = ("ada", "ben", "cy")
 SERVED = ("", "dev,qa", "zone=eu")  # what the runners serve, one after the other: each queue is at least two's
+# Real processes, forked from one that has the program loaded: a start costs what it does, not what imports cost.
+CHILDREN = multiprocessing.get_context("forkserver")
+CHILDREN.set_forkserver_preload(
+    ["tsched.cli.main", "tsched.runner.host", "tsched.runner.loop", "tsched.tasks.detected"]
+)
 PATIENCE = 300.0  # seconds in which all must be done
 
 
@@ -102,6 +109,17 @@ def drill(root: Path, *, runners: int, tasks: int, kills: int, seed: int, server
         return _judge(root, ids, shared, team, kills)
 
 
+def _daemon(environ: Mapping[str, str], root: Path) -> None:
+    """A process's whole life: `tsched run --daemon`."""
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(root)
+    log = os.open("daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    sys.exit(main(["run", "--daemon"]))
+
+
 @dataclass
 class Runner:
     """One machine's runner."""
@@ -111,7 +129,7 @@ class Runner:
     server: Server
     first_on_store: bool
     world: World = field(init=False)
-    process: subprocess.Popen[str] | None = None
+    process: ForkServerProcess | None = None
 
     def __post_init__(self) -> None:
         self.world = World(self.root / f"machine-{self.number}")
@@ -125,11 +143,8 @@ class Runner:
             environ |= {"TSCHED_STATE": str(self.world.state), "TSCHED_TASKS": "embedded"}
 
     def start(self) -> None:
-        with (self.world.root / "daemon.log").open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tsched", "run", "--daemon"], env=self.world.environ, cwd=self.world.root,
-                stdout=log, stderr=log, text=True,
-            )  # fmt: skip
+        self.process = CHILDREN.Process(target=_daemon, args=(self.world.environ, self.world.root))
+        self.process.start()
 
     def kill(self, *, after: float) -> None:
         """SIGKILL, so many seconds after it is at work, then start it again."""
@@ -138,7 +153,7 @@ class Runner:
         until(lambda: self._shown() == pid, f"runner {self.number} is at work")
         time.sleep(after)  # no wait for anything: the moment is what is drawn
         self.process.kill()
-        self.process.wait()
+        self.process.join()
         self.start()
 
     def _shown(self) -> str:
@@ -148,9 +163,10 @@ class Runner:
             return ""
 
     def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(timeout=60)
+        if self.process is not None:
+            self.process.terminate()
+            self.process.join(60)
+            assert self.process.exitcode == 0, (self.world.root / "daemon.log").read_text()
 
     def left(self) -> Sequence[str]:
         """Leases and run folders; one half made when its runner died goes as the next run is made."""
@@ -203,21 +219,21 @@ class Served:
 
     def __post_init__(self) -> None:
         self.address = f"tinytask+{self.base}"
-        self._http = httpx.Client(base_url=f"{self.base}/api/v1", timeout=30)
+        self.http = httpx.Client(base_url=f"{self.base}/api/v1", timeout=30)
 
     def add(self, number: int) -> str:
         body: dict[str, object] = {"title": f"task {number}", "queue_name": ("dev", "qa")[number % 2]}
         if number % 5 == 0:
             body["assigned_to"] = "ada" if number % 2 == 0 else "cy"
-        return str(self._http.post("/tasks", json=body).raise_for_status().json()["id"])
+        return str(self.http.post("/tasks", json=body).raise_for_status().json()["id"])
 
     def ends(self) -> dict[str, str]:
-        return {str(one["id"]): one["status"] for one in self._http.get("/tasks").raise_for_status().json()}
+        return {str(one["id"]): one["status"] for one in self.http.get("/tasks").raise_for_status().json()}
 
     def claims(self) -> Sequence[str]:
         found = []
         for task_id in self.ends():
-            said = self._http.get(f"/tasks/{task_id}").raise_for_status().json()["comments"]
+            said = self.http.get(f"/tasks/{task_id}").raise_for_status().json()["comments"]
             if standing(Remark(id=one["id"], text=one["content"]) for one in said).claim is not None:
                 found.append(task_id)
         return found
@@ -248,7 +264,9 @@ class Recorded:
 @contextmanager
 def _served(state: Path) -> Iterator[Server]:
     with served(state) as base:
-        yield Served(base)
+        server = Served(base)
+        with closing(server.http):
+            yield server
 
 
 @contextmanager
@@ -260,7 +278,7 @@ def _recorded(state: Path) -> Iterator[Server]:
 SERVERS = {"served": _served, "store": _served, "tinytask": _recorded}
 
 
-def main() -> int:
+def long_form() -> int:
     """The long form."""
     known = argparse.ArgumentParser(description=__doc__)
     for name, number in (("runners", 3), ("tasks", 200), ("kills", 50), ("seed", 1)):
@@ -282,4 +300,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(long_form())
