@@ -97,14 +97,15 @@ def drill(root: Path, *, runners: int, tasks: int, kills: int, seed: int, server
         shared = opened.enter_context(SERVERS[server](root / "server"))
         team = [Runner(root, number, shared, first_on_store=server == "store") for number in range(runners)]
         _fleet(team[0].world)
+        ids = [shared.add(number) for number in range(max(1, tasks // 2))]  # all start with a race for these
         for one in team:
             opened.callback(one.stop)
             one.start()
-        ids: list[str] = []
-        for number in range(kills + 1):
-            ids += [shared.add(len(ids)) for _ in range(tasks // (kills + 1) + (number < tasks % (kills + 1)))]
-            if number < kills:
-                chance.choice(team).kill(after=chance.uniform(0.0, 0.6))
+        for number in range(kills):
+            chance.choice(team).kill(after=chance.uniform(0.0, 0.6))
+            due = tasks * (number + kills + 1) // (2 * kills)
+            ids += [shared.add(number) for number in range(len(ids), due)]
+        ids += [shared.add(number) for number in range(len(ids), tasks)]
         _wait(shared, team)
         return _judge(root, ids, shared, team, kills)
 
