@@ -219,7 +219,7 @@ def test_two_runners_never_share_a_folder_of_leases(tmp_path: Path) -> None:
 # Killed at random
 
 
-@pytest.mark.parametrize(("runners", "server"), [(3, "store"), (2, "tinytask")])
+@pytest.mark.parametrize(("runners", "server"), [(2, "store"), (3, "tinytask")])
 def test_runners_that_are_killed_at_random_do_each_task_once(tmp_path: Path, runners: int, server: str) -> None:
     report = drill(tmp_path, runners=runners, tasks=9, kills=2, seed=runners, server=server)
     assert report.good, report
