@@ -1,14 +1,13 @@
 """The runner over a task server: real passes, real agents, claims as comments, the server down in between."""
 
 import json
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.world import World, pool, until
-from tests.integration.tinytask_servers import OldServer, old_server, served
+from tests.integration.tinytask_servers import OldServer, old_server
 
 
 @pytest.fixture
@@ -115,20 +114,3 @@ def test_a_dry_run_writes_nothing_anywhere(world: World, server: OldServer) -> N
     world.run("run", "--once", "--dry-run", check=0)
     assert not world.state.exists()
     assert set(server.calls) <= {"list_tasks", "get_task"}
-
-
-def test_two_runners_share_the_queue_that_tsched_serves(tmp_path: Path) -> None:
-    """The one beside the queue uses its file, the other its address; each task is done once."""
-    here, there = (World(tmp_path / name) for name in ("here", "there"))
-    there.environ["TSCHED_REPO"] = here.environ["TSCHED_REPO"]
-    here.fleet(dev=pool("dev", "ada"))
-    numbers = [here.add(f"quick {number}") for number in range(6)]
-    with served(here.state) as base:
-        there.environ["TSCHED_TASKS"] = f"tinytask+{base}"
-        with here.daemon(), there.daemon():
-            for number in numbers:
-                here.wait_status(number, "complete")
-        with urllib.request.urlopen(f"{base}/api/queues/dev/tasks?status=complete") as answer:
-            assert len(json.load(answer)) == 6
-        runs = [here.outcomes(number) + there.outcomes(number) for number in numbers]
-    assert runs == [["complete"]] * 6

@@ -86,9 +86,11 @@ def _overlaps(machine: Machine) -> list[str]:
 def _leaks(machine: Machine) -> list[str]:
     held = [f"task {one} carries a claim" for one in machine.tasks if machine.task(one).claim_run is not None]
     living = [f"process {pid}" for pid in processes(machine.world.root)]
-    state = machine.state.root
+    state = machine.state
     half = [
-        str(path.relative_to(state)) for path in state.rglob(".*") if path.name.endswith((".tmp", "_new", "_gone"))
+        str(path.relative_to(state.root))
+        for path in state.root.rglob(".*")
+        if path.name.endswith(".tmp") and path.parent not in (state.root, state.logs)  # those go after an hour
     ]
     return [*machine.left(), *held, *living, *half]
 

@@ -69,6 +69,22 @@ def retry(**facts: object) -> Settlement:
 class TaskSourceContract:
     """Subclass it with fixtures `source` and `queue` over one store."""
 
+    def test_who_has_claimed_what_is_known(self, source: TaskSource, queue: Queue) -> None:
+        mine, theirs, nobodys = (queue.add("t", queue="dev") for _ in range(3))
+        assert claim(source, mine) is not None
+        assert source.claim(theirs, agent="ben", run_id="r2", runner_id="other") is not None
+        for asker, others in (("me", [(theirs.id, "other")]), ("other", [(mine.id, "me")])):
+            source.held(asker)
+            source.adrift()
+            seen = source.others(asker)
+            assert [(task.id, task.claim_runner) for task in seen] == others
+            source.waiting(queues=["dev"], agents=[])
+        claimed = {task.id: (task.claim_runner, task.claim_run) for task in source.claims()}
+        assert claimed == {mine.id: ("me", "r1"), theirs.id: ("other", "r2")}
+        assert nobodys.id not in claimed
+        assert source.settle(theirs.id, "r2", Settlement(verdict=Verdict.RETRY, charged=False))
+        assert [task.id for task in source.claims()] == [mine.id]
+
     def test_waiting_gives_idle_tasks_of_the_queues_and_of_the_agents(self, source: TaskSource, queue: Queue) -> None:
         mine = queue.add("in my queue", queue="dev")
         ours = queue.add("mine elsewhere", queue="qa", assign="ada")

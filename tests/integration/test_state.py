@@ -27,6 +27,7 @@ from tsched.state import applied, events, history, requests, verdicts, view
 from tsched.state.applied import Applied
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
+from tsched.state.identity import runner_id
 from tsched.state.leases import Leases
 from tsched.state.lock import LockHeld, RunnerLock, holder
 
@@ -392,5 +393,5 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> Non
         StateFolder(tmp_path / "file" / "state").create()
     folder = StateFolder(tmp_path / "state")
     folder.create()
-    assert folder.runner_id() == folder.runner_id() != ""
+    assert runner_id(folder, host="h") == runner_id(folder, host="h") != ""
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_state import HOLDER, child, end
-from tsched.model.errors import FatalError
 from tsched.state.folder import StateFolder
 from tsched.state.lock import LockHeld, RunnerLock, holder
 
@@ -89,14 +88,3 @@ def test_a_lock_that_cannot_be_shown_is_let_go(tmp_path: Path) -> None:
     folder.lock_file.rmdir()
     with RunnerLock(folder):
         assert holder(folder) == os.getpid()
-
-
-def test_a_spoiled_runner_id_is_not_replaced(tmp_path: Path) -> None:
-    folder = StateFolder(tmp_path)
-    first = folder.runner_id()
-    assert (tmp_path / "runner_id").stat().st_mode & 0o777 == 0o600
-    for spoiled in (b"", b"x\n", b"\xff\xfe", first.upper().encode() + b"g"):
-        (tmp_path / "runner_id").write_bytes(spoiled)
-        with pytest.raises(FatalError, match="holds no runner id"):
-            folder.runner_id()
-        assert (tmp_path / "runner_id").read_bytes() == spoiled

@@ -358,6 +358,26 @@ def test_a_claim_whose_answer_was_lost_is_found_again(
     assert len(source.waiting(queues=["dev"], agents=[])) == 1
 
 
+def test_a_run_that_came_and_went_before_the_claim_was_written_counts(
+    tmp_path: Path, base: str, source: CommentedTasks, wire: RestWire, queue: RestQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    task, write = queue.add("t", queue="dev"), wire.comment
+
+    def late(task_id: int, *, author: str, text: str) -> None:
+        monkeypatch.undo()
+        with closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "other.db")) as other:
+            assert other.claim(task, agent="ben", run_id="r0", runner_id="other") is not None
+            assert other.settle(task.id, "r0", retry())
+        write(task_id, author=author, text=text)
+
+    monkeypatch.setattr(wire, "comment", late)
+    assert claim(source, task) is None, "its figures were of before that run"
+    now = queue.task(task.id)
+    assert (now.attempts, now.runs, now.claim_run) == (1, 1, None)
+    assert claim(source, now) is not None
+
+
 def _unreachable(*_: object, **__: object) -> None:
     raise TransientError("the line is cut")
 

@@ -63,7 +63,9 @@ def fill(root: Path, *, fresh: bool = True) -> StateFolder:
         row = Lifecycle(agent="ada", queue="dev", pool="dev", limit=2)
         fleet = Fleet(revision=REVISION, pools=(pool,))
         applied.adopt(db, applied.load(db), fleet=fleet, lifecycles={row.key: row})
-        last = RunnerStatus(pid=1, host="h", version="1", last_cycle=iso(now if fresh else now - 9999))
+        last = RunnerStatus(
+            pid=1, host="h", version="1", last_cycle=iso(now if fresh else now - 9999), id="r", selector=None
+        )
         report: Report = {**NOTHING_SEEN, "fetched": REVISION, "runner": last}
         verdicts.put_report(db, report)
         history.record(db, finished(now))

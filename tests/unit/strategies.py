@@ -31,6 +31,7 @@ drains = st.builds(
     DrainPolicy, deadline=st.sampled_from((0.0, 60.0, 3600.0)), on_deadline=st.sampled_from(list(OnDeadline))
 )
 suspends = st.none() | st.builds(Suspend, until=st.none() | st.floats(0, 100))
+labels = st.dictionaries(st.sampled_from(("zone", "tier")), st.sampled_from(("eu", "us")))
 workspaces = st.none() | st.builds(Workspace, repo=st.sampled_from(("a", "b")), ref=st.just("main"))
 runtimes = st.dictionaries(
     st.sampled_from(("make", "goose")),
@@ -88,6 +89,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
             Pool(
                 name=name,
                 queue=queue,
+                labels=draw(labels),
                 max_running=draw(st.none() | st.integers(0, 4)),
                 suspend=draw(suspends),
                 drain=draw(drains),

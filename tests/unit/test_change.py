@@ -53,6 +53,13 @@ def test_a_new_queue_of_a_pool_is_told_as_such() -> None:
     assert (change.kind, describe(change)) == ("pool.queue", "queue a → b")
 
 
+def test_labels_are_told_as_they_are_written_in_a_selector() -> None:
+    old = fleet(Pool(name="dev", queue="dev", labels={"tier": "gpu", "zone": "eu"}))
+    new = fleet(Pool(name="dev", queue="dev", labels={"zone": "us"}))
+    (change,) = diff(old, new)
+    assert (change.kind, describe(change)) == ("pool.changed", "labels tier=gpu,zone=eu → zone=us")
+
+
 def test_an_agent_in_another_pool_has_moved() -> None:
     old = fleet(Pool(name="a", queue="a", agents=(agent("ada"),)), Pool(name="b", queue="b"))
     new = fleet(Pool(name="a", queue="a"), Pool(name="b", queue="b", agents=(agent("ada", 3),)))

@@ -43,7 +43,9 @@ def seen(totals: Sequence[Total] = (), *, last: float | None = NOW - 5) -> Vital
         **NOTHING_SEEN,
         "fetched": "b" * 40,
         "conditions": list(conditions((), facts, generation=3, now=NOW)),
-        "runner": RunnerStatus(pid=7, host="h", version="1", last_cycle=None if last is None else iso(last)),
+        "runner": RunnerStatus(
+            pid=7, host="h", version="1", last_cycle=None if last is None else iso(last), id="r", selector=None
+        ),
     }
     rows = [
         Lifecycle(agent="ada", queue="dev", pool="dev", limit=2),

@@ -142,7 +142,7 @@ def test_the_old_endpoint_is_a_tinytask_source() -> None:
 
 def test_lists_are_split_and_trimmed() -> None:
     settings = settled({"TSCHED_POOLS": "dev, qa,", "TSCHED_PASS_ENV": "API_KEY,HOME"})
-    assert settings.pools == ("dev", "qa")
+    assert settings.pools.names == ("dev", "qa")
     assert settings.pass_env == ("API_KEY", "HOME")
 
 

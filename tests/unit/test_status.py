@@ -71,7 +71,8 @@ def test_before_anything_is_applied() -> None:
     found = status(fleet=None, lifecycles={}, leases=[], depths=[], now=NOW)
     assert found["revision"] == {"fetched": None, "applied": None, "rejected": None, "held": None}
     assert (found["pools"], found["runs"], found["queues"], found["generation"]) == ([], [], [], 0)
-    assert found["runner"] == {"pid": None, "host": None, "version": None, "last_cycle": None}
+    assert (found["not_served"], found["elsewhere"]) == ([], [])
+    assert set(found["runner"].values()) == {None}
 
 
 def test_the_object_has_exactly_the_documented_keys() -> None:
@@ -81,7 +82,9 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
         "generation",
         "conditions",
         "pools",
+        "not_served",
         "runs",
+        "elsewhere",
         "queues",
         "usage",
         "overrides",

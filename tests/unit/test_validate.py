@@ -78,7 +78,8 @@ def test_what_is_built_in() -> None:
 
 def test_every_setting_is_read() -> None:
     pool = POOL + (
-        "queue: work\nmax_running: 0\nsuspend: {until: '2026-12-01T00:00:00Z', reason: holiday}\n"
+        "queue: work\nlabels: {zone: eu, tier: gpu}\nmax_running: 0\n"
+        "suspend: {until: '2026-12-01T00:00:00Z', reason: holiday}\n"
         "drain: {deadline: 2h, on_deadline: fail}\nworkspace: {repo: ../x, ref: main, keep: always}\n" + ADA
     )
     limits = LIMITS + (
@@ -91,6 +92,7 @@ def test_every_setting_is_read() -> None:
     (one,) = loaded.fleet.pools
     assert one.suspend == Suspend(until=1796083200.0, reason="holiday")
     assert (one.queue, one.max_running) == ("work", 0)
+    assert one.labels == {"zone": "eu", "tier": "gpu"}
     assert one.drain == DrainPolicy(deadline=7200.0, on_deadline=OnDeadline.FAIL)
     assert one.workspace is not None
     assert (one.workspace.repo, one.workspace.ref, one.workspace.keep) == ("../x", "main", Keep.ALWAYS)
@@ -130,6 +132,13 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
     "a word for a number": (fleet(POOL + "agents:\n  - {name: ada, limit: yes}\n"), ["pools/dev.yaml:5:24 TS203"]),
     "negative": (fleet(POOL + "max_running: -1\n" + ADA), ["pools/dev.yaml:4:14 TS204"]),
     "bare seconds": (fleet(POOL + "drain: {deadline: 90}\n" + ADA), ["pools/dev.yaml:4:19 TS203"]),
+    "label that is a number": (fleet(POOL + "labels: {zone: 2}\n" + ADA), ["pools/dev.yaml:4:16 TS203"]),
+    "label with a capital": (fleet(POOL + "labels: {Zone: eu}\n" + ADA), ["pools/dev.yaml:4:10 TS204"]),
+    "label with a space": (fleet(POOL + "labels: {zone: a b}\n" + ADA), ["pools/dev.yaml:4:16 TS204"]),
+    "too many labels": (
+        fleet(POOL + f"labels: {{{', '.join(f'k{n}: v' for n in range(33))}}}\n" + ADA),
+        ["pools/dev.yaml:4:9 TS204"],
+    ),
     "bad duration": (fleet(POOL + "drain: {deadline: 1 hour}\n" + ADA), ["pools/dev.yaml:4:19 TS204"]),
     "capital name": (fleet(POOL + "agents:\n  - name: Ada\n"), ["pools/dev.yaml:5:11 TS204"]),
     "reserved": (fleet(POOL + "agents:\n  - {name: parked, recipe: ada.yaml}\n"), ["pools/dev.yaml:5:12 TS204"]),

@@ -31,6 +31,7 @@ from tsched.cli import (
     plans,
     report,
     rules,
+    runner,
     runtimes,
     serve,
     start,
@@ -92,6 +93,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
 GROUPS: Final[Mapping[str, typer.Typer]] = {
     "task": task.app,
     "tasks": tasks.app,
+    "runner": runner.app,
     "why": why.app,
     "agent": edits.agent,
     "pool": edits.pool,

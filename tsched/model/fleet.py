@@ -233,7 +233,7 @@ class Agent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Agents that serve one queue.
+    """Agents that serve one queue. `labels`: what runners may choose it by (TSCHED_POOLS).
 
     `own_only`: they work what is assigned to them and take nothing unassigned: legacy mode, which no file of a fleet
     repo can ask for.
@@ -241,6 +241,7 @@ class Pool:
 
     name: str
     queue: str
+    labels: Mapping[str, str] = field(default_factory=dict)
     own_only: bool = False
     max_running: int | None = None
     suspend: Suspend | None = None

@@ -1,7 +1,7 @@
 """Changes in words: one line each, for tables, events and comments."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from enum import StrEnum
 from typing import assert_never
@@ -84,6 +84,8 @@ def value(key: str, given: object) -> str:
             return f"{given.attempts}/{format_duration(given.backoff)}/{format_duration(given.max_backoff)}"
         case Suspend():
             return "on" + (f" until {iso(given.until)}" if given.until is not None else "")
+        case Mapping() if key == "labels":
+            return ",".join(f"{name}={one}" for name, one in given.items()) or "none"
         case Workspace():
             hooks = (f", {name} {_digest(script)}" for name, script in given.hooks.scripts().items())
             return f"{given.repo}@{given.ref}, keep {given.keep}{''.join(hooks)}"

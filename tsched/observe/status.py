@@ -36,12 +36,24 @@ class RevisionStatus(TypedDict):
 
 
 class RunnerStatus(TypedDict):
-    """`last_cycle`: when the last pass ended, RFC 3339."""
+    """`last_cycle`: when the last pass ended, RFC 3339. `id`: what claims name it by. `selector`: None: all pools."""
 
     pid: int | None
     host: str | None
     version: str | None
     last_cycle: str | None
+    id: str | None
+    selector: str | None
+
+
+class ElsewhereStatus(TypedDict):
+    """A task that carries another runner's claim."""
+
+    task_id: str
+    queue: str
+    agent: str | None
+    run_id: str
+    runner: str
 
 
 class Report(TypedDict):
@@ -51,6 +63,7 @@ class Report(TypedDict):
     rejected: RejectedStatus | None
     held: HeldStatus | None
     conditions: list[Condition]
+    elsewhere: list[ElsewhereStatus]
     runner: RunnerStatus
 
 
@@ -125,7 +138,9 @@ class Status(TypedDict):
     generation: int
     conditions: list[Condition]
     pools: list[PoolStatus]
+    not_served: list[str]
     runs: list[RunStatus]
+    elsewhere: list[ElsewhereStatus]
     queues: list[QueueStatus]
     usage: list[UsageStatus]
     overrides: list[OverrideStatus]
@@ -137,7 +152,8 @@ NOTHING_SEEN: Report = {
     "rejected": None,
     "held": None,
     "conditions": [],
-    "runner": {"pid": None, "host": None, "version": None, "last_cycle": None},
+    "elsewhere": [],
+    "runner": {"pid": None, "host": None, "version": None, "last_cycle": None, "id": None, "selector": None},
 }
 
 
@@ -160,6 +176,7 @@ def status(
     """
     known = sorted(leases, key=lambda lease: (lease.pool, lease.agent, lease.task_id))
     running = Counter((lease.agent, lease.queue) for lease in known)
+    pools = _pools(fleet, lifecycles, running, overrides, now)
     return Status(
         revision=RevisionStatus(
             fetched=report["fetched"],
@@ -169,8 +186,10 @@ def status(
         ),
         generation=generation,
         conditions=list(report["conditions"]),
-        pools=_pools(fleet, lifecycles, running, overrides, now),
+        pools=pools,
+        not_served=sorted(_names(fleet) - {pool["name"] for pool in pools}),
         runs=[_run(lease) for lease in known],
+        elsewhere=list(report["elsewhere"]),
         queues=[
             QueueStatus(name=depth.name, idle=depth.idle, blocked=depth.blocked, working=depth.working)
             for depth in sorted(depths, key=lambda depth: depth.name)
@@ -184,6 +203,10 @@ def status(
         overrides=[_override(one) for one in overrides],
         runner=report["runner"],
     )
+
+
+def _names(fleet: Fleet | None) -> set[str]:
+    return {pool.name for pool in fleet.pools} if fleet is not None else set()
 
 
 def _pools(

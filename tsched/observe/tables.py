@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from tsched.model.event import Event
 from tsched.model.run import RunResult
 from tsched.model.task import Task
-from tsched.model.units import iso
+from tsched.model.units import count, iso
 from tsched.observe.conditions import notable
 from tsched.observe.status import AgentStatus, Status
 from tsched.observe.text import one_line, slots
@@ -186,6 +186,13 @@ def _revision(status: Status) -> Table:
         rows.append(("held", _short(held["revision"]), held["reason"]))
     if runner["last_cycle"] is not None:
         rows.append(("last cycle", runner["last_cycle"], f"pid {runner['pid'] or '-'} on {runner['host']}"))
+    if runner["selector"] is not None:
+        left = ", ".join(status["not_served"]) or "none"
+        rows.append(("serves", runner["selector"], f"TSCHED_POOLS; pools left to other runners: {left}"))
+    if status["elsewhere"]:
+        others = len({one["runner"] for one in status["elsewhere"]})
+        there = count(len(status["elsewhere"]), "task")
+        rows.append(("elsewhere", there, f"claimed by {count(others, 'other runner')}: `tsched runner list`"))
     return Table(title="Revision", columns=("WHAT", "REVISION", "NOTE"), rows=rows)
 
 

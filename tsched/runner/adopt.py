@@ -6,7 +6,7 @@ from tsched.executors.executor import Liveness
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.units import count
-from tsched.model.words import describe
+from tsched.model.words import describe, value
 from tsched.runner.fleets import HostFiles
 from tsched.runner.legacy import standing
 from tsched.runner.operator import keep_operator_folder
@@ -54,13 +54,17 @@ def registry(p: Pass) -> None:
 
 
 def _selector(p: Pass) -> None:
-    """A pool that TSCHED_POOLS names and the fleet lacks: most likely misspelt, and then nothing is served."""
-    fleet = p.applied.fleet
+    """What TSCHED_POOLS asks for and the fleet lacks: most likely misspelt, and then nothing is served."""
+    fleet, wanted = p.applied.fleet, p.host.settings.pools
     if fleet is None:
         return
     names = [pool.name for pool in fleet.pools]
-    for unknown in sorted(set(p.host.settings.pools) - set(names)):
+    for unknown in sorted(set(wanted.names) - set(names)):
         p.log.warning(f"TSCHED_POOLS names {unknown!r}, but the applied fleet's pools are {', '.join(names)}")
+    if wanted.terms and not any(wanted.labelled(pool) for pool in fleet.pools):
+        terms = ",".join(map(str, wanted.terms))
+        shown = ", ".join(f"{pool.name} ({value('labels', pool.labels)})" for pool in fleet.pools)
+        p.log.warning(f"TSCHED_POOLS asks for {terms}, but the labels of the applied fleet's pools are {shown}")
 
 
 def _apply(p: Pass, ready: Ready) -> None:

@@ -70,6 +70,7 @@ def agree(p: Pass) -> None:
         _each(p, p.host.tasks.held(p.host.runner_id), lambda task: _claimed(p, task))
         _deliver_late(p)
         _say_adrift(p)
+        p.elsewhere = p.host.tasks.others(p.host.runner_id)
 
 
 def _claimed(p: Pass, task: Task) -> None:

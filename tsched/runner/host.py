@@ -16,6 +16,7 @@ from tsched.runner.sources import source_of
 from tsched.settings import Settings
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
+from tsched.state.identity import runner_id
 from tsched.state.leases import Leases
 from tsched.state.passes import open_passes
 from tsched.state.view import Mark
@@ -75,6 +76,6 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
         tasks=source_of(settings, folder),
         executor=executor_of(settings, folder),
         log=log,
-        runner_id=folder.runner_id(),
+        runner_id=runner_id(folder, host=settings.hostname),
         history=history,
     )

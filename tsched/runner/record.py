@@ -37,6 +37,7 @@ class Pass:
     runs: Mapping[str, Run] = field(default_factory=dict)  # by run id: every run that is not wholly settled
     liveness: Mapping[str, Liveness] = field(default_factory=dict)
     waiting: Sequence[Task] | None = None  # what the task server said of idle tasks; None: it has not been asked
+    elsewhere: Sequence[Task] = ()  # tasks that other runners have claimed
     room: Room = field(default_factory=Room)
     started: dict[str, Run] = field(default_factory=dict)  # by task id
     ended: list[RunResult] = field(default_factory=list)

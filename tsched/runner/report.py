@@ -7,7 +7,7 @@ from tsched.model.lifecycle import AgentState
 from tsched.model.override import OverrideKind
 from tsched.model.units import from_iso, iso
 from tsched.observe.conditions import Facts, conditions
-from tsched.observe.status import HeldStatus, RejectedStatus, Report, RunnerStatus
+from tsched.observe.status import ElsewhereStatus, HeldStatus, RejectedStatus, Report, RunnerStatus
 from tsched.runner.override import left_out
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged
@@ -23,7 +23,24 @@ def report(p: Pass) -> None:
         rejected=None,
         held=None,
         conditions=[],
-        runner=RunnerStatus(pid=os.getpid(), host=p.host.settings.hostname, version=__version__, last_cycle=iso(now)),
+        elsewhere=[
+            ElsewhereStatus(
+                task_id=task.id,
+                queue=task.queue,
+                agent=task.assigned_to,
+                run_id=task.claim_run or "",
+                runner=task.claim_runner or "",
+            )
+            for task in p.elsewhere
+        ],
+        runner=RunnerStatus(
+            pid=os.getpid(),
+            host=p.host.settings.hostname,
+            version=__version__,
+            last_cycle=iso(now),
+            id=p.host.runner_id,
+            selector=str(p.host.settings.pools) or None,
+        ),
     )
     match p.verdict:
         case Rejected() as rejected:

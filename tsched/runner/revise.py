@@ -10,6 +10,7 @@ from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import LOCAL, Fleet
 from tsched.model.lifecycle import AgentState
 from tsched.model.run import Run
+from tsched.model.selector import ALL, Selector
 from tsched.runner.fleets import FleetSource
 from tsched.schedule.drain import adopt
 from tsched.schedule.plan import Plan, plan
@@ -66,7 +67,7 @@ Verdict = Unchanged | Rejected | Held | Ready
 class Rules:
     """What host settings and operators say about adopting revisions."""
 
-    pools: tuple[str, ...] = ()  # TSCHED_POOLS: serve these alone; empty: all
+    pools: Selector = ALL  # TSCHED_POOLS: serve these alone; empty: all
     allowed_signers: Path | None = None
     allow_rewrite: bool = False
     accepted: frozenset[str] = frozenset()
@@ -179,14 +180,14 @@ def outgrown(source: FleetSource, new: Fleet, applied: Applied, rules: Rules, ru
     return None if reason is None else f"{reason}: look again, then `tsched accept` it, or mend its trailer"
 
 
-def select(fleet: Fleet, pools: Sequence[str], *, besides: Collection[str] = ()) -> Fleet:
+def select(fleet: Fleet, pools: Selector, *, besides: Collection[str] = ()) -> Fleet:
     """The part of a fleet that this runner serves (TSCHED_POOLS); all of it where no selector is set.
 
     `besides`: queues whose pools are kept in any case.
     """
     if not pools:
         return fleet
-    return replace(fleet, pools=tuple(pool for pool in fleet.pools if pool.name in pools or pool.queue in besides))
+    return replace(fleet, pools=tuple(one for one in fleet.pools if pools.chooses(one) or one.queue in besides))
 
 
 def reselected(applied: Applied, rules: Rules, now: float) -> bool:

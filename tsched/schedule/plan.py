@@ -150,4 +150,6 @@ def _pool(change: PoolChange, live: Mapping[Key, int]) -> str:
         return f"drains in queue {change.old.queue} ({count(running, 'run')}), starts in {change.new.queue}"
     if change.old.suspend is None and change.new.suspend is not None:
         return "takes no new task; runs go on"
+    if change.old.labels != change.new.labels:
+        return "runners that choose pools by these labels take or drain it"
     return ""

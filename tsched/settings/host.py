@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from tsched.model.errors import ConfigurationError
 from tsched.model.secrets import masked
+from tsched.model.selector import ALL, Selector, selector
 from tsched.settings import values
 from tsched.settings.envfile import parse_env_file
 from tsched.settings.variables import VARIABLES, Origin, Source
@@ -41,7 +42,7 @@ class Settings:
     tasks_token: str | None = field(repr=False)  # what the task server wants to be shown
     tasks_mcp: str | None = field(repr=False)  # where agents find the task server's MCP tools
     github_on_complete: str  # what a complete run does to its GitHub issue: close, or review
-    pools: tuple[str, ...]
+    pools: Selector
     allowed_signers: Path | None
     allow_rewrite: bool
     pass_env: tuple[str, ...]
@@ -159,7 +160,7 @@ def resolve(
         tasks_token=look.value("tasks_token", str, None),
         tasks_mcp=look.value("tasks_mcp", values.web_address, None),
         github_on_complete=look.value("github_on_complete", values.on_complete, "close"),
-        pools=look.value("pools", lambda text: values.words(text, values.NAME, "pool names"), ()),
+        pools=look.value("pools", selector, ALL),
         allowed_signers=look.value("allowed_signers", lambda text: values.path(base, text), None),
         allow_rewrite=look.value("allow_rewrite", values.switch, False),
         pass_env=look.value("pass_env", lambda text: values.words(text, values.VARIABLE, "names of variables"), ()),

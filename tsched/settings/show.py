@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tsched.model.fleet import Limits
 from tsched.model.secrets import MASK, masked
+from tsched.model.selector import Selector
 from tsched.model.units import format_duration
 from tsched.settings.host import Settings
 from tsched.settings.variables import VARIABLES
@@ -56,6 +57,8 @@ def _plain(name: str, settings: Settings) -> Shown:
         return None if value is None else MASK
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, Selector):
+        return list(value.words())
     if isinstance(value, tuple):
         return list(value)
     return masked(value) if isinstance(value, str) else value

@@ -1,15 +1,11 @@
 """The layout of the state folder, and the one way to make it."""
 
 import os
-import re
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from tsched.failpoint import failpoint
-from tsched.model.errors import ConfigurationError, FatalError
-
-_RUNNER_ID = re.compile(r"[0-9a-f]{32}")
+from tsched.model.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +85,6 @@ class StateFolder:
             raise ConfigurationError(
                 f"the state folder {self.root} may not be written: mend that, or set TSCHED_STATE"
             )
-
-    def runner_id(self) -> str:
-        """This runner's identity on task servers: made once, kept for ever (32 hex digits).
-
-        Raises FatalError where the file holds something else: under a new identity no claim would be ours any more.
-        """
-        path = self.root / "runner_id"
-        try:
-            known = path.read_text(encoding="ascii", errors="replace").strip()
-        except FileNotFoundError:
-            known = uuid.uuid4().hex
-            write_durably(path, known + "\n")
-        if not _RUNNER_ID.fullmatch(known):
-            raise FatalError(
-                f"{path} holds no runner id (32 hex digits): restore it (a new id would own no old claim)"
-            )
-        return known
 
 
 def write_durably(path: Path, text: str, *, mode: int = 0o600) -> None:

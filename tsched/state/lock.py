@@ -20,24 +20,40 @@ class LockHeld(FatalError):  # noqa: N818  # it is a state of the world, not a f
 
 
 class RunnerLock:
-    """Held from `with` to its end. `tinyscheduler.lock` only shows the holder's pid; a loser never touches it."""
+    """Held from `with` to its end. `tinyscheduler.lock` only shows the holder's pid; a loser never touches it.
+
+    A folder of leases that is elsewhere is held too: a runner drops each lease there whose run is none of its own.
+    """
 
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
-        self._descriptor = -1
+        self._descriptors: list[int] = []
 
     def __enter__(self) -> "RunnerLock":
         """Take the lock. Raises LockHeld, naming the holder, where another process has it."""
-        descriptor = _open(self._folder)
         try:
-            if not _taken(descriptor):
+            if not self._take(self._folder.root):
                 raise LockHeld(_held_by(self._folder))
+            apart = self._folder.running.parent.resolve() != self._folder.root.resolve()
+            if apart and self._folder.running.is_dir() and not self._take(self._folder.running):
+                raise LockHeld(
+                    f"another runner keeps its leases in {self._folder.running}: give this one a TSCHED_RUNNING_DIR "
+                    "of its own"
+                )
             self.refresh()
         except BaseException:
-            os.close(descriptor)
+            self._let_go()
             raise
-        self._descriptor = descriptor
         return self
+
+    def _take(self, folder: Path) -> bool:
+        self._descriptors.append(_open(folder))
+        return _taken(self._descriptors[-1])
+
+    def _let_go(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors = []
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -45,8 +61,7 @@ class RunnerLock:
         try:
             self._folder.lock_file.unlink(missing_ok=True)
         finally:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._let_go()
 
     def refresh(self) -> None:
         """Write the pid file anew where it does not show this process (an operator may have removed it)."""
@@ -65,7 +80,7 @@ class RunnerLock:
 def holder(folder: StateFolder) -> int | None:
     """The pid of the live runner that holds the folder, None where none does (or it is just starting)."""
     try:
-        descriptor = _open(folder)
+        descriptor = _open(folder.root)
     except OSError:
         return None
     try:
@@ -78,9 +93,9 @@ def holder(folder: StateFolder) -> int | None:
         os.close(descriptor)
 
 
-def _open(folder: StateFolder) -> int:
+def _open(folder: Path) -> int:
     """Close-on-exec: a shim that outlives its runner must not keep the lock."""
-    return os.open(folder.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _taken(descriptor: int) -> bool:

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 from tsched.model.task import Comment, Task, TaskStatus
 
 _TAG = re.compile(r"\n\[tsched:([^\]\n]*)\]\s*\Z")
+STORE = "store"  # the run of an end that stands in no comment: the served store's own figures
 PARKED = "parked"  # the reserved agent name that a parked task is assigned to, where there is no such status
 _WORDS = re.compile(r"(?:tsched-claim|tsched-end) (?P<run>[A-Za-z0-9_-]{1,64})(?P<rest>(?: [a-z_]+=\S*)*)\Z")
 

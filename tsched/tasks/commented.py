@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from tsched.model.errors import TransientError
 from tsched.model.task import Comment, QueueDepth, Settlement, Task, TaskStatus, Verdict
-from tsched.tasks.claims import Claim, End, Left, Remark, Standing, has_tag, standing, tagged
+from tsched.tasks.claims import STORE, Claim, End, Left, Remark, Standing, has_tag, standing, tagged
 from tsched.tasks.ledger import Ledger
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class CommentedTasks:
         self._runner: str | None = None  # whose claims these are, once it has asked
         self._turn = random.randrange(1000)  # a process that makes one pass must not look at the same ones each time
         self._working: dict[str, Task] = {}  # as of the newest `held`
-        self._looked: dict[str, tuple[float | None, bool]] = {}  # by id: when it had changed, whether it was adrift
+        self._looked: dict[str, tuple[float | None, Task | None]] = {}  # by id: when it had changed, what was seen
 
     def close(self) -> None:
         self._board.close()
@@ -97,11 +97,23 @@ class CommentedTasks:
         unknown = [task for task in self._working.values() if self._ledger.of(task.id).claim is None]
         new = [task for task in unknown if self._looked.get(task.id, (None,))[0] != task.updated_at]
         for task in self._in_turn(new):
-            now = self._look(task.id)  # a claim of ours that was forgotten is found again so
-            alone = now is not None and now.status is TaskStatus.WORKING and now.claim_run is None
-            self._looked[task.id] = (task.updated_at, alone)
+            self._looked[task.id] = (task.updated_at, self._look(task.id))  # our claim, if forgotten, is found again
         busy = {task.parent for task in self._working.values()}  # those work because their subtasks do
-        return [task for task in unknown if task.id not in busy and self._looked.get(task.id, (None, False))[1]]
+        seen = {task.id: self._looked.get(task.id, (None, None))[1] for task in unknown if task.id not in busy}
+        return [
+            task
+            for task in unknown
+            if (now := seen.get(task.id)) is not None and now.status is TaskStatus.WORKING and now.claim_run is None
+        ]
+
+    def others(self, runner_id: str) -> Sequence[Task]:
+        looked = [task for _, task in self._looked.values() if task is not None and task.id in self._working]
+        seen = {task.id: task for task in [*looked, *map(self._known, self._working.values())] if task.claim_run}
+        return [task for task in seen.values() if task.claim_runner != runner_id]
+
+    def claims(self) -> Sequence[Task]:
+        there = [*self._board.tasks(TaskStatus.IDLE), *self._board.tasks(TaskStatus.WORKING)]
+        return [task for task in self.get([task.id for task in there]).values() if task.claim_run is not None]
 
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         wanted = [one for one in ids if one.isdecimal()]
@@ -128,6 +140,7 @@ class CommentedTasks:
         theirs = now.claim_run is not None and now.claim_runner != runner_id
         if theirs or not _as_seen(now, task) or (now.attempts, now.runs) != (task.attempts, task.runs):
             return None
+        end = self._ledger.of(task.id).end
         mine = Claim(
             run=run_id, runner=runner_id, agent=agent, queue=now.queue, attempts=task.attempts, runs=task.runs
         )
@@ -141,6 +154,13 @@ class CommentedTasks:
                     raise
         after = self._look(task.id)
         if after is None or after.claim_run != run_id:
+            return None
+        last = self._ledger.of(task.id).end
+        if last is not None and last != end and (end is None or end.run != STORE):
+            # Another run came and went before our comment was written: our figures are of before it.
+            self._end(
+                after, mine, left=after, attempts=last.attempts, runs=last.runs, not_before=last.not_before
+            )  # fmt: skip
             return None
         if not _as_seen(after, task):
             self._end(after, mine, left=after, attempts=mine.attempts, runs=mine.runs)

@@ -93,6 +93,12 @@ class EmbeddedTasks:
             "(SELECT 1 FROM tasks c WHERE c.parent = t.id AND c.status = 'working')"
         )
 
+    def others(self, runner_id: str) -> Sequence[Task]:
+        return self._tasks("WHERE t.claim_runner <> ?", runner_id)
+
+    def claims(self) -> Sequence[Task]:
+        return self._tasks("WHERE t.claim_runner IS NOT NULL")
+
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         wanted = [int(one) for one in ids if _is_id(one)]
         found: dict[str, Task] = {}

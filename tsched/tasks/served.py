@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tsched.model.errors import ConfigurationError
 from tsched.sqlite import translated
-from tsched.tasks.claims import PARKED, Claim, End, Left, Remark, parse, standing
+from tsched.tasks.claims import PARKED, STORE, Claim, End, Left, Remark, parse, standing
 from tsched.tasks.embedded import LONGEST_TEXT, LONGEST_TITLE, EmbeddedTasks, check_name, check_text
 
 Json = dict[str, object]
@@ -354,9 +354,9 @@ class ServedTasks(EmbeddedTasks):
             left = Left(
                 status=status, assigned_to=str(task["assigned_to"]) if task["assigned_to"] else None, queue=queue
             )
-            end = End(run="store", attempts=attempts, runs=runs, not_before=not_before, left=left)
+            end = End(run=STORE, attempts=attempts, runs=runs, not_before=not_before, left=left)
             known = seen.end if seen.claim is None else None
-            if replace(known, run="store") != end if known is not None else (attempts, runs, not_before) != (0, 0, 0):
+            if replace(known, run=STORE) != end if known is not None else (attempts, runs, not_before) != (0, 0, 0):
                 text = end.text()
         if not text:
             return []

@@ -27,6 +27,14 @@ class TaskSource(Protocol):
         """Working tasks that carry nobody's claim, as of the newest `held`: a person or an agent has them so."""
         ...
 
+    def others(self, runner_id: str) -> Sequence[Task]:
+        """Tasks that carry another runner's claim, as far as `held` and `adrift` have shown; nothing is asked."""
+        ...
+
+    def claims(self) -> Sequence[Task]:
+        """Each open task that carries anybody's claim. May ask for every open task: for a person, not for a pass."""
+        ...
+
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         """The tasks of these ids that exist."""
         ...

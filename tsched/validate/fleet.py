@@ -151,6 +151,7 @@ def _pool(value: Mapped | None, limits: Limits) -> Pool:
     return Pool(
         name=name,
         queue=str(value.get("queue", name)),
+        labels={key: str(one) for key, one in sorted(mapping(value.get("labels")).items())},
         max_running=None if "max_running" not in value else whole(value["max_running"], 0),
         suspend=suspend_of(value.get("suspend")),
         drain=drain_of(mapping(value.get("drain"))),

@@ -211,6 +211,8 @@ def _form(error: "ValidationError", name: str) -> tuple[str, str]:
             return f"{name} is empty.", "Put something in, or take the key out."
         case "oneOf" | "anyOf":
             return f"{name} is {_given(error.instance)}, which fits none of its forms.", _described(error)
+        case "maxProperties":
+            return f"{name} has {len(_keys(error))} keys, more than {wanted}.", "Take some out."
         case "uniqueItems":
             return f"{name} holds a value twice.", "Keep one of them."
         case _:
