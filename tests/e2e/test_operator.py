@@ -197,7 +197,9 @@ def test_systemd_takes_the_units(desk: Desk) -> None:
         pytest.skip("systemd-analyze is not installed: the units are checked for their lines alone")
     units = [str(desk.desk / "deploy/systemd" / name) for name in UNITS]
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
-    ours = [line for line in (done.stdout + done.stderr).splitlines() if "tinyscheduler" in line]
+    newer = "'DelegateSubgroup'"  # than this systemd may be, which then passes it over
+    said = [line for line in (done.stdout + done.stderr).splitlines() if newer not in line]
+    ours = [line for line in said if "tinyscheduler" in line]
     assert (done.returncode, ours) == (0, [])
 
 

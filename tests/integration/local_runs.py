@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.local import LocalExecutor
-from tsched.model.fleet import Recipe, RecipeFile, Runtime, Workspace
+from tsched.model.fleet import Recipe, RecipeFile, Resources, Runtime, Workspace
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
 from tsched.model.task import Task
 
@@ -42,7 +42,9 @@ class Place:
         self.environ: Mapping[str, str] = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(root), **environ}
         self.executor = self.another()
 
-    def another(self, *, pass_env: tuple[str, ...] = ()) -> LocalExecutor:
+    def another(
+        self, *, pass_env: tuple[str, ...] = (), log_max: int = 64 << 20, agent_user: str | None = None
+    ) -> LocalExecutor:
         """An executor over the same folders, as after the runner was started anew."""
         return LocalExecutor(
             runs=self.runs,
@@ -51,6 +53,8 @@ class Place:
             workspaces=self.workspaces,
             environ=self.environ,
             pass_env=pass_env,
+            log_max=log_max,
+            agent_user=agent_user,
         )
 
     def launch(self, launch: Launch) -> str:
@@ -122,6 +126,7 @@ def launch_of(
     stall: float = 0.0,
     workspace: Workspace | None = None,
     attempt: int = 1,
+    resources: Resources | None = None,
 ) -> Launch:
     """A launch of agent vaela for task 7."""
     task = task or Task(id="7", title="Mend the gate", queue="dev", description="It squeaks", priority=3)
@@ -171,5 +176,6 @@ def launch_of(
         stop_grace=stop_grace,
         heartbeat=heartbeat,
         stall=stall,
+        resources=resources or Resources(),
         workspace=workspace,
     )

@@ -100,6 +100,7 @@ def test_a_half_made_folder_of_a_killed_runner_is_no_run_and_is_swept(place: Pla
     (place.runs / ".new_r0" / "recipe").mkdir(parents=True)
     (place.runs / ".gone_r0").mkdir()
     assert place.executor.poll() == {}
+    place.executor.tidy()
     place.executor.prepare(launch_of(shell("true")))
     assert [entry.name for entry in place.runs.iterdir()] == [R1]
 

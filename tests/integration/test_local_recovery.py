@@ -127,6 +127,19 @@ def test_a_killed_shim_takes_its_agent_along_and_recovery_the_rest(place: Place,
     assert recovered_again(place) == end
 
 
+def test_without_a_cgroup_who_speaks_into_its_log_is_of_the_run(place: Place, tmp_path: Path) -> None:
+    """In the agent's session, no environment, another folder: its output alone tells."""
+    inner = f"echo $$ > {tmp_path}/left; cd /; exec sleep 300"
+    place.prepare(launch_of(shell(f"env -i sh -c '{inner}' & wait")))
+    spec = place.runs / R1 / "spec.json"
+    spec.write_text(json.dumps({**json.loads(spec.read_text()), "cgroup": ""}))
+    place.executor.start(R1)
+    left = noted(tmp_path / "left")
+    kill_shim(place)
+    assert recovered(place).reason is ExitReason.SHIM_DIED
+    assert processes.look(left) is None
+
+
 def recovered_again(place: Place) -> RunExit | None:
     return place.another().recover(R1)
 

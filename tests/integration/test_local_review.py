@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.local_runs import R1, Place, git, launch_of, shell, wait_for
 from tests.integration.test_local_workspace import saved, tree_of
-from tsched.executors import workspace
+from tsched.executors import views
 from tsched.executors.workspace import GONE, cache_of
 from tsched.model.fleet import Hooks
 
@@ -60,6 +60,87 @@ def test_an_agents_settings_name_no_command_that_saving_runs(place: Place, repo:
     (line,) = ended(place, repo, script)
     assert not mark.exists()
     assert git("show", f"{saved(place, repo, line.split()[-3].rstrip('`'))}:gate", at=repo) == "new"
+
+
+SETTINGS = (
+    *("core.fsmonitor", "core.alternateRefsCommand", "core.sshCommand", "core.editor", "core.pager", "core.askPass"),
+    *("diff.external", "diff.x.textconv", "filter.x.clean", "filter.x.smudge", "filter.x.process", "gpg.program"),
+    *("merge.x.driver", "remote.origin.uploadpack", "credential.helper", "uploadpack.packObjectsHook"),
+)
+
+
+def hostile(mark: Path, *, worktree: bool) -> str:
+    """Commands wherever git looks for some: settings, attributes, hooks; of the repository, or of one worktree."""
+    into = "git config extensions.worktreeConfig true; git config --worktree" if worktree else "git config"
+    lines = [f"{into} {name} 'touch {mark}; cat'" for name in SETTINGS]
+    lines += [f"{into} {name} true" for name in ("log.showSignature", "commit.gpgSign", "core.untrackedCache")]
+    lines += [f"{into} include.path {mark}.included", f"{into} core.hooksPath {mark.parent}/hooks"]
+    lines += ["hooks=$(git rev-parse --git-common-dir)/hooks; mkdir -p $hooks"]
+    names = ("reference-transaction", "post-index-change", "pre-commit", "post-checkout", "fsmonitor-watchman")
+    lines += [f"printf '#!/bin/sh\\ntouch {mark}\\n' > $hooks/{name}; chmod +x $hooks/{name}" for name in names]
+    lines += ["cat .git >> .gitmodules; echo '* filter=x diff=x merge=x' > .gitattributes; echo newer > gate"]
+    return "\n".join(lines)
+
+
+def test_no_setting_or_hook_of_an_agents_runs_while_its_work_is_saved_and_removed(
+    place: Place, repo: Path, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    everywhere = f"{hostile(mark, worktree=False)}\n{hostile(mark, worktree=True)}"
+    script = f"{COMMIT} one --allow-empty\n{everywhere}\nrm -f {mark}"
+    (line,) = ended(place, repo, script)
+    assert "is kept as" in line
+    place.executor.discard(R1, succeeded=True)
+    assert not (place.workspaces / R1).exists()
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        "git init -q sub",
+        "git worktree add -q -b side sub",
+    ],
+)
+def test_no_setting_of_a_repository_inside_the_folder_runs(
+    place: Place, repo: Path, tmp_path: Path, make: str
+) -> None:
+    """git looks into such a one by another git, which goes by what it finds there."""
+    mark = tmp_path / "mark"
+    make += f"; cd sub; echo a > f; git add f; {COMMIT} a; cd ..; git add sub; cd sub"
+    script = f"{make}\n{hostile(mark, worktree=False)}\ntouch -d 2020-01-01 f; rm -f {mark}; cd ..; {COMMIT} with"
+    (line,) = ended(place, repo, f"{script}; touch -d 2020-01-02 sub/f; rm -f {mark}")
+    assert "sub" in line
+    assert not mark.exists()
+
+
+def test_no_missing_object_is_fetched_by_a_command_of_an_agents(place: Place, repo: Path, tmp_path: Path) -> None:
+    """A partial clone asks its remote for what is missing, and the agent says how."""
+    mark = tmp_path / "mark"
+    script = (
+        "git config core.repositoryFormatVersion 1; git config extensions.partialClone origin;"
+        f"git config remote.origin.promisor true; git config remote.origin.uploadpack 'touch {mark};';"
+        f"echo lost > lost; git add lost; {COMMIT} lost; echo more > gate;"
+        "lost=$(git rev-parse HEAD); rm -f $(git rev-parse --git-common-dir)/objects/$(echo $lost | cut -c1-2)/*"
+    )
+    (line,) = ended(place, repo, script)
+    place.executor.discard(R1, succeeded=True)
+    assert not mark.exists()
+    assert line
+
+
+@pytest.mark.parametrize("head", ["garbage", "ref: refs/heads/nowhere"])
+def test_whatever_an_agent_makes_of_its_head_its_work_is_saved(place: Place, repo: Path, head: str) -> None:
+    script = f"echo new > gate; echo more > more; printf '{head}' > $(git rev-parse --git-dir)/HEAD"
+    (line,) = ended(place, repo, script)
+    assert git("show", f"{saved(place, repo, line.split()[-3].rstrip('`'))}:more", at=repo) == "more"
+
+
+def test_a_repository_that_git_cannot_use_is_not_one_without_work(place: Place, repo: Path) -> None:
+    (line,) = ended(place, repo, "echo new > gate; rm -rf $(git rev-parse --git-common-dir)/refs")
+    assert "could not be put into git" in line
+    place.executor.discard(R1, succeeded=True)
+    assert (place.workspaces / R1 / "gate").read_text() == "new\n"
 
 
 def test_a_kill_while_a_folder_is_removed_saves_no_half_of_it(place: Place, repo: Path) -> None:
@@ -129,7 +210,7 @@ def test_what_belongs_to_another_user_is_left_there(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(shutil, "rmtree", refused)
     monkeypatch.setattr(os, "chmod", refused)
-    workspace.remove(tmp_path / "theirs")
+    views.remove(tmp_path / "theirs")
     assert (tmp_path / "theirs").exists()
 
 

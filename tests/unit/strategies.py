@@ -14,6 +14,7 @@ from tsched.model.fleet import (
     Pool,
     Recipe,
     RecipeFile,
+    Resources,
     Retry,
     Runtime,
     Suspend,
@@ -52,8 +53,12 @@ alerts = st.builds(
     remote=st.lists(st.builds(RemoteRule, name=st.just("remote"), wait=st.just(60.0)), max_size=1).map(tuple),
     webhooks=st.lists(st.builds(Webhook, url_env=st.just("HOOK")), max_size=1).map(tuple),
 )
+resources = st.builds(
+    Resources, cpus=st.none() | st.sampled_from((0.5, 2.0)), memory=st.none() | st.sampled_from((1 << 20, 4 << 30))
+)
 limits = st.builds(
     Limits,
+    resources=resources,
     max_running=st.none() | st.integers(0, 6),
     spawn_per_cycle=st.none() | st.integers(1, 6),
     retry=st.builds(Retry, attempts=st.integers(1, 3)),
@@ -101,6 +106,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
                         recipe=draw(st.sampled_from(RECIPES)),
                         runtime=draw(st.sampled_from(("goose", "make"))),
                         priority_floor=draw(st.integers(0, 1)),
+                        resources=draw(resources),
                     )
                     for one in sorted(NAMES)
                     if homes[one] == name

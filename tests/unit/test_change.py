@@ -6,7 +6,7 @@ from hypothesis import given
 
 from tests.unit.strategies import fleets
 from tsched.model.change import AgentChange, PoolChange, apply, diff, inverse
-from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, RecipeFile
+from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, RecipeFile, Resources
 from tsched.model.words import describe
 
 
@@ -91,3 +91,10 @@ def test_a_recipes_content_is_a_change_of_its_own() -> None:
 def test_each_fleet_wide_setting_is_a_change_of_its_own() -> None:
     old, new = fleet(limits=Limits(max_running=1)), fleet(limits=Limits(max_running=None, heartbeat=30.0))
     assert [describe(c) for c in diff(old, new)] == ["max_running 1 → none", "heartbeat 15s → 30s"]
+
+
+def test_resources_are_a_change_in_words() -> None:
+    before = Agent(name="ada", recipe="recipes/a.yaml")
+    after = replace(before, resources=Resources(memory=4 << 30, cpus=2))
+    old, new = (fleet(Pool(name="dev", queue="dev", agents=(one,))) for one in (before, after))
+    assert [describe(change) for change in diff(old, new)] == ["resources none → cpus=2 memory=4Gi"]

@@ -217,3 +217,17 @@ def test_the_rest_says_what_was_seen() -> None:
     assert (missing.standing, missing.mend) == (FAIL, "Install goose.")
     assert [health.workspaces(["w"] * n).standing for n in (0, 20, 21)] == [OK, OK, WARN]
     assert health.overrides(["dev is stopped"]).standing is WARN
+
+
+def test_what_keeps_a_run_together_is_said() -> None:
+    def found(
+        base: str | None = "/sys/fs/cgroup/x", controllers: Sequence[str] = (), wanted: Sequence[str] = ()
+    ) -> Finding:
+        return health.containment(base=base, controllers=controllers, why_not="none is mounted", wanted=wanted)
+
+    assert found() == ok("containment", "a cgroup for each run, below /sys/fs/cgroup/x")
+    assert found(controllers=("memory", "pids"), wanted=("memory", "open_files")).evidence.endswith("by memory, pids")
+    assert found(None).evidence == "no cgroups, runs' shims alone: none is mounted"
+    short = found(controllers=("memory",), wanted=("memory", "cpus", "processes"))
+    assert short.standing is WARN
+    assert short.evidence.endswith("no controller holds all of a run to cpus, processes")

@@ -19,7 +19,10 @@ SOUND: dict[str, list[Value]] = {
             "suspend": {"until": "2026-12-01T08:00:00Z", "reason": "r"}, "drain": {**DURATION},
             "defaults": {"limit": 2, "runtime": "goose", "max_runtime": "1h", "priority_floor": -1},
             "workspace": {"repo": "../x", "ref": "main", "keep": "always"},
-            "agents": [{"name": "ada", "limit": 0, "recipe": "a/b.yaml", "max_runtime": "5m"}, {"name": "b_1-c"}],
+            "agents": [
+                {"name": "ada", "limit": 0, "recipe": "a/b.yaml", "max_runtime": "5m"},
+                {"name": "b_1-c", "resources": {"cpus": 0.5}},
+            ],
         },
         {"apiVersion": "tsched/v1", "kind": "Pool", "name": "dev", "suspend": True},
     ],
@@ -27,6 +30,7 @@ SOUND: dict[str, list[Value]] = {
         {
             "apiVersion": "tsched/v1", "kind": "Limits", "max_running": 3, "spawn_per_cycle": 1,
             "loop_interval": "1s",
+            "resources": {"cpus": 2, "memory": "4Gi", "processes": 512, "open_files": 4096, "file_size": "10Gi"},
             "retry": {"attempts": 3, "backoff": "1s"}, "guard": {"max_agents_removed": "50%"},
             "runtimes": {"tests": {"argv": ["make", "{workspace}"], "env": ["CI"], "evidence": "exit"}},
         },

@@ -349,3 +349,13 @@ def test_json_has_the_old_keys_with_the_figures_in_force() -> None:
 def test_rows_name_every_setting_but_the_limits() -> None:
     names = [name for name, _, _ in rows(settled())]
     assert names == [name for name in VARIABLES if name != "agent_limits"]
+
+
+def test_the_size_of_runs_logs_is_a_size() -> None:
+    assert settled().run_log_max == 64 << 20
+    assert settled({"TSCHED_RUN_LOG_MAX": "2Gi"}).run_log_max == 2 << 30
+    assert settled({"TSCHED_RUN_LOG_MAX": "8MiB"}).run_log_max == 8 << 20
+    assert ("run_log_max", "64Mi", "default") in rows(settled())
+    for text, mend in (("64", "Ki, Mi, Gi or Ti"), ("64Ki", "at least 1Mi")):
+        with pytest.raises(ConfigurationError, match=f"TSCHED_RUN_LOG_MAX .*{mend}"):
+            settled({"TSCHED_RUN_LOG_MAX": text})

@@ -65,6 +65,36 @@ def test_defaults_are_resolved_in_order() -> None:
     assert (cy.limit, cy.runtime, cy.priority_floor, cy.max_runtime) == (2, "codex", 0, 300.0)
 
 
+def test_resources_are_resolved_key_by_key() -> None:
+    pool = POOL + (
+        "defaults: {resources: {memory: 2Gi, processes: 64}}\n"
+        "agents:\n  - {name: ada, resources: {memory: 512Mi, file_size: 10Gi}}\n  - {name: ben}\n"
+    )
+    loaded = load(fleet(pool, LIMITS + "resources: {cpus: 1.5, memory: 8Gi, open_files: 4096}\n", ben=RECIPE))
+    assert loaded.fleet is not None
+    ada, ben = (loaded.fleet.find(name) for name in ("ada", "ben"))
+    assert ada is not None
+    assert ben is not None
+    assert str(ada[1].resources) == "cpus=1.5 memory=512Mi processes=64 open_files=4096 file_size=10Gi"
+    assert str(ben[1].resources) == "cpus=1.5 memory=2Gi processes=64 open_files=4096"
+
+
+@pytest.mark.parametrize(
+    ("written", "message", "mend"),
+    [
+        ("memroy: 4Gi", "The key 'memroy' is not known in agents[0].resources.", "Did you mean 'memory'?"),
+        ("memory: 4GB", 'agents[0].resources.memory is "4GB", which has the wrong form.', "a whole number and Ki"),
+        ("memory: 4096", "agents[0].resources.memory is 4096, where a size is wanted.", "such as 512Mi"),
+        ("cpus: 0", "agents[0].resources.cpus is 0, below 0.01.", "Use 0.01 or more."),
+        ("processes: 0", "agents[0].resources.processes is 0, below 1.", "Use 1 or more."),
+    ],
+)
+def test_a_resource_that_is_none_is_told_how_it_is_written(written: str, message: str, mend: str) -> None:
+    (found,) = load(fleet(POOL + f"agents: [{{name: ada, resources: {{{written}}}}}]\n")).diagnostics
+    assert found.message == message
+    assert mend in found.mend
+
+
 def test_what_is_built_in() -> None:
     loaded = load(fleet())
     assert loaded.fleet is not None

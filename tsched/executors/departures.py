@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tsched.executors import durable, processes, workspace
+from tsched.executors import cgroups, durable, processes, views, workspace
 from tsched.executors.locks import locked
 from tsched.executors.pinned import Host, RunFolder
 from tsched.failpoint import failpoint
@@ -110,7 +110,7 @@ class Departures:
         tree = self._host.worktree(run) if run is not None else None
         if tree is None and (place / ".git").exists():
             return "nobody knows whose worktree it is: remove its folder by hand"
-        if tree is not None and not self._saved(name, tree, self._kept):
+        if tree is not None and not self._saved(name, tree):
             return "its unsaved work could not be put into git: look into it, then remove the folder by hand"
         if self.needed(place):  # saving took its time
             return "a process works in it"
@@ -165,18 +165,23 @@ class Departures:
         if folder.hook("before_remove") and not folder.hooked.exists() and place.is_dir():
             self._depart(run_id, folder)
             return
+        if (group := folder.group(run_id)) is not None:  # the shim of its hook was killed
+            cgroups.kill(group)
+            if any(cgroups.members(group)):
+                return
+            cgroups.remove(group)
         if self.occupied(place):
             return
-        if tree is not None and not self._saved(run_id, tree, folder.path):
+        if tree is not None and not self._saved(run_id, tree):
             self.keep(run_id, run, "what was left in it since its run could not be put into git")
         else:
             self._remove(run_id, run)
-        workspace.remove(folder.path)
+        views.remove(folder.path)
 
-    def _saved(self, run_id: str, tree: workspace.Worktree, scratch: Path) -> bool:
+    def _saved(self, run_id: str, tree: workspace.Worktree) -> bool:
         try:
-            workspace.salvage(tree, self._env(run_id), scratch=scratch)
-        except workspace.FAILURES:
+            workspace.salvage(tree, self._env(run_id))
+        except views.FAILURES:
             return False
         return True
 
@@ -185,7 +190,7 @@ class Departures:
         if tree is not None:
             workspace.remove_worktree(tree, self._env(run_id))
         else:
-            workspace.remove(self._host.place(run_id, run))
+            views.remove(self._host.place(run_id, run))
 
     def _env(self, run_id: str) -> dict[str, str]:
         return workspace.git_environment(self._host.environ, run_id)

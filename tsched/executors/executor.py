@@ -1,11 +1,11 @@
 """The protocol every executor is driven through."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from tsched.model.fleet import Recipe, Runtime, Workspace
+from tsched.model.fleet import Recipe, Resources, Runtime, Workspace
 from tsched.model.run import ExitReason, Lease, Run, RunExit
 from tsched.model.task import Task
 
@@ -32,6 +32,7 @@ class Launch:
     stop_grace: float
     heartbeat: float
     stall: float = 0.0  # without progress; 0: no limit
+    resources: Resources = field(default_factory=Resources)
     workspace: Workspace | None = None
     again: Again | None = None
 

@@ -7,16 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import msgspec
 
-from tsched.executors import durable, processes, workspace
+from tsched.executors import cgroups, durable, processes, views, workspace
 from tsched.executors.departures import Departures, Kept
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.locks import locked
 from tsched.executors.pinned import Host, RunFolder, pin
+from tsched.executors.premises import PRIVATE, admitted, hand_over, make, make_folders
 from tsched.executors.recovery import Census, Remains, census, clear, end_of, rebooted
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
@@ -33,7 +34,8 @@ _NEW, _GONE = ".new_", ".gone_"  # run folders half made, half removed
 class LocalExecutor:
     """The local machine. A held `runs/<run_id>/lock` is the sign of life; nothing else is asked.
 
-    `runs`, `running`, `logs` and `workspaces` are folders below the state folder. `clock`: seconds since the epoch.
+    `runs`, `running`, `logs` and `workspaces` are folders below the state folder. `log_max`: bytes of a run's log.
+    `agent_user`: the name of the user that agents run as, None: the runner's own. `clock`: seconds since the epoch.
     """
 
     name = "local"
@@ -47,6 +49,8 @@ class LocalExecutor:
         workspaces: Path,
         environ: Mapping[str, str],
         pass_env: Collection[str] = (),
+        log_max: int = 64 << 20,
+        agent_user: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._host = Host(
@@ -57,7 +61,9 @@ class LocalExecutor:
             environ=dict(environ),
             pass_env=tuple(pass_env),
             boot_id=processes.boot_id(),
+            log_max=log_max,
         )
+        self._agent_user = agent_user
         self._clock = clock
         self._departures = Departures(self._host, lambda run_id, folder: self._spawn(run_id, folder, "depart"))
         self._children: dict[str, int] = {}  # shims that this very process started, until they are reaped
@@ -67,35 +73,38 @@ class LocalExecutor:
 
     # -- start -------------------------------------------------------------------------------------------------
 
+    def check(self) -> None:
+        """Raises ConfigurationError where agents can't run as the user that they shall run as."""
+        admitted(self._agent_user, self._host.runs.parent)
+
     def prepare(self, launch: Launch) -> None:
         """Write the run's folder, whole or not at all; see Executor. Raises TransientError where the disk refuses."""
-        pinned = pin(launch, self._host)
+        who = admitted(self._agent_user, self._host.runs.parent)
+        pinned = pin(launch, replace(self._host, account=who))
         run_id = pinned.run.run_id
         target, temp = self._folder(run_id).path, self._host.runs / f"{_NEW}{run_id}"
         try:
-            self._make_folders()
-            temp.mkdir(mode=0o700)
+            make_folders(self._host, who)
+            cgroups.hand_down()
+            temp.mkdir(mode=PRIVATE)
             for name, data in pinned.files.items():
                 path = temp / name
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make(path.parent)
                 durable.write(path, data, lasting=name == "run.json")  # after a power cut no agent is left to start
-            if launch.workspace is None:
-                Path(pinned.run.workspace).mkdir(mode=0o700, exist_ok=True)
+            if who is not None:
+                hand_over(self._host, pinned.run, temp, who)
+            elif launch.workspace is None:
+                Path(pinned.run.workspace).mkdir(mode=PRIVATE, exist_ok=True)
             durable.sync(temp)
             failpoint("run's folder made")
             temp.rename(target)
             failpoint("run's folder in place")
             durable.sync(self._host.runs)
         except OSError as error:
-            workspace.remove(temp)
+            views.remove(temp)
             if launch.workspace is None and not target.exists():
-                workspace.remove(Path(pinned.run.workspace))
+                views.remove(Path(pinned.run.workspace))
             raise TransientError(f"run {run_id} can't be prepared in {target}: {error}: make room there") from error
-
-    def _make_folders(self) -> None:
-        host = self._host
-        for folder in (host.runs, host.running, host.logs, host.workspaces, host.workspaces / ".repos"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def start(self, run_id: str) -> None:
         """Start the run's shim; see Executor."""
@@ -221,7 +230,8 @@ class LocalExecutor:
             agent_pid=durable.number(agent, "agent_pid"),
             agent_start=durable.number(agent, "agent_start"),
             workspace=self._host.place(run_id, self.run(run_id)),
-            log=self._host.log(run_id),
+            output=str((agent or {}).get("output", "")),
+            group=folder.group(run_id),
         )
         return clear(remains, self._census)
 
@@ -276,8 +286,8 @@ class LocalExecutor:
             return ()
         folder = self._folder(run_id)
         try:
-            line = workspace.salvage(tree, self._git_environment(run_id), scratch=folder.path)
-        except workspace.FAILURES as error:
+            line = workspace.salvage(tree, self._git_environment(run_id))
+        except views.FAILURES as error:
             folder.unsaved.touch(mode=0o600)
             return (f"Its unsaved work could not be put into git ({_reason(error)}): it stays in {tree.folder}",)
         folder.unsaved.unlink(missing_ok=True)
@@ -299,11 +309,13 @@ class LocalExecutor:
             elif tree := self._host.worktree(run) if run is not None else None:
                 workspace.remove_worktree(tree, self._git_environment(run_id))
             else:
-                workspace.remove(place)
+                views.remove(place)
             if why is None and place.exists():
                 self._departures.keep(run_id, run, "what is left of it belongs to another user: remove it by hand")
+            if (group := folder.group(run_id)) is not None:
+                cgroups.remove(group)  # its shim had to leave it where something in it was slow to die
             gone = self._host.runs / f"{_GONE}{run_id}"
-            workspace.remove(gone)
+            views.remove(gone)
             failpoint("run's folder to be removed")
             folder.path.rename(gone)  # in one step: a late shim finds all of it or nothing
             failpoint("run's folder out of the way")
@@ -311,7 +323,7 @@ class LocalExecutor:
             return
         except OSError as error:
             raise TransientError(f"{folder.path} can't be removed: {error}") from error
-        workspace.remove(gone)
+        views.remove(gone)
 
     def _why_kept(self, folder: RunFolder, run: Run | None, run_id: str, *, succeeded: bool) -> str | None:
         borrowed = run is not None and run.workspace_repo and self._borrowed(run)
@@ -321,7 +333,7 @@ class LocalExecutor:
             return "it is a worktree of a run whose record can't be read"
         if folder.unsaved.exists():
             return UNSAVED
-        if run is not None and run.workspace_repo and _kept(run.keep, succeeded=succeeded):
+        if run is not None and run.workspace_repo and _kept(run.keep, succeeded=succeeded) and _any(run.workspace):
             return f"keep: {run.keep}"
         return None
 
@@ -349,9 +361,9 @@ class LocalExecutor:
             self._swept = True
             for entry in list(self._host.runs.iterdir()):
                 if entry.name.startswith(_NEW):
-                    workspace.remove(self._host.workspaces / entry.name.removeprefix(_NEW))
+                    views.remove(self._host.workspaces / entry.name.removeprefix(_NEW))
                 if entry.name.startswith((_NEW, _GONE)):
-                    workspace.remove(entry)
+                    views.remove(entry)
         self._departures.tidy()
 
     def kept(self) -> Sequence[Kept]:
@@ -385,6 +397,14 @@ class LocalExecutor:
 
     def _git_environment(self, run_id: str) -> dict[str, str]:
         return workspace.git_environment(self._host.environ, run_id)
+
+
+def _any(folder: str) -> bool:
+    """Whether there is anything in a folder: where its making failed there is not."""
+    try:
+        return bool(os.listdir(folder))
+    except OSError:
+        return False
 
 
 def _kept(keep: str, *, succeeded: bool) -> bool:

@@ -6,8 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from tsched.executors import durable, workspace
+from tsched.executors import cgroups, durable, workspace
+from tsched.executors.account import Account
 from tsched.executors.executor import Launch
+from tsched.executors.limits import limits
 from tsched.executors.runtimes import (
     TASKS_MCP,
     TASKS_TOKEN,
@@ -82,6 +84,10 @@ class RunFolder:
         hooks = (durable.record(self.spec) or {}).get("hooks")
         return str(hooks.get(name, "")) if isinstance(hooks, dict) else ""
 
+    def group(self, run_id: str) -> Path | None:
+        """The run's cgroup, None where it has none, or it is gone."""
+        return cgroups.group_of((durable.record(self.spec) or {}).get("cgroup"), run_id)
+
     @property
     def hooked(self) -> Path:
         """Present once before_remove has had its chance."""
@@ -109,6 +115,8 @@ class Host:
     environ: Mapping[str, str]
     pass_env: Collection[str]
     boot_id: str
+    log_max: int  # bytes of a run's log
+    account: Account | None = None  # the user that agents run as; None: the runner's own
 
     def folder(self, run_id: str) -> RunFolder:
         return RunFolder(path=self.runs / run_id)
@@ -168,8 +176,9 @@ def _placed(launch: Launch, host: Host) -> Run:
 
 def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, object]:
     """What shim.py reads; its docstrings say what each means."""
+    environ = host.environ if host.account is None else host.account.owner.environ(host.environ)
     env = environment(
-        host.environ,
+        {**host.environ, **{name: environ[name] for name in ("HOME",) if name in environ}},
         passed=host.pass_env,
         runtime=launch.runtime,
         recipe=launch.recipe,
@@ -177,7 +186,7 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         run=run,
         task_file=paths.task_file,
     )
-    tree, git = host.worktree(run), workspace.git_environment(host.environ, run.run_id)
+    tree, git = host.worktree(run), workspace.git_environment(environ, run.run_id)
     left = (
         workspace.left_by(launch.again.before, tree, git) if launch.again is not None and tree is not None else None
     )
@@ -207,6 +216,10 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         "link": str(host.running / f"agent_{run.agent}.task_{run.task_id}"),
         "lease_fields": asdict(launch.lease),
         "log": str(host.log(run.run_id)),
+        "log_max": host.log_max,
+        "user": None if host.account is None else host.account.ids(),
+        "cgroup": cgroups.place(run.run_id),
+        "limits": limits(launch.resources),
         "heartbeat": launch.heartbeat,
         "max_runtime": launch.max_runtime,
         "stop_grace": launch.stop_grace,

@@ -61,8 +61,8 @@ def run_id_of(process: Process) -> str:
     )
 
 
-def attached(process: Process, *, folder: Path, log: Path) -> bool:
-    """Whether a process works below the folder or writes to the log: a sign of a run that cleared its environment."""
+def attached(process: Process, *, folder: Path, output: str) -> bool:
+    """Whether a process works below the folder or speaks into that pipe: it is of a run, its environment cleared."""
     base = PROC / str(process.pid)
     try:
         if (base / "cwd").readlink().is_relative_to(folder):
@@ -71,7 +71,7 @@ def attached(process: Process, *, folder: Path, log: Path) -> bool:
         pass
     for descriptor in ("1", "2"):
         try:
-            if (base / "fd" / descriptor).readlink() == log:
+            if (base / "fd" / descriptor).readlink() == Path(output):
                 return True
         except OSError:
             continue

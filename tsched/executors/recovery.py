@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tsched.executors import durable, processes
+from tsched.executors import cgroups, durable, processes
 from tsched.executors.pinned import RunFolder
 from tsched.executors.processes import Process
 from tsched.failpoint import failpoint
@@ -41,21 +41,22 @@ class Remains:
     agent_pid: int
     agent_start: int
     workspace: Path
-    log: Path
+    output: str  # the pipe that its processes speak into, as /proc shows it; "" where that is not known
+    group: Path | None  # its cgroup
 
     def among(self, all_: Census) -> list[Process]:
-        """Its processes: those that carry its id, and those of its agent's session.
+        """Its processes: those in its cgroup, those that carry its id, and those of its agent's session.
 
         The session's number may belong to strangers by now, so a member counts only while the agent itself lives,
-        or where it works in the run's folder or writes its log.
+        or where it works in the run's folder or speaks into its log.
         """
-        found = list(all_.by_run.get(self.run_id, ()))
+        found = [*(cgroups.members(self.group) if self.group else ()), *all_.by_run.get(self.run_id, ())]
         known = {process.pid for process in found}
         others = [p for p in all_.by_session.get(self.agent_pid, ()) if p.pid not in known] if self.agent_pid else []
         if others:
             agent = processes.look(self.agent_pid)
             own = agent is not None and agent.start == self.agent_start
-            found += [p for p in others if own or processes.attached(p, folder=self.workspace, log=self.log)]
+            found += [p for p in others if own or processes.attached(p, folder=self.workspace, output=self.output)]
         return found
 
 
@@ -64,12 +65,16 @@ def clear(remains: Remains, first: Census) -> bool:
     found = remains.among(first)
     for _ in range(ROUNDS):
         if not found:
-            return True
+            break
         failpoint("remains to be killed")
+        if remains.group is not None:
+            cgroups.kill(remains.group)  # faster than it can fork
         for process in found:
             processes.kill(process)
         processes.wait_gone(found, seconds=PATIENCE)
         found = remains.among(census())
+    if not found and remains.group is not None:
+        cgroups.remove(remains.group)
     return not found
 
 

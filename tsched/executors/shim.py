@@ -9,13 +9,14 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import signal
 import sys
 import time
 
 TYPE_CHECKING = False  # typing itself would slow the start
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 LOST_THE_FENCE = 3  # exit status of a shim that came too late: another shim, or recovery, was first
@@ -26,9 +27,15 @@ KILL_EVERY = 0.05  # seconds between two rounds of KILL
 LOOK_EVERY = 60.0  # seconds between two looks at an agent's progress, or an eighth of `stall`
 BUSY = 0.1  # of one processor: an agent that computes so much does something
 MOST_FILES = 20_000  # of its folder that one look goes through
+CHUNK = 1 << 16  # bytes: of output read at once
+AT_ONCE = 1 << 22  # bytes: of output taken in before anything else is looked at
+PLENTY = 1 << 15  # bytes: where so much has come, more is expected at once
+NAP = 0.02  # seconds from one piece of output to the next look for more: small pieces wake nobody one by one
+WORDS = iter(range(1000))  # one for each complaint of its own: a disk that stays full is not told for ever
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-HEARD = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
+CALLS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+HEARD = (*CALLS, signal.SIGIO)  # the last: there is output
 REQUESTS = ("drain", "stopped", "cancelled", "timeout")  # reasons that a stop request may carry
 
 FAILPOINT = os.environ.get("TSCHED_FAILPOINT", "")  # as tsched.failpoint, for tests alone
@@ -74,6 +81,12 @@ def attempt(action: "Callable[..., None]", *arguments: str) -> None:
 def read_text(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
+
+
+def complain(text: str) -> None:
+    """Into the shim's own log, within bounds."""
+    if next(WORDS, None) is not None:
+        print(text, file=sys.stderr, flush=True)
 
 
 def read_boot_id() -> str:
@@ -189,7 +202,7 @@ class Lease:
             self.written = True
             self._place_link()
         except OSError as error:
-            print(f"the lease could not be written: {error}", file=sys.stderr, flush=True)
+            complain(f"the lease could not be written: {error}")
 
     def _place_link(self) -> None:
         target = os.path.basename(self.path)
@@ -220,18 +233,179 @@ class Lease:
         failpoint("lease removed")
 
 
-class Progress:
-    """Whether the agent does anything: a longer log, other processes, computing, a change in its folder."""
+class Log:
+    """The run's log, written here alone: what the children say comes through a pipe, so no flood passes `most` bytes.
 
-    __slots__ = ("cpu", "every", "folder", "known", "limit", "log", "looked", "newest", "since", "size")
+    Of a flood an eighth of that is kept of its beginning and a quarter or more of its end; a line between says so.
+    """
+
+    __slots__ = (
+        "beginning",
+        "file",
+        "heard",
+        "left_out",
+        "lost",
+        "most",
+        "path",
+        "sink",
+        "size",
+        "source",
+        "speaker",
+    )
 
     def __init__(self, spec: "dict[str, Any]") -> None:
+        self.path: str = spec["log"]
+        self.most: int = spec.get("log_max", 1 << 26)  # a run of an older version has none
+        self.speaker: int = (spec.get("user") or {}).get("uid", -1)  # may open /dev/stderr anew
+        self.file = self.source = self.sink = -1
+        self.size = self.heard = 0  # bytes: of the file; of all that was ever said
+        self.beginning = self.left_out = self.lost = 0
+
+    def open(self) -> None:
+        """Once, before the first child. Raises OSError."""
+        if self.file >= 0:
+            return
+        self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self.size = os.lseek(self.file, 0, os.SEEK_END)
+        self.source, self.sink = os.pipe()
+        if self.speaker >= 0:
+            os.fchown(self.sink, self.speaker, -1)
+        fcntl.fcntl(self.source, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(self.source, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+
+    def drain(self) -> int:
+        """Take in what has come. Returns how much that was, in bytes."""
+        taken = 0
+        while self.source >= 0 and taken < AT_ONCE:
+            try:
+                data = os.read(self.source, CHUNK)
+            except BlockingIOError:
+                break
+            taken += len(data)
+            self.write(data)
+        self.heard += taken
+        return taken
+
+    def write(self, data: bytes) -> None:
+        """At the end. What a full disk does not take is left out: it is no reason to end a run."""
+        if self.lost:
+            words = f"\n[tsched: {self.lost} bytes of output could not be written: the disk was full]\n"
+            data = words.encode() + data
+        if self.size + len(data) > self.most:
+            self.make_room()
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.pwrite(self.file, view, self.size)
+                self.size += written
+                view = view[written:]
+            self.lost = 0
+        except OSError:
+            self.lost += len(view)
+
+    def make_room(self) -> None:
+        """Leave out the middle. Both sides begin and end with whole lines, where lines are not endless."""
+        head = self.most // 8
+        if not self.beginning:
+            before = os.pread(self.file, CHUNK, head - CHUNK)
+            self.beginning = head - CHUNK + before.rfind(b"\n") + 1 if b"\n" in before else head
+        start = self.size - self.most // 4
+        start += os.pread(self.file, CHUNK, start).find(b"\n") + 1
+        self.left_out += start - self.beginning
+        words = f"[tsched: {self.left_out} bytes of output are left out here: a run's log has {self.most} at most]\n"
+        try:
+            end = self.beginning + os.pwrite(self.file, words.encode(), self.beginning)
+            while start < self.size:
+                data = os.pread(self.file, CHUNK, start)
+                os.pwrite(self.file, data, end)
+                start, end = start + len(data), end + len(data)
+            os.ftruncate(self.file, end)
+            self.size = end
+        except OSError as error:  # the file can't grow by it, so this is no full disk
+            complain(f"the log could not be shortened: {error}")
+
+    def last(self, since: int) -> bytes:
+        """What was said last, after so many bytes had been `heard`; 4 KiB at most."""
+        most = min(4096, self.heard - since, self.size)
+        return os.pread(self.file, most, self.size - most)
+
+
+class Group:
+    """The run's cgroup: what is born in it is found there, whatever it does. `path` is "" where there is none."""
+
+    __slots__ = ("held", "path")
+
+    def __init__(self, spec: "dict[str, Any]") -> None:
+        self.path: str = spec.get("cgroup", "")
+        self.held: list[str] = []  # limits that the kernel holds the group to
+
+    def make(self, limits: "Sequence[dict[str, Any]]") -> None:
+        """Make it, and set each limit that its controllers know: one whose first file takes."""
+        if not self.path:
+            return
+        try:
+            attempt(os.mkdir, self.path)
+            if read_text(self.path + "/cgroup.type").strip() != "domain":
+                raise OSError(errno.EOPNOTSUPP, "it is no domain")
+        except OSError as error:
+            complain(f"no cgroup {self.path}: {error}")
+            self.path = ""
+            return
+        for limit in limits:
+            done = [self.tell(name, text) for name, text in limit["files"].items()]
+            if done and done[0]:
+                self.held.append(limit["name"])
+
+    def tell(self, name: str, text: str) -> bool:
+        """Write to one of its files. Whether the kernel took it."""
+        try:
+            handle = os.open(f"{self.path}/{name}", os.O_WRONLY)
+        except OSError:
+            return False
+        try:
+            os.write(handle, text.encode())
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+        return True
+
+    def kill(self) -> None:
+        """All of it at once, faster than it can fork."""
+        if self.path:
+            self.tell("cgroup.kill", "1")
+
+    def starved(self) -> str:
+        """That the kernel ended some of it for want of memory, and whose; "" where it did not."""
+        try:
+            words = read_text(self.path + "/memory.events").split() if self.path else []
+        except OSError:
+            return ""
+        events = dict(zip(words[::2], words[1::2], strict=False))
+        ended = events.get("oom_kill", "0")
+        cause = "its memory limit was reached" if events.get("oom", "0") != "0" else "the machine had no memory left"
+        return "" if ended == "0" else f"{cause} (processes that the kernel ended: {ended})"
+
+    def remove(self) -> None:
+        """With the groups that the run made in it."""
+        if self.path:
+            self.kill()
+            for place, _, _ in os.walk(self.path, topdown=False):
+                attempt(os.rmdir, place)
+
+
+class Progress:
+    """Whether the agent does anything: more output, other processes, computing, a change in its folder."""
+
+    __slots__ = ("cpu", "every", "folder", "heard", "known", "limit", "log", "looked", "newest", "since")
+
+    def __init__(self, spec: "dict[str, Any]", log: Log) -> None:
         self.limit: float = spec["stall"]  # seconds without any; 0: for ever
         self.every = min(LOOK_EVERY, self.limit / 8)
-        self.log: str = spec["log"]
+        self.log = log
         self.folder: str = spec["cwd"]
         self.since = self.looked = since_boot()
-        self.size = self.newest = 0
+        self.heard = self.newest = 0
         self.known: list[tuple[int, int]] = []
         self.cpu = 0.0
 
@@ -247,8 +421,8 @@ class Progress:
 
     def moved(self, elapsed: float) -> bool:
         """The cheapest sign first. A sign that was not looked at is compared with its older state the next time."""
-        before, self.size = self.size, size_of(self.log)
-        if self.size != before:
+        before, self.heard = self.heard, self.log.heard
+        if self.heard != before:
             return True
         others, self.known = self.known, descendants()
         used, self.cpu = self.cpu, sum(computed(pid) for pid, _ in self.known)
@@ -256,13 +430,6 @@ class Progress:
             return True
         touched, self.newest = self.newest, newest(self.folder)
         return self.newest != touched
-
-
-def size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 def computed(pid: int) -> float:
@@ -294,7 +461,7 @@ class Shim:
     """One run from fence to end. `reason` is why it is being stopped, "" while it isn't."""
 
     __slots__ = (
-        *("folder", "give_up", "kill_at", "late", "lease", "main", "next_beat"),
+        *("folder", "give_up", "group", "kill_at", "late", "lease", "log", "main", "next_beat"),
         *("over", "progress", "reason", "running", "spec", "started_at"),
     )
 
@@ -302,6 +469,8 @@ class Shim:
         self.folder = folder
         self.spec = spec
         self.lease = Lease(spec)
+        self.log = Log(spec)
+        self.group = Group(spec)
         self.reason = ""
         self.main = 0  # the child whose end counts: a setup command, a hook, the agent
         self.late = False  # a hook took longer than it may
@@ -318,22 +487,23 @@ class Shim:
     def run(self) -> "dict[str, object]":
         """Set up, start the agent, see it to its end. Returns the exit record."""
         spec = self.spec
+        self.group.make(spec.get("limits", ()))
         problem = self.set_up() or self.hook("after_create") or self.hook("before_run")
         failpoint("set up")
         self.listen(0)
         self.look()
         if self.reason:
             return self.end("stopped")
-        problem = problem or self.spawn(spec["argv"], spec["env"], spec["cwd"], record=True)
+        problem = problem or self.spawn(spec["argv"], spec["env"], spec["cwd"], record=True, limited=True)
         if problem:
             return self.end("start-failed", detail=problem)
         self.running = True
         self.started_at = time.time()
-        self.progress = Progress(spec)
+        self.progress = Progress(spec, self.log)
         self.next_beat = 0.0  # the lease says so at once
         code = self.watch()
         unmet = "" if code or self.reason else self.unmet()
-        return self.end("exited", code=code, unmet=unmet)
+        return self.end("exited", code=code, detail=self.group.starved() if code else "", unmet=unmet)
 
     def end(
         self, reason: str, *, code: "int | None" = None, detail: str = "", unmet: str = ""
@@ -364,7 +534,7 @@ class Shim:
             except OSError as error:
                 if not os.path.isdir(self.folder):
                     return
-                print(f"exit.json could not be written: {error}", file=sys.stderr, flush=True)
+                complain(f"exit.json could not be written: {error}")
             self.lease.beat(running=False)
             self.listen(TICK)
         if self.running and self.reason != "lease-gone":
@@ -388,7 +558,7 @@ class Shim:
             for step in self.spec["setup"]:
                 if self.reason:
                     return ""
-                problem = self.spawn(step["argv"], self.spec["setup_env"], "/", record=False)
+                problem = self.spawn(step["argv"], self.spec["setup_env"], "/", record=False, limited=False)
                 if not problem and self.watch() != 0:
                     problem = self.complaint()
                 if problem:
@@ -417,8 +587,8 @@ class Shim:
 
     def shell(self, script: str, limit: float) -> str:
         """Run a script in the run's folder, with its environment. Returns what went wrong, "" for nothing."""
-        before = size_of(self.spec["log"])
-        problem = self.spawn(["/bin/sh", "-c", script], self.spec["env"], self.spec["cwd"], record=False)
+        before, shell = self.log.heard, ["/bin/sh", "-c", script]
+        problem = self.spawn(shell, self.spec["env"], self.spec["cwd"], record=False, limited=True)
         code = 0 if problem else self.watch(limit=limit)
         if self.late:
             return f"it took longer than {limit:g} s"
@@ -427,32 +597,37 @@ class Shim:
     def aftermath(self, name: str) -> None:
         """A hook whose failure changes nothing: it is said in the log."""
         self.reason = ""  # nothing stops it but its own limit
-        if problem := self.hook(name):
-            with open(self.spec["log"], "a", encoding="utf-8") as log:
-                print(f"tsched: {problem}", file=log)
+        if (problem := self.hook(name)) and self.log.file >= 0:
+            self.log.write(f"tsched: {problem}\n".encode("utf-8", "replace"))
 
     def complaint(self, since: int = 0) -> str:
         """What the log's end says of a failure: the line that a person should read first."""
         try:
-            with open(self.spec["log"], "rb") as log:
-                log.seek(max(since, log.seek(0, os.SEEK_END) - 4096))
-                lines = log.read().decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+            lines = self.log.last(since).decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
         except OSError as error:
             return f"{error}"
         return next((line for line in lines if line.startswith("fatal: ")), lines[-1])[:500]
 
-    def spawn(self, argv: "list[str]", env: "dict[str, str]", cwd: str, *, record: bool) -> str:
+    def spawn(self, argv: "list[str]", env: "dict[str, str]", cwd: str, *, record: bool, limited: bool) -> str:
         """Start a child in a session of its own. Returns why it could not be started, "" where it was.
 
         The child waits until its pid is on record, so that a shim killed right here leaves no stranger behind.
         """
+        try:
+            self.log.open()
+        except OSError as error:
+            return f"its log {self.log.path} could not be opened: {error.strerror}"
         report, reporter = os.pipe()
         gate, opener = os.pipe()
         shim = os.getpid()
         failpoint("child to be started")
         pid = os.fork()
         if pid == 0:
-            become(argv, env, cwd, self.spec["log"], gate=gate, reporter=reporter, opener=opener, shim=shim)
+            caps = self.caps() if limited else []
+            become(
+                argv, env, cwd, out=self.log.sink, group=self.group, caps=caps, user=self.spec.get("user"),
+                gate=gate, reporter=reporter, opener=opener, shim=shim,
+            )  # fmt: skip
         os.close(gate)
         os.close(reporter)
         problem = b""
@@ -473,10 +648,18 @@ class Shim:
         self.main = pid
         return ""
 
+    def caps(self) -> "list[tuple[int, int]]":
+        """The limits that a process is held to by itself: those that the group does not hold all of the run to."""
+        limits = [
+            limit for limit in self.spec.get("limits", ()) if limit["rlimit"] and limit["name"] not in self.group.held
+        ]
+        return [(getattr(resource, limit["rlimit"]), limit["most"]) for limit in limits]
+
     def record_agent(self, pid: int) -> None:
         stat = stat_of(pid)
         agent = {"agent_pid": pid, "agent_start": stat[1] if stat else 0, "boot_id": read_boot_id()}
-        write_atomically(os.path.join(self.folder, "agent.json"), json.dumps(agent), durable=False)
+        record = {**agent, "output": os.readlink(f"/proc/self/fd/{self.log.sink}")}
+        write_atomically(os.path.join(self.folder, "agent.json"), json.dumps(record), durable=False)
         own = stat_of(os.getpid())
         self.lease.fields.update(agent, pid=os.getpid(), state="running", process_start=own[1] if own else 0)
 
@@ -492,6 +675,8 @@ class Shim:
             ended, alone = self.reap()
             code = ended if code is None else code
             if alone:
+                while self.log.drain():
+                    pass
                 self.kill_at = None
                 return code if code is not None else 255
             if code is None:
@@ -513,6 +698,7 @@ class Shim:
         if now < self.kill_at:
             return max(0.0, min(TICK, self.next_beat - now, self.kill_at - now))
         self.signal_all(signal.SIGKILL)
+        self.group.kill()
         return KILL_EVERY if now < self.kill_at + 2 else TICK  # stuck in the kernel: wait for it without haste
 
     def reap(self) -> "tuple[int | None, bool]":
@@ -591,25 +777,34 @@ class Shim:
             send(pid, start, number)
 
     def listen(self, seconds: float) -> None:
-        """Sleep until a signal or for so long. TERM and INT stop the run; HUP is the terminal's, not ours."""
-        heard = signal.sigtimedwait(HEARD, seconds)
+        """Take in output, then sleep until a signal or for so long.
+
+        TERM and INT stop the run; HUP is the terminal's, not ours. After some output the next is not waited for.
+        """
+        taken = self.log.drain()
+        if taken >= PLENTY:
+            heard = signal.sigtimedwait(CALLS, 0)
+        else:
+            heard = signal.sigtimedwait(CALLS if taken else HEARD, min(seconds, NAP) if taken else seconds)
         if heard is not None and heard.si_signo in (signal.SIGTERM, signal.SIGINT):
             self.stop("stopped")
 
 
 def become(
-    argv: "list[str]", env: "dict[str, str]", cwd: str, log: str, *, gate: int, reporter: int, opener: int, shim: int
-) -> None:
+    argv: "list[str]", env: "dict[str, str]", cwd: str, *, out: int, group: Group, caps: "list[tuple[int, int]]",
+    user: "dict[str, Any] | None", gate: int, reporter: int, opener: int, shim: int,
+) -> None:  # fmt: skip
     """In the forked child: turn into the program. Never returns; what goes wrong is told through `reporter`."""
     step = "it could not be prepared"
     try:
         os.close(opener)
         os.setsid()
-        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if group.path and not group.tell("cgroup.procs", "0"):
+            raise OSError(errno.EPERM, f"its cgroup {group.path} lets nobody in")
+        confine(caps, user)
+        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)  # a change of user takes it away: after that
         if os.getppid() != shim or os.read(gate, 1) != b".":
             os._exit(127)  # the shim died first: nobody would stop us
-        step = f"its log {log} could not be opened"
-        out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (out, 1), (out, 2)):
             os.dup2(source, target)
@@ -629,6 +824,19 @@ def become(
         os._exit(127)
 
 
+def confine(caps: "list[tuple[int, int]]", user: "dict[str, Any] | None") -> None:
+    """In the forked child: its own limits, no core dump, and for good the user that agents run as. Raises OSError."""
+    for kind, most in (*caps, (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(kind)[1]
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (allowed, allowed))
+    if user:
+        os.setgroups(user["groups"])
+        os.setresgid(user["gid"], user["gid"], user["gid"])
+        os.setresuid(user["uid"], user["uid"], user["uid"])
+        LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # neither sudo nor another set-user-id program leads back
+
+
 def find(name: str, env: "dict[str, str]") -> str:
     """A program by the PATH that it will have itself."""
     for folder in env.get("PATH", os.defpath).split(os.pathsep):
@@ -640,16 +848,24 @@ def find(name: str, env: "dict[str, str]") -> str:
 
 def unlock(cache: str) -> None:
     """Remove from a shared repository the locks that a killed git has left: old ones of what setup itself writes."""
-    for place, folders, names in os.walk(cache):
-        if place == cache:
-            folders[:] = ["refs"]
-        for name in names:
-            path = os.path.join(place, name)
-            try:
-                if name.endswith(".lock") and os.lstat(path).st_mtime < time.time() - STALE_LOCK:
-                    os.unlink(path)
-            except OSError:
-                continue
+    try:
+        for place, folders, names, at in os.fwalk(cache):  # by handle: no link that is put there leads it elsewhere
+            if place == cache:
+                folders[:] = ["refs"]
+            for name in names:
+                if name.endswith(".lock"):
+                    drop_stale(name, at)
+    except OSError:
+        return  # not made yet
+
+
+def drop_stale(name: str, folder: int) -> None:
+    """Remove a file that has been in a folder (its handle) for too long."""
+    try:
+        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < time.time() - STALE_LOCK:
+            os.unlink(name, dir_fd=folder)
+    except OSError:
+        return
 
 
 def try_lock(handle: int) -> bool:
@@ -681,7 +897,11 @@ def depart(shim: Shim) -> int:
     if not try_lock(lock) or os.path.exists(os.path.join(shim.folder, "hooked")):
         return LOST_THE_FENCE
     shim.over = True
-    shim.aftermath("before_remove")
+    shim.group.make(shim.spec.get("limits", ()))
+    try:
+        shim.aftermath("before_remove")
+    finally:
+        shim.group.remove()
     write_atomically(os.path.join(shim.folder, "hooked"), "", durable=False)
     return 0
 
@@ -702,9 +922,12 @@ def main(folder: str, *, departing: bool = False) -> int:
     failpoint("begun")
     if not fence(folder):
         return LOST_THE_FENCE
-    end = shim.run()
-    failpoint("run over")
-    shim.finish(end)
+    try:
+        end = shim.run()
+        failpoint("run over")
+        shim.finish(end)
+    finally:
+        shim.group.remove()
     return 0
 
 

@@ -1,33 +1,25 @@
 """The folder that a run works in: an empty one, or a fresh git worktree whose unsaved work is never lost."""
 
 import hashlib
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tsched.executors import durable
+from tsched.executors.views import FAILURES, GIT, View, owner_of, remove, run, view
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Workspace
 from tsched.model.run import Run
 
-GIT = (
-    "git",
-    *("-c", "core.hooksPath=/dev/null"),  # no code of the repo or of an agent runs here
-    *("-c", "core.fsmonitor=false"),
-    *("-c", "gc.auto=0"),  # nothing may go on in the background
-    *("-c", "maintenance.auto=false"),
-)
-FAILURES = (OSError, subprocess.SubprocessError)  # what git commands of ours can raise
-PATIENCE = 120.0  # seconds for one git command of ours; setup commands have the run's max_runtime
 GONE = ".gone_"  # what the name of a folder under removal begins with
+MOST = 16 << 20  # bytes that are read of a file which an agent can write
+DEEPEST = 16  # repositories inside one another that are looked into
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@-]*")
 _LEFT = re.compile(r"([0-9a-f]+) .*\tcheckout: moving from (\S+) to ")  # a line of HEAD's log
+_LISTED = ("ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard")
 _CHANGES = "Unsaved work"  # how the commit of changes that were not committed begins
 _PASSED = (
     *("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "SSH_AUTH_SOCK"),
@@ -89,10 +81,11 @@ def left_by(before: Run, tree: Worktree, env: Mapping[str, str]) -> Left | None:
     if (tree.folder / ".git").exists():
         return Left()
     try:
-        commit = _commit(tree, env, _left(before))
-        if commit is None:
-            return None
-        words = _git([f"--git-dir={tree.cache}", "log", "-1", "--format=%ae %s", commit], env)
+        with _view(tree, env) as git:
+            commit = git.commit(_left(before))
+            if commit is None:
+                return None
+            words = git.git("log", "-1", "--no-show-signature", "--format=%ae %s", commit)
     except FAILURES:
         return None
     return Left(commit=commit, changes=words.startswith(f"{env['GIT_AUTHOR_EMAIL']} {_CHANGES}"))
@@ -179,7 +172,17 @@ def git_environment(host: Mapping[str, str], run_id: str) -> dict[str, str]:
     }
 
 
-def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | None:
+@contextmanager
+def _view(tree: Worktree, env: Mapping[str, str]) -> Iterator[View]:
+    """The shared repository without its settings, which are the agent's."""
+    at = tree.cache.with_name(f".view_{tree.run.run_id}")
+    try:
+        yield view(at, over=tree.cache, env=env, owner=owner_of(tree.folder) or owner_of(tree.cache))
+    finally:
+        remove(at)
+
+
+def salvage(tree: Worktree, env: Mapping[str, str]) -> str | None:
     """Keep what the run neither committed nor pushed under a ref of the shared repository.
 
     Returns a line for people, None where nothing was unsaved. Repeatable: the same work is the same commit.
@@ -187,90 +190,105 @@ def salvage(tree: Worktree, env: Mapping[str, str], *, scratch: Path) -> str | N
     """
     if not tree.folder.is_dir():
         return None
-    base = _commit(tree, env, tree.base)  # None: the run took over the folder and got no further
-    head = (_commit(tree, env, "HEAD", git_dir=tree.admin) if tree.admin.is_dir() else None) or base
+    with _view(tree, env) as git:
+        return _salvage(tree, git)
+
+
+def _salvage(tree: Worktree, git: View) -> str | None:
+    base = git.commit(tree.base)  # None: the run took over the folder and got no further
+    head = git.head(tree.admin) or base
     if head is None:
         return None
-    # A repository of our own over the same objects: the shared one's settings are the agent's, and may name commands.
-    own = scratch / "salvage.git"
-    remove(own)
-    for folder in (own / "objects", own / "refs"):
-        folder.mkdir(mode=0o700, parents=True)
-    (own / "HEAD").write_text("ref: refs/heads/main\n")
-    for name in ("salvage.index", "salvage.index.lock"):
-        (scratch / name).unlink(missing_ok=True)
-    objects = {"GIT_OBJECT_DIRECTORY": str(tree.cache / "objects")}
-    index = {**env, **objects, "GIT_INDEX_FILE": str(scratch / "salvage.index")}
-    here = [f"--git-dir={own}", f"--work-tree={tree.folder}"]
-    if (tree.admin / "index").is_file():
-        # With its time: a file that was changed in the very moment of the checkout is told from that alone.
-        shutil.copy2(tree.admin / "index", scratch / "salvage.index")
-    else:
-        _git([*here, "read-tree", head], index)
-    _git([*here, "add", "--all", "--", "."], index, cwd=tree.folder)
-    work = _git([*here, "write-tree"], index)
-    nested = _nested(tree, index, here, head)
-    if nested:
-        raise OSError(f"repositories inside it hold work that is nowhere else: {', '.join(nested)[:300]}")
-    changed = work != _git([*here, "rev-parse", f"{head}^{{tree}}"], index)
-    tips = _unsaved(tree, env, head, base)
+    # With its time: a file that was changed in the very moment of the checkout is told from that alone.
+    if not git.take_index(tree.admin):
+        git.git("read-tree", head)
+    # Not `git add`, which looks into repositories inside this one by a git that goes by their settings.
+    changes = git.git(*_LISTED, work_tree=tree.folder)
+    paths = "".join(f"{path.rstrip('/')}\0" for path in changes.split("\0") if path)
+    git.git("update-index", "-z", "--add", "--remove", "--replace", "--stdin", given=paths, work_tree=tree.folder)
+    work = git.git("write-tree")
+    if nested := _nested(tree.folder, git, head):
+        names = ", ".join(nested)[:300].encode(errors="replace").decode()
+        raise OSError(f"repositories inside it hold work that is nowhere else: {names}")
+    changed = work != git.git("rev-parse", f"{head}^{{tree}}")
+    tips = _unsaved(tree, git, head, base)
     if not changed and not tips:
         return None
     saved, others = tips[0] if tips else head, [tip for tip in tips if tip != head]
     together = changed or len(tips) > 1
     if together:
         when = f"@{int(tree.run.created_at)} +0000"
-        dated = {**index, "GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
         words = f"{_CHANGES} of {tree.run.agent} on task {tree.run.task_id}, run {tree.run.run_id}"
         parents = [word for commit in (head, *others) for word in ("-p", commit)]
-        saved = _git([*here, "commit-tree", work, *parents, "-m", words], dated)
-    ref = _keep(tree, env, saved)
+        dated = {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
+        saved = git.git("commit-tree", work, *parents, "-m", words, more=dated)
+    ref = _keep(tree, git, saved)
     more = f", with {len(others)} other line(s) of work as parents" if together and others else ""
     return f"Unsaved work is kept as {saved[:12]}{more}: `git fetch {tree.cache} {ref}` brings it"
 
 
-def _nested(tree: Worktree, index: Mapping[str, str], here: list[str], head: str) -> list[str]:
-    """Repositories and worktrees inside the worktree with anything that the commit `head` does not name.
+def _nested(folder: Path, git: View, head: str, depth: int = 0) -> list[str]:
+    """Repositories and worktrees inside a folder with anything that its commit `head` does not name.
 
     git itself keeps no more of them than the id of their commit.
     """
-    lines = _git([*here, "ls-files", "--stage", "-z"], index).split("\0")
+    lines = git.git("ls-files", "--stage", "-z").split("\0")
     links = {line.partition("\t")[2]: line.split()[1] for line in lines if line.startswith("160000 ")}
     if not links:
         return []
-    listed = _git([*here, "ls-tree", "-r", "-z", "--full-tree", head], index).split("\0")
+    listed = git.git("ls-tree", "-r", "-z", "--full-tree", head).split("\0")
     known = {line.partition("\t")[2]: line.split()[2] for line in listed if line.startswith("160000 ")}
-    plain = {name: index[name] for name in ("PATH", "HOME", "LC_ALL") if name in index}
-    found = []
-    for path, commit in links.items():
-        status = ["-C", str(tree.folder / path), "status", "--porcelain", "--untracked-files=all"]
-        if known.get(path) != commit or ((tree.folder / path / ".git").exists() and _git(status, plain)):
-            found.append(path)
-    return found
+    return [path for path, commit in links.items() if known.get(path) != commit or _dirty(folder / path, git, depth)]
 
 
-def _unsaved(tree: Worktree, env: Mapping[str, str], head: str, base: str | None) -> list[str]:
+def _dirty(folder: Path, outer: View, depth: int) -> bool:
+    """Whether a repository inside another has changes, or one inside it has."""
+    found = _repository(folder / ".git")
+    if found is None:
+        return False
+    if depth >= DEEPEST:
+        return True
+    git = view(outer.path.with_name(f"{outer.path.name}-{depth}"), over=found[0], env=outer.env, owner=outer.owner)
+    try:
+        head = git.head(found[1])
+        if head is None:
+            return True
+        git.git("update-ref", "--no-deref", "HEAD", head)
+        git.take_index(found[1])
+        changes = ["status", "--porcelain", "--untracked-files=all", "--ignore-submodules=all"]
+        return bool(git.git(*changes, work_tree=folder) or _nested(folder, git, head, depth + 1))
+    finally:
+        remove(git.path)
+
+
+def _repository(git: Path) -> tuple[Path, Path] | None:
+    """Where a folder's repository and its HEAD are: `.git` itself, or as the file of that name says."""
+    if git.is_dir():
+        return git, git
+    line = next(iter(_lines(git)), "")
+    if not line.startswith("gitdir: "):
+        return None
+    place = git.parent / line.removeprefix("gitdir: ")
+    return place / next(iter(_lines(place / "commondir")), ""), place  # of a worktree they are two
+
+
+def _unsaved(tree: Worktree, git: View, head: str, base: str | None) -> list[str]:
     """The run's commits that are on no remote and that no other of them contains, HEAD first.
 
     Looked at: HEAD, each branch or commit that it has left (by its log), and what was stashed since the run began.
     """
-    here = f"--git-dir={tree.cache}"
-    branches = dict(
-        line.split(" ", 1)
-        for line in _git(
-            [here, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads"], env
-        ).splitlines()
-    )
+    listed = git.git("for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads")
+    branches = dict(line.split(" ", 1) for line in listed.splitlines())
     left = [match.groups() for line in _lines(tree.admin / "logs" / "HEAD") if (match := _LEFT.match(line))]
     stashes = [line.split() for line in _lines(tree.cache / "logs" / "refs" / "stash")]
     found = [head, *(branches.get(name, commit) for commit, name in left)]
     found += [words[1] for words in stashes if _stashed_at(words) >= tree.run.created_at]
-    known = [commit for commit in dict.fromkeys(found) if commit == head or _commit(tree, env, commit) is not None]
+    known = [commit for commit in dict.fromkeys(found) if commit == head or git.commit(commit) is not None]
     there = ["--remotes", *([base] if base is not None else [])]
-    elsewhere = set(_git([here, "rev-list", *known, "--not", *there], env).split())
+    elsewhere = set(git.git("rev-list", *known, "--not", *there).split())
     tips = [commit for commit in known if commit in elsewhere]
     if len(tips) > 1:
-        apart = set(_git([here, "merge-base", "--independent", *tips], env).split())
+        apart = set(git.git("merge-base", "--independent", *tips).split())
         tips = [commit for commit in tips if commit in apart]
     return tips
 
@@ -286,20 +304,20 @@ def _stashed_at(words: list[str]) -> float:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return durable.read(path).decode(errors="replace").splitlines()
+        return durable.read(path, most=MOST).decode(errors="replace").splitlines()
     except OSError:
         return []
 
 
-def _keep(tree: Worktree, env: Mapping[str, str], commit: str) -> str:
+def _keep(tree: Worktree, git: View, commit: str) -> str:
     """Point the salvage ref at the commit. An attempt that was not charged has its number again: keep both."""
     if tree.run.keeps_session:
-        _git([f"--git-dir={tree.cache}", "update-ref", _left(tree.run), commit], env)
+        git.git("update-ref", _left(tree.run), commit)
     ref = f"refs/tsched/salvage/{tree.run.task_id}/{tree.run.attempt}"
     for name in (ref, f"{ref}-{tree.run.run_id}"):
-        known = _commit(tree, env, name)
+        known = git.commit(name)
         if known is None:
-            _git([f"--git-dir={tree.cache}", "update-ref", name, commit], env)
+            git.git("update-ref", name, commit)
         if known in (None, commit):
             return name
     return f"{ref}-{tree.run.run_id}"
@@ -308,42 +326,6 @@ def _keep(tree: Worktree, env: Mapping[str, str], commit: str) -> str:
 def _left(run: Run) -> str:
     """The ref of what that very run left unsaved: a salvage ref may be of another run of the same attempt."""
     return f"refs/tsched/left/{run.run_id}"
-
-
-def _commit(tree: Worktree, env: Mapping[str, str], name: str, *, git_dir: Path | None = None) -> str | None:
-    try:
-        arguments = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
-        return _git([f"--git-dir={git_dir or tree.cache}", *arguments], env)
-    except subprocess.CalledProcessError:
-        return None
-
-
-def _git(arguments: list[str], env: Mapping[str, str], *, cwd: Path | None = None) -> str:
-    failpoint(f"git {next(word for word in arguments if word[0].isalpha())}")
-    done = subprocess.run(
-        [*GIT, *arguments],
-        env=dict(env),
-        cwd=cwd or "/",
-        check=True,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=PATIENCE,
-    )
-    return done.stdout.decode(errors="replace").strip()
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it; what can't be removed (another user's files) is left there."""
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
-    except OSError:
-        for base, _, _ in os.walk(folder):  # folders that were made read-only
-            if not os.path.islink(base):
-                with suppress(OSError):  # another user's
-                    os.chmod(base, 0o700)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_worktree(tree: Worktree, env: Mapping[str, str]) -> None:
@@ -360,8 +342,6 @@ def remove_worktree(tree: Worktree, env: Mapping[str, str]) -> None:
     remove(tree.folder)
     if not tree.cache.is_dir():
         return
-    try:
-        _git([f"--git-dir={tree.cache}", "worktree", "prune"], env)
-        _git([f"--git-dir={tree.cache}", "update-ref", "-d", tree.base], env)
-    except FAILURES:
-        return
+    with suppress(*FAILURES), _view(tree, env) as git:
+        run(["rm", "-rf", "--", str(tree.admin)], env, owner=git.owner)
+        git.git("update-ref", "-d", tree.base)

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 from tsched.model.alert import Alerts
+from tsched.model.units import format_size
 
 LOCAL = "local-"  # how a revision begins that is no commit: the content of this machine's control file and recipes
 LEGACY = "legacy"  # the pool of agents that legacy mode knows by their limit alone
@@ -85,6 +86,29 @@ class Workspace:
     hooks: Hooks = Hooks()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """The most that one run may use; None: no limit. `memory` and `file_size` (of each file) in bytes, `cpus` in
+    processors."""
+
+    cpus: float | None = None
+    memory: int | None = None
+    processes: int | None = None
+    open_files: int | None = None
+    file_size: int | None = None
+
+    def over(self, base: "Resources") -> "Resources":
+        """These, and of `base` what is not said here."""
+        said = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        return replace(base, **said)
+
+    def __str__(self) -> str:
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        sizes = ("memory", "file_size")
+        words = (f"{key}={format_size(one) if key in sizes else f'{one:g}'}" for key, one in given.items() if one)
+        return " ".join(words) or "none"
+
+
 class Session(StrEnum):
     """What a retry of a task begins with."""
 
@@ -153,6 +177,7 @@ class Limits:
     max_runtime: float = 3600.0
     stall: float = 600.0
     stop_grace: float = 30.0
+    resources: Resources = Resources()
     retry: Retry = Retry()
     guard: Guard = Guard()
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
@@ -229,6 +254,7 @@ class Agent:
     stall: float = 600.0
     priority_floor: int = 0
     session: Session = Session.FRESH
+    resources: Resources = Resources()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

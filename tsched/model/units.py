@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 
 LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)")
+_SIZE = re.compile(r"([1-9][0-9]*)(Ki|Mi|Gi|Ti)B?")
+_SHIFTS = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -35,6 +37,22 @@ def size(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
         number /= 1024
     return f"{number:.1f} TiB"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `512Mi` or `4Gi` (`MiB` is as good). Raises ValueError where it is none."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no size: write a whole number and Ki, Mi, Gi or Ti, such as 512Mi")
+    return int(match[1]) << _SHIFTS[match[2]]
+
+
+def format_size(number: int) -> str:
+    """The shortest exact way to write a size that `parse_size` reads back; bytes where there is none."""
+    for unit, shift in reversed(_SHIFTS.items()):
+        if number and number % (1 << shift) == 0:
+            return f"{number >> shift}{unit}"
+    return str(number)
 
 
 def iso(epoch: float) -> str:

@@ -4,10 +4,12 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+from tsched.executors import cgroups
 from tsched.executors.clocks import clocks
 from tsched.executors.executor import Liveness
 from tsched.gitops.commits import Commits
@@ -222,7 +224,10 @@ def _beat(lease: Lease) -> float:
 
 def _folders(seen: Look) -> Finding:
     places = dict.fromkeys((seen.folder.root, seen.folder.running, seen.folder.logs))
-    return health.folders([_folder(place) for place in places], user=os.geteuid())
+    found = [_folder(place) for place in places]
+    if seen.settings.agent_user is not None:  # who passes through it, on the way to a work folder
+        found[0] = replace(found[0], mode=found[0].mode & ~0o011)
+    return health.folders(found, user=os.geteuid())
 
 
 def _folder(path: Path) -> health.FolderFacts:
@@ -237,6 +242,19 @@ def _workspaces(seen: Look) -> Finding:
     return health.workspaces([one.folder.name for one in seen.executor.kept()])
 
 
+def _containment(seen: Look) -> Finding:
+    seen.executor.check()
+    agents = [agent.resources for _, agent in seen.fleet.agents()] if seen.fleet is not None else []
+    wanted = {name for one in agents for name, value in asdict(one).items() if value is not None}
+    found = cgroups.found()
+    return health.containment(
+        base=None if found.base is None else str(found.base),
+        controllers=found.controllers,
+        why_not=found.why_not,
+        wanted=sorted(wanted),
+    )
+
+
 CHECKS: Mapping[str, Check] = {
     "runner": _runner,
     "revision": _revision,
@@ -249,6 +267,7 @@ CHECKS: Mapping[str, Check] = {
     "disk": _disk,
     "clock": _clock,
     "folders": _folders,
+    "containment": _containment,
     "git": lambda _: health.git(version(timeout=PATIENCE)),
     "workspaces": _workspaces,
     "overrides": lambda seen: health.overrides([str(one) for one in seen.known.overrides]),

@@ -18,4 +18,6 @@ def executor_of(settings: Settings, folder: StateFolder) -> LocalExecutor:
         workspaces=folder.workspaces,
         environ={**settings.environ, **told},
         pass_env=(*settings.pass_env, *told),
+        log_max=settings.run_log_max,
+        agent_user=settings.agent_user,
     )

@@ -62,6 +62,8 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
     folder = folder_of(settings)
     check_source(settings)
     folder.create()
+    executor = executor_of(settings, folder)
+    executor.check()
     log = OperatorLog(folder.logs, level=settings.log_level, echo=echo, as_json=settings.log_format == "json")
     history, said = open_passes(folder.history_db)
     for note in (*settings.notes, *filter(None, (said,))):
@@ -74,7 +76,7 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
         source=source_for(settings, folder, db),
         leases=Leases(folder.running),
         tasks=source_of(settings, folder),
-        executor=executor_of(settings, folder),
+        executor=executor,
         log=log,
         runner_id=runner_id(folder, host=settings.hostname),
         history=history,

@@ -217,6 +217,7 @@ def _prepare(
                 runtime=with_goose(runtime, settings.goose_bin),
                 max_runtime=settings.max_runtime or agent.max_runtime,
                 stall=agent.stall,
+                resources=agent.resources,
                 stop_grace=fleet.limits.stop_grace,
                 heartbeat=settings.heartbeat or fleet.limits.heartbeat,
                 workspace=pool.workspace,

@@ -203,6 +203,20 @@ def folders(found: Sequence[FolderFacts], *, user: int) -> Finding:
     return ok("folders", "for their owner alone")
 
 
+def containment(*, base: str | None, controllers: Sequence[str], why_not: str, wanted: Sequence[str]) -> Finding:
+    """What keeps a run together here. `base`: where the cgroups of runs are. `wanted`: resources that agents have.
+
+    `controllers`: those that hold such a group to limits.
+    """
+    by = {"cpus": "cpu", "memory": "memory", "processes": "pids"}
+    unheld = [key for key, controller in by.items() if key in wanted and controller not in controllers]
+    seen = f"a cgroup for each run, below {base}" if base is not None else f"no cgroups, runs' shims alone: {why_not}"
+    if unheld:
+        words = f"{seen}; no controller holds all of a run to {', '.join(unheld)}"
+        return warn("containment", words, "delegate them: see docs/agents.md, `What a run may use`")
+    return ok("containment", seen + (f", limits by {', '.join(controllers)}" if controllers else ""))
+
+
 def git(version: Sequence[int] | None) -> Finding:
     """Whether git is here and new enough. None: it is not."""
     if version is None:

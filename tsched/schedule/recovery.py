@@ -107,7 +107,7 @@ def _outcome(exit: RunExit, missing: str) -> tuple[Outcome, str, bool]:
         case ExitReason.EXITED if exit.exit_code == 0:
             return Outcome.UNPROVEN, f"exit status 0, but {missing}", True
         case ExitReason.EXITED:
-            return Outcome.FAILED, _status(exit.exit_code), True
+            return Outcome.FAILED, _status(exit.exit_code) + detail, True
         case ExitReason.TIMEOUT:
             return Outcome.FAILED, "max_runtime passed" + detail, exit.started
         case ExitReason.STALLED:

@@ -50,6 +50,8 @@ class Settings:
     status_token: str | None = field(repr=False)  # for commit statuses alone
     serve_token: str | None = field(repr=False)  # what `tsched serve` wants to be shown
     keep_days: int  # how long history and logs are kept
+    run_log_max: int  # bytes that the log of one run may have
+    agent_user: str | None  # whom agents run as, where it is not the runner's own user
     log_level: str
     log_format: str  # of what the runner prints: text or json
     dry_run: bool
@@ -168,6 +170,8 @@ def resolve(
         status_token=look.value("status_token", str, None),
         serve_token=look.value("serve_token", str, None),
         keep_days=look.value("keep_days", values.days, 30),
+        run_log_max=look.value("run_log_max", values.log_size, values.LOG_SIZE),
+        agent_user=look.value("agent_user", str, None),
         log_level=look.value("log_level", values.level, "INFO"),
         log_format=look.value("log_format", values.log_format, "text"),
         dry_run=look.value("dry_run", values.switch, False),

@@ -6,7 +6,7 @@ from pathlib import Path
 from tsched.model.fleet import Limits
 from tsched.model.secrets import MASK, masked
 from tsched.model.selector import Selector
-from tsched.model.units import format_duration
+from tsched.model.units import format_duration, format_size
 from tsched.settings.host import Settings
 from tsched.settings.variables import VARIABLES
 
@@ -68,6 +68,8 @@ def _text(name: str, settings: Settings) -> str:
     value = _plain(name, settings)
     if name in _DURATIONS:
         return "the fleet's own" if value is None else format_duration(float(str(value)))
+    if name == "run_log_max":
+        return format_size(settings.run_log_max)
     if name == "tasks" and value is None:
         return "embedded"
     if value is None or value == []:

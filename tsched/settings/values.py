@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tsched.model.units import format_duration, parse_duration
+from tsched.model.units import format_duration, parse_duration, parse_size
 from tsched.settings.variables import Origin, Source
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 OLD_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # TinyScheduler's, for agents of a control file
+LOG_SIZE: Final = 64 << 20  # bytes
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BRANCH = re.compile(r"(?!-|/|.*\.\.|.*//|.*@\{|.*\.lock$|.*[/.]$)[^\s~^:?*\[\\\x00-\x20\x7f]+")
 
@@ -82,6 +83,13 @@ def days(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,3}", text.strip()):
         raise ValueError("write a whole number of days, such as 30")
     return int(text)
+
+
+def log_size(text: str) -> int:
+    size = parse_size(text.strip())
+    if size < 1 << 20:
+        raise ValueError("write at least 1Mi")
+    return size
 
 
 def level(text: str) -> str:

@@ -24,6 +24,8 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "status_token": ("TSCHED_STATUS_TOKEN",),
     "serve_token": ("TSCHED_SERVE_TOKEN",),
     "keep_days": ("TSCHED_KEEP_DAYS",),
+    "run_log_max": ("TSCHED_RUN_LOG_MAX",),
+    "agent_user": ("TSCHED_AGENT_USER",),
     "log_level": ("TSCHED_LOG_LEVEL", "TINYSCHEDULER_LOG_LEVEL"),
     "log_format": ("TSCHED_LOG_FORMAT",),
     "dry_run": ("TSCHED_DRY_RUN", "TINYSCHEDULER_DRY_RUN"),

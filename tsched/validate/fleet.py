@@ -16,6 +16,7 @@ from tsched.validate.pools import (
     drain_of,
     limits_of,
     parse_pool_file,
+    resources_of,
     suspend_of,
     workspace_of,
 )
@@ -172,6 +173,9 @@ def _agent(value: Mapped, defaults: Mapped, pool_runtime: Value, limits: Limits)
         stall=seconds(merged.get("stall"), limits.stall),
         priority_floor=whole(merged.get("priority_floor"), 0),
         session=Session(str(merged.get("session", Session.FRESH))),
+        resources=resources_of({**mapping(defaults.get("resources")), **mapping(value.get("resources"))}).over(
+            limits.resources
+        ),
     )
 
 

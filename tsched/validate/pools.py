@@ -11,12 +11,13 @@ from tsched.model.fleet import (
     Keep,
     Limits,
     OnDeadline,
+    Resources,
     Retry,
     Runtime,
     Suspend,
     Workspace,
 )
-from tsched.model.units import from_iso
+from tsched.model.units import from_iso, parse_size
 from tsched.validate import schema
 from tsched.validate.alerts import alerts_of
 from tsched.validate.secrets import literal_credentials
@@ -87,6 +88,7 @@ def limits_of(value: Mapped) -> Limits:
         max_runtime=seconds(value.get("max_runtime"), base.max_runtime),
         stall=seconds(value.get("stall"), base.stall),
         stop_grace=seconds(value.get("stop_grace"), base.stop_grace),
+        resources=resources_of(mapping(value.get("resources"))),
         retry=Retry(
             attempts=whole(retry.get("attempts"), base.retry.attempts),
             backoff=seconds(retry.get("backoff"), base.retry.backoff),
@@ -111,6 +113,14 @@ def _runtime(name: str, value: Mapped) -> Runtime:
         env=tuple(str(word) for word in items(value.get("env"))),
         evidence=Evidence(str(value.get("evidence", "task"))),
     )
+
+
+def resources_of(value: Mapped) -> Resources:
+    """`resources:`, each key optional."""
+    cpus = value.get("cpus")
+    sizes = {key: parse_size(str(value[key])) for key in ("memory", "file_size") if key in value}
+    counts = {key: whole(value[key], 1) for key in ("processes", "open_files") if key in value}
+    return Resources(cpus=float(cpus) if isinstance(cpus, int | float) else None, **sizes, **counts)
 
 
 def drain_of(value: Mapped) -> DrainPolicy:

@@ -26,11 +26,13 @@ _TYPES = {
 }  # fmt: skip
 TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
 DURATION = "^[0-9]+(ms|s|m|h|d)$"
+SIZE = "^[1-9][0-9]{0,6}(Ki|Mi|Gi|Ti)$"
 _FORMS = {
     "^[a-z0-9][a-z0-9_-]{0,62}$": "lower-case letters, digits, _ and -, beginning with a letter or digit, at most 63",
     "^[^/\\\\][^\\\\]*\\.(yaml|json)$": "a path under recipes/ that ends in .yaml or .json, such as vaela.yaml",
     TIME: "a time with its offset (RFC 3339), such as 2026-12-01T08:00:00Z",
     DURATION: "a whole number and ms, s, m, h or d, such as 90s",
+    SIZE: "a whole number and Ki, Mi, Gi or Ti, such as 512Mi",
     "^(100|[1-9]?[0-9])%$": 'a percentage such as "50%", or a whole number',
     "^[A-Za-z_][A-Za-z0-9_]*$": "letters, digits and _, not beginning with a digit",
 }
@@ -160,8 +162,7 @@ def _say(  # noqa: PLR0912  # a table of what can be wrong, one case each
                 yield at("TS109", f"{name or 'The file'} has no value.", "Give it one, or take the key out.")
             else:
                 wanted = _TYPES.get(str(error.validator_value), str(error.validator_value))
-                if schema.get("pattern") == DURATION:
-                    wanted = "a duration"
+                wanted = {DURATION: "a duration", SIZE: "a size"}.get(str(schema.get("pattern")), wanted)
                 message = f"{name or 'The file'} is {_given(error.instance)}, where {wanted} is wanted."
                 yield at("TS203", message, _quote(error))
         case "oneOf" | "anyOf" if (kinds := _kinds(error)) and isinstance(error.instance, dict):
@@ -236,6 +237,8 @@ def _quote(error: "ValidationError") -> str:
     if _schema(error).get("pattern") == DURATION:
         example = f"{error.instance}s" if type(error.instance) is int and error.instance >= 0 else "90s"
         return f"Write a whole number with ms, s, m, h or d, such as {example}."
+    if _schema(error).get("pattern") == SIZE:
+        return f"Write {_FORMS[SIZE]}."
     if error.validator_value == "string" and isinstance(error.instance, (bool, int, float)):
         return "Put it in quotes."
     if error.validator_value == "object":
