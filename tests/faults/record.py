@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.faults.machine import ENDED, Machine, processes
+from tsched.executors import cgroups
 from tsched.model.task import Verdict
 from tsched.state import history
 from tsched.state.database import Database
@@ -92,7 +94,9 @@ def _leaks(machine: Machine) -> list[str]:
         for path in state.root.rglob(".*")
         if path.name.endswith(".tmp") and path.parent not in (state.root, state.logs)  # those go after an hour
     ]
-    return [*machine.left(), *held, *living, *half]
+    runs = {line.split()[2] for line in machine.said().splitlines()}
+    groups = [place for place in map(cgroups.place, runs) if place and Path(place).exists()]
+    return [*machine.left(), *held, *living, *half, *groups]
 
 
 def _database(machine: Machine) -> Database:
