@@ -126,10 +126,10 @@ def test_most_free_slots_win_then_the_first_name(world: World) -> None:
 
 
 def test_a_suspension_ends_by_itself_when_its_time_comes(world: World) -> None:
+    task = world.add("quick")
     ends = datetime.now(UTC) + timedelta(seconds=6)
     suspend = f"suspend: {{until: '{ends:%Y-%m-%dT%H:%M:%SZ}', reason: release}}\n"
     world.fleet(dev=pool("dev", "ada", extra=suspend))
-    task = world.add("quick")
     with world.daemon():
         until(lambda: world.state_of("ada") == "suspended", "ada is suspended")
         assert world.task(task)["runs"] == []

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.e2e.here import look, waiting
+
 PATIENCE = 40.0  # seconds until an event that should come has failed to
 T = TypeVar("T")
 
@@ -39,12 +41,21 @@ RECIPE = "title: T\ndescription: D\nprompt: Do it.\n"
 
 
 def until(seen: Callable[[], T], what: str, *, limit: float = PATIENCE) -> T:
-    """Wait for an event: the first true thing that `seen` gives."""
+    """Wait for an event: the first true thing that `seen` gives.
+
+    What the program is asked meanwhile it answers in this process; the answer that ends the wait is given by the
+    program itself, started as its users start it.
+    """
     end = time.monotonic() + limit
-    while not (found := seen()):
+    while True:
+        with waiting() as wait:
+            found = seen()
+        if found and wait.has_looked:
+            found = seen()
+        if found:
+            return found
         assert time.monotonic() < end, f"did not happen within {limit:.0f} s: {what}"
         time.sleep(0.05)
-    return found
 
 
 def pool(name: str, *agents: str, extra: str = "", limit: int = 1) -> str:
@@ -128,9 +139,9 @@ class World:
         **environ: str,
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Run the program; `check`: the exit code it must have; `only`: the whole environment instead of ours."""
-        settings = self.environ if only is None else only
-        done = subprocess.run(
-            [sys.executable, "-m", "tsched", *arguments], env={**settings, **environ}, cwd=cwd or self.root,
+        settings = {**(self.environ if only is None else only), **environ}
+        done = look(arguments, settings, cwd or self.root) or subprocess.run(
+            [sys.executable, "-m", "tsched", *arguments], env=settings, cwd=cwd or self.root,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert "Traceback" not in done.stderr, done.stderr
