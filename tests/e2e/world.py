@@ -214,8 +214,13 @@ class World:
         return lease
 
     def wait_status(self, task_id: str, status: str) -> dict[str, Any]:
-        until(lambda: self.task(task_id)["status"] == status, f"task {task_id} is {status}")
-        return self.task(task_id)
+        def shown() -> dict[str, Any] | None:
+            task = self.task(task_id)
+            return task if task["status"] == status else None
+
+        found = until(shown, f"task {task_id} is {status}")
+        assert found is not None
+        return found
 
     def open(self, *task_ids: str) -> None:
         """Let held tasks end."""
