@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from tests.e2e.here import look, waiting
 
-PATIENCE = 40.0  # seconds until an event that should come has failed to
+PATIENCE = 90.0  # seconds until an event that should come has failed to; more testers than cores share them
 T = TypeVar("T")
 
 # quick…: done at once · fail…: exit 3 · hold…: until the test opens the gate · stubborn…: holds and ignores TERM
