@@ -72,8 +72,11 @@ GROUPS: Final[Mapping[str, str]] = {
 }
 
 
-def build(*, terminal: bool, only: str | None = None) -> typer.Typer:
-    """The whole command line, or `only` one command of it. `terminal`: whether help is drawn for one, or plain."""
+def build(*, terminal: bool, only: str | None = None, listed: bool = False) -> typer.Typer:
+    """The whole command line, or `only` one command of it. `terminal`: whether help is drawn for one, or plain.
+
+    `listed`: with what a list of the commands shows of them, their options left out.
+    """
     app = typer.Typer(
         add_completion=False,
         no_args_is_help=True,
@@ -84,11 +87,17 @@ def build(*, terminal: bool, only: str | None = None) -> typer.Typer:
     app.callback()(options)
     for name, place in COMMANDS.items():
         if only in (None, name):
-            app.command(name)(_found(place))
+            command = _found(place)
+            app.command(name, help=command.__doc__)(_unbuilt if listed else command)
     for name, place in GROUPS.items():
         if only in (None, name):
-            app.add_typer(_found(place), name=name)
+            group = _found(place)
+            app.add_typer(typer.Typer(help=group.info.help) if listed else group, name=name)
     return app
+
+
+def _unbuilt() -> None:
+    """A command that is only listed."""
 
 
 def _found(place: str) -> Any:
@@ -137,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     named = words[0] if words and words[0] in {*COMMANDS, *GROUPS} else None  # global options first: build them all
     try:
-        app = build(terminal=sys.stdout.isatty(), only=named)
+        app = build(terminal=sys.stdout.isatty(), only=named, listed=words in ([], ["--help"], ["-h"]))
         result = app(words, standalone_mode=False, prog_name="tsched")
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # typer itself answers a broken pipe by ending the process
