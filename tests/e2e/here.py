@@ -54,12 +54,17 @@ def look(arguments: Sequence[str], environ: Mapping[str, str], cwd: Path) -> sub
 def _standing(environ: Mapping[str, str], cwd: Path) -> Iterator[None]:
     """This process stands in that folder, with that environment."""
     before, folder = dict(os.environ), Path.cwd()
-    os.environ.clear()
-    os.environ.update(environ)
+    _have(environ)
     os.chdir(cwd)
     try:
         yield
     finally:
         os.chdir(folder)
-        os.environ.clear()
-        os.environ.update(before)
+        _have(before)
+
+
+def _have(environ: Mapping[str, str]) -> None:
+    """Nothing else is in the environment from now on. What stays the same is never away: servers of a test read it."""
+    for name in os.environ.keys() - environ.keys():
+        del os.environ[name]
+    os.environ.update(environ)
