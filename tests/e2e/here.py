@@ -64,7 +64,7 @@ def _standing(environ: Mapping[str, str], cwd: Path) -> Iterator[None]:
 
 
 def _have(environ: Mapping[str, str]) -> None:
-    """Nothing else is in the environment from now on. What stays the same is never away: servers of a test read it."""
+    """This is the environment from now on. What stays the same is never away: a test's own servers read it too."""
     for name in os.environ.keys() - environ.keys():
         del os.environ[name]
     os.environ.update(environ)
