@@ -48,14 +48,16 @@ def until(seen: Callable[[], T], what: str, *, limit: float = PATIENCE) -> T:
     """
     end = time.monotonic() + limit
     while True:
+        begun = time.monotonic()
         with waiting() as wait:
             found = seen()
+        took = time.monotonic() - begun
         if found and wait.has_looked:
             found = seen()
         if found:
             return found
         assert time.monotonic() < end, f"did not happen within {limit:.0f} s: {what}"
-        time.sleep(0.05)
+        time.sleep(max(0.05, 2 * took))  # who waits leaves the processor to what is waited for
 
 
 def pool(name: str, *agents: str, extra: str = "", limit: int = 1) -> str:
