@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests wait for processes half of their time, so more of them run at once than there are cores.
+TESTERS ?= 4
 
 .PHONY: run test test-agents check check-workflows faults bench docs clean
 
@@ -9,7 +11,7 @@ run: $(VENV)/.run ## the whole story in a minute, on this repository's own fleet
 	@$(BIN)/tsched demo
 
 test: check ## all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore=tests/bench --ignore=tests/agents
+	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal tests --ignore=tests/bench --ignore=tests/agents
 
 test-agents: $(VENV)/.dev ## the real goose, Claude Code, codex and opencode (npm, 1.7 GB in .agents) over a local model
 	$(BIN)/python -m pytest -rs tests/agents

@@ -17,6 +17,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started as a background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several testers each begins with its share of the long tests, so that what is left for the end is short.
+
+    pytest-xdist deals the collection out in slices, one a tester; who has done with theirs takes from the others.
+    """
+    testers = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if "e2e" in item.path.parts]
+    short = [item for item in items if "e2e" not in item.path.parts]
+    dealt: list[pytest.Item] = []
+    for tester in range(testers):
+        size = (len(items) - len(dealt)) // (testers - tester)
+        mine = long[tester::testers]
+        rest = max(0, size - len(mine))
+        dealt += [*mine, *short[:rest]]
+        del short[:rest]
+    items[:] = dealt
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the person running the tests may reach them."""

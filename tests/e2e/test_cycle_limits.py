@@ -126,12 +126,15 @@ def test_most_free_slots_win_then_the_first_name(world: World) -> None:
 
 
 def test_a_suspension_ends_by_itself_when_its_time_comes(world: World) -> None:
-    ends = datetime.now(UTC) + timedelta(seconds=6)
-    suspend = f"suspend: {{until: '{ends:%Y-%m-%dT%H:%M:%SZ}', reason: release}}\n"
-    world.fleet(dev=pool("dev", "ada", extra=suspend))
     task = world.add("quick")
+    world.fleet(dev=pool("dev", "ada", extra="suspend: true\n"))
     with world.daemon():
         until(lambda: world.state_of("ada") == "suspended", "ada is suspended")
+        ends = datetime.now(UTC) + timedelta(seconds=10)
+        suspend = f"suspend: {{until: '{ends:%Y-%m-%dT%H:%M:%SZ}', reason: release}}\n"
+        tip = world.push(dev=pool("dev", "ada", extra=suspend))
+        until(lambda: world.applied() == tip, "the suspension has an end")
+        assert world.state_of("ada") == "suspended"
         assert world.task(task)["runs"] == []
         world.wait_status(task, "complete")
     started_at = datetime.fromisoformat(world.events("run.started")[0]["time"])

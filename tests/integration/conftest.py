@@ -1,5 +1,6 @@
-"""What several tests of the local executor start from."""
+"""What several tests start from: a place for runs of the local executor, and a task server."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,13 @@ def repo(tmp_path: Path) -> Path:
     git("add", ".", at=source)
     git("commit", "-qm", "first", at=source)
     return source
+
+
+@pytest.fixture(scope="module")
+def task_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """`tsched tasks serve` for a module's tests, who empty its queue before they use it: its address, its store."""
+    from tests.integration.tinytask_servers import served
+
+    state = tmp_path_factory.mktemp("served")
+    with served(state) as address:
+        yield address, state / "tasks.db"

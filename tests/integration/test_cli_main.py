@@ -113,9 +113,19 @@ def test_a_narrow_locale_garbles_but_does_not_fail(tmp_path: Path) -> None:
     assert "gr\\xfc\\xdfe" in ran.stdout
 
 
-def test_help_imports_nothing_heavy() -> None:
-    program = "import sys; from tsched.cli.main import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+def loaded(*arguments: str) -> set[str]:
+    """The modules that are there once the program has answered."""
+    program = f"import sys; from tsched.cli.main import main; main({arguments}); print(*sys.modules, file=sys.stderr)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = set(ran.stderr.split())
+    return set(ran.stderr.split())
+
+
+def test_help_imports_nothing_heavy() -> None:
     heavy = {"jsonschema", "git", "pygit2", "minijinja", "msgspec", "yaml", "sqlite3", "rich.table"}
-    assert not heavy & loaded
+    assert not heavy & loaded("--help")
+
+
+def test_a_command_does_not_wait_for_the_others() -> None:
+    there = loaded("rules", "--json")
+    assert "tsched.cli.rules" in there
+    assert not {f"tsched.cli.{name}" for name in ("demo", "edits", "task", "validate")} & there

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.integration.tinytask_servers import served
+from tests.integration.tinytask_servers import forget, served
 from tsched.model.task import Settlement, Task, Verdict
 from tsched.tasks.detected import tinytask_at
 from tsched.tasks.embedded import EmbeddedTasks
@@ -29,9 +29,15 @@ BOTH = {"accept": "application/json, text/event-stream", "content-type": "applic
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Iterator[str]:
-    with served(tmp_path / "state") as address:
-        yield address
+def base(task_server: tuple[str, Path]) -> str:
+    address, store = task_server
+    forget(store)
+    return address
+
+
+@pytest.fixture
+def tasks_db(task_server: tuple[str, Path]) -> Path:
+    return task_server[1]
 
 
 def timeless(text: str) -> str:
@@ -115,9 +121,9 @@ def test_subtasks_comments_links_and_tags(base: str) -> None:
         assert http.get("tasks/2").json()["parent_task_id"] is None
 
 
-def test_our_own_states_are_shown_in_tinytasks_terms(base: str, tmp_path: Path) -> None:
+def test_our_own_states_are_shown_in_tinytasks_terms(base: str, tasks_db: Path) -> None:
     with (
-        closing(EmbeddedTasks(tmp_path / "state/tasks.db")) as queue,
+        closing(EmbeddedTasks(tasks_db)) as queue,
         httpx.Client(base_url=f"{base}/api/v1/") as http,
     ):
         queue.add("cancelled", queue="dev")
@@ -217,9 +223,8 @@ def test_the_openapi_document_names_what_is_served(base: str) -> None:
             assert answer.json() != {"error": "Not found"}, f"{method} {path}"
 
 
-def test_runners_on_the_store_and_over_http_share_one_queue(base: str, tmp_path: Path) -> None:
-    store = tmp_path / "state/tasks.db"
-    with closing(EmbeddedTasks(store)) as queue:
+def test_runners_on_the_store_and_over_http_share_one_queue(base: str, tmp_path: Path, tasks_db: Path) -> None:
+    with closing(EmbeddedTasks(tasks_db)) as queue:
         tasks = [queue.add("t", queue="dev") for _ in range(20)]
     won: list[tuple[str, str]] = []
 
@@ -234,7 +239,7 @@ def test_runners_on_the_store_and_over_http_share_one_queue(base: str, tmp_path:
 
     def on_the_store() -> None:
         assert begun.wait(30)  # HTTP is the slower way: it has one task first
-        with closing(EmbeddedTasks(store)) as source:
+        with closing(EmbeddedTasks(tasks_db)) as source:
             take(source, "here", tasks)
 
     def over_http() -> None:
@@ -248,7 +253,7 @@ def test_runners_on_the_store_and_over_http_share_one_queue(base: str, tmp_path:
         one.join()
     assert sorted(task_id for task_id, _ in won) == sorted(task.id for task in tasks)
     assert {run.partition("-")[0] for _, run in won} == {"here", "there"}
-    with closing(EmbeddedTasks(store)) as queue:
+    with closing(EmbeddedTasks(tasks_db)) as queue:
         for task_id, run in won:
             assert (queue.task(task_id).status, queue.task(task_id).claim_run) == ("working", run)
 
@@ -324,14 +329,14 @@ def test_an_archived_task_stays_so_whatever_its_agent_writes(base: str) -> None:
         assert httpx.get(f"{base}/api/v1/tasks").json() == []
 
 
-def test_a_parent_follows_its_subtasks_states_and_nothing_else_of_them(base: str, tmp_path: Path) -> None:
+def test_a_parent_follows_its_subtasks_states_and_nothing_else_of_them(base: str, tasks_db: Path) -> None:
     def task(number: int) -> dict[str, object]:
         found: dict[str, object] = httpx.get(f"{base}/api/v1/tasks/{number}").json()
         return found
 
     httpx.post(f"{base}/api/v1/tasks", json={"title": "parent", "queue_name": "dev"})
     httpx.post(f"{base}/api/v1/tasks/1/subtasks", json={"title": "child"})
-    with closing(EmbeddedTasks(tmp_path / "state" / "tasks.db")) as store:
+    with closing(EmbeddedTasks(tasks_db)) as store:
         child = store.task("2")
         assert store.claim(child, agent="ada", run_id="r1", runner_id="me") is not None
         assert task(1)["status"] == "working"
@@ -346,11 +351,13 @@ def test_a_parent_follows_its_subtasks_states_and_nothing_else_of_them(base: str
     assert task(1)["status"] == "idle", "a person's word, which a subtask's new priority does not undo"
 
 
-def test_who_is_on_the_store_itself_is_seen_by_those_who_come_over_http(base: str, tmp_path: Path) -> None:
+def test_who_is_on_the_store_itself_is_seen_by_those_who_come_over_http(
+    base: str, tmp_path: Path, tasks_db: Path
+) -> None:
     """Its claims are no comments; the server says them as such, and no comment of others ends them."""
     httpx.post(f"{base}/api/v1/tasks", json={"title": "x", "queue_name": "dev"})
     with (
-        closing(EmbeddedTasks(tmp_path / "state" / "tasks.db")) as store,
+        closing(EmbeddedTasks(tasks_db)) as store,
         closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "far.db")) as far,
     ):
         (task,) = store.waiting(queues=["dev"], agents=[])

@@ -30,6 +30,7 @@ from tsched.state.folder import StateFolder
 from tsched.state.identity import runner_id
 from tsched.state.leases import Leases
 from tsched.state.lock import LockHeld, RunnerLock, holder
+from tsched.state.served import agents_by_queue
 
 SCHEMA = ("CREATE TABLE t (x INTEGER)",)
 
@@ -259,6 +260,16 @@ def rows(revision: str, state: AgentState = AgentState.ACTIVE) -> dict[tuple[str
 def db(tmp_path: Path) -> Iterator[Database]:
     with closing(Database.open(tmp_path / "tsched.db")) as one:
         yield one
+
+
+def test_whom_a_queue_has_is_read_without_the_fleets_models(db: Database) -> None:
+    assert agents_by_queue(db) is None
+    one = fleet("1")
+    (dev,) = one.pools
+    ben = Agent(name="ben", recipe="recipes/a.yaml")
+    pools = (dev, Pool(name="late", queue="dev", agents=(ben,)), Pool(name="empty", queue="qa"))
+    applied.adopt(db, Applied(), fleet=replace(one, pools=pools), lifecycles=rows("1"))
+    assert agents_by_queue(db) == {"dev": ("ada", "ben")}
 
 
 def test_the_applied_record_comes_back_whole(db: Database) -> None:

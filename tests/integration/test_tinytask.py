@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.integration.task_source_contract import TaskSourceContract, claim, race, retry
-from tests.integration.tinytask_servers import RestQueue, old_server, rows, served
+from tests.integration.tinytask_servers import RestQueue, forget, old_server, rows, served
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Settlement, TaskStatus, Verdict
 from tsched.tasks.commented import LOOKS, CommentedTasks
@@ -29,9 +29,10 @@ REAL = os.environ.get("TSCHED_TEST_TINYTASK_URL")
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Iterator[str]:
-    with served(tmp_path / "state") as address:
-        yield address
+def base(task_server: tuple[str, Path]) -> str:
+    address, store = task_server
+    forget(store)
+    return address
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ no queues, no blocking, times as `YYYY-MM-DD HH:MM:SS`.
 import json
 import os
 import queue
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -46,6 +47,13 @@ def served(state: Path, *, token: str | None = None) -> Iterator[str]:
             process.terminate()
             code = process.wait(timeout=60)
     assert code == 0
+
+
+def forget(store: Path) -> None:
+    """Empty an embedded queue, as if it were new: the next task is task 1."""
+    with closing(sqlite3.connect(store)) as db, db:
+        for table in ("links", "comments", "tasks", "sqlite_sequence"):
+            db.execute(f"DELETE FROM {table}")  # no foreign key is enforced unless a connection asks for it
 
 
 @dataclass

@@ -14,12 +14,11 @@ from tsched.settings import (
     VARIABLES,
     Origin,
     Settings,
-    as_json,
     load,
     parse_env_file,
     resolve,
-    rows,
 )
+from tsched.settings.show import as_json, rows
 
 CWD = Path("/somewhere")
 

@@ -17,10 +17,10 @@ def config(
 
     Secrets are masked. Agent limits are the applied fleet's, with this host's own laid over them.
     """
-    from tsched import settings as host
     from tsched.model.fleet import Limits
     from tsched.observe.tables import Table
     from tsched.observe.tables import show as show_tables
+    from tsched.settings import show as host
 
     settings = settings_of(ctx)
     fleet = applied_fleet(settings)

@@ -4,105 +4,79 @@ Exit codes: 0 done, 1 findings or failed work, 2 usage or environment; 130 when 
 code by `raise typer.Exit(1)`. Modules of commands import what is heavy inside their functions: `--help` stays fast.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Final
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
 
 from tsched import __version__
-from tsched.cli import (
-    activity,
-    alerts,
-    blame,
-    config,
-    demo,
-    doctor,
-    edits,
-    events,
-    fleet,
-    fmt,
-    gate,
-    gc,
-    history,
-    metrics,
-    override,
-    plans,
-    report,
-    rules,
-    runner,
-    runtimes,
-    serve,
-    start,
-    task,
-    tasks,
-    top,
-    unlock,
-    validate,
-    why,
-    workspace,
-)
-from tsched.cli import run as running
 from tsched.cli.output import complain
 from tsched.model.errors import TschedError
 
-# In the order of `tsched --help`. The reference documentation is compared with these.
-COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
-    "demo": demo.demo,
-    "init": start.init,
-    "import": start.import_,
-    "run": running.run,
-    "status": fleet.status,
-    "top": top.top,
-    "doctor": doctor.doctor,
-    "audit": doctor.audit,
-    "agents": activity.agents,
-    "pools": activity.pools,
-    "queues": activity.queues,
-    "plan": plans.plan,
-    "diff": plans.diff,
-    "sync": running.sync,
-    "accept": running.accept,
-    "stop": override.stop,
-    "resume": override.resume,
-    "kill": override.kill,
-    "unlock": unlock.unlock,
-    "validate": validate.validate,
-    "validate-config": validate.validate_config,
-    "fmt": fmt.fmt,
-    "ci": gate.ci,
-    "comment": gate.comment,
-    "rules": rules.rules,
-    "explain": rules.explain,
-    "rollback": edits.rollback,
-    "events": events.events,
-    "report": report.report,
-    "capacity": report.capacity,
-    "blame": blame.blame,
-    "history": history.history,
-    "errors": history.errors,
-    "sql": history.sql,
-    "alerts": alerts.alerts,
-    "gc": gc.gc,
-    "serve": serve.serve,
-    "metrics": metrics.metrics,
-    "config": config.config,
-    "runtimes": runtimes.runtimes,
+# Where each is, `module:name`, in the order of `tsched --help`. What is not asked for is not imported: all of them
+# together take longer to build than most take to run. The reference documentation is compared with these.
+COMMANDS: Final[Mapping[str, str]] = {
+    "demo": "demo:demo",
+    "init": "start:init",
+    "import": "start:import_",
+    "run": "run:run",
+    "status": "fleet:status",
+    "top": "top:top",
+    "doctor": "doctor:doctor",
+    "audit": "doctor:audit",
+    "agents": "activity:agents",
+    "pools": "activity:pools",
+    "queues": "activity:queues",
+    "plan": "plans:plan",
+    "diff": "plans:diff",
+    "sync": "run:sync",
+    "accept": "run:accept",
+    "stop": "override:stop",
+    "resume": "override:resume",
+    "kill": "override:kill",
+    "unlock": "unlock:unlock",
+    "validate": "validate:validate",
+    "validate-config": "validate:validate_config",
+    "fmt": "fmt:fmt",
+    "ci": "gate:ci",
+    "comment": "gate:comment",
+    "rules": "rules:rules",
+    "explain": "rules:explain",
+    "rollback": "edits:rollback",
+    "events": "events:events",
+    "report": "report:report",
+    "capacity": "report:capacity",
+    "blame": "blame:blame",
+    "history": "history:history",
+    "errors": "history:errors",
+    "sql": "history:sql",
+    "alerts": "alerts:alerts",
+    "gc": "gc:gc",
+    "serve": "serve:serve",
+    "metrics": "metrics:metrics",
+    "config": "config:config",
+    "runtimes": "runtimes:runtimes",
 }
-GROUPS: Final[Mapping[str, typer.Typer]] = {
-    "task": task.app,
-    "tasks": tasks.app,
-    "runner": runner.app,
-    "why": why.app,
-    "agent": edits.agent,
-    "pool": edits.pool,
-    "workspace": workspace.app,
+GROUPS: Final[Mapping[str, str]] = {
+    "task": "task:app",
+    "tasks": "tasks:app",
+    "runner": "runner:app",
+    "why": "why:app",
+    "agent": "override:agent",  # with the commands of edits, which it adds its own to
+    "pool": "edits:pool",
+    "workspace": "workspace:app",
 }
 
 
-def build(*, terminal: bool) -> typer.Typer:
-    """The whole command line. `terminal`: whether help is drawn for one, or as plain text."""
+def build(*, terminal: bool, only: str | None = None, listed: bool = False) -> typer.Typer:
+    """The whole command line, or `only` one command of it. `terminal`: whether help is drawn for one, or plain.
+
+    `listed`: with what a list of the commands shows of them, their options left out.
+    """
     app = typer.Typer(
         add_completion=False,
         no_args_is_help=True,
@@ -111,11 +85,25 @@ def build(*, terminal: bool) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(options)
-    for name, command in COMMANDS.items():
-        app.command(name)(command)
-    for name, group in GROUPS.items():
-        app.add_typer(group, name=name)
+    for name, place in COMMANDS.items():
+        if only in (None, name):
+            command = _found(place)
+            app.command(name, help=command.__doc__)(_unbuilt if listed else command)
+    for name, place in GROUPS.items():
+        if only in (None, name):
+            group = _found(place)
+            app.add_typer(typer.Typer(help=group.info.help) if listed else group, name=name)
     return app
+
+
+def _unbuilt() -> None:
+    """A command that is only listed."""
+
+
+def _found(place: str) -> Any:
+    """The function or the group at `module:name` of this package."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"tsched.cli.{module}"), name)
 
 
 def _version(wanted: bool) -> None:
@@ -155,11 +143,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a narrow locale garbles a character, no more
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    named = words[0] if words and words[0] in {*COMMANDS, *GROUPS} else None  # global options first: build them all
     try:
-        app = build(terminal=sys.stdout.isatty())
-        result = app(
-            list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False, prog_name="tsched"
-        )
+        app = build(terminal=sys.stdout.isatty(), only=named, listed=words in ([], ["--help"], ["-h"]))
+        result = app(words, standalone_mode=False, prog_name="tsched")
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # typer itself answers a broken pipe by ending the process
         # Quiet, since the reader has all it wanted. Python would complain again when it flushes at its end.
@@ -201,4 +189,5 @@ def _failed(error: Exception) -> int:
 
 def run() -> None:
     """The entry point of the `tsched` program."""
+    gc.set_threshold(20_000)  # what is imported stays: to look for garbage in it takes a tenth of the start
     sys.exit(main())

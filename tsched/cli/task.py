@@ -1,7 +1,7 @@
 """`tsched task …`: the operator's side of the embedded queue."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsched.cli.call import (
-    applied_fleet,
     open_tasks,
     read_state,
     read_tasks,
@@ -46,6 +45,8 @@ def add(
     assign: Annotated[str | None, typer.Option(metavar="AGENT", help="For that agent alone.")] = None,
 ) -> None:
     """Add a task and print its id."""
+    from tsched.state.served import agents_by_queue
+
     settings = settings_of(ctx)
     if description == "-":
         description = sys.stdin.read()
@@ -59,15 +60,21 @@ def add(
             assign=assign,
             created_by=who(),
         )
-    fleet = applied_fleet(settings)
-    if fleet is not None and queue not in {pool.queue for pool in fleet.pools if pool.agents}:
-        queues = sorted(pool.queue for pool in fleet.pools if pool.agents)
-        served = _meant(queue, queues) or f"; served: {', '.join(queues) or 'none'}"
-        warn(f"no agent of the applied fleet serves the queue {queue}{served}")
-    if fleet is not None and assign is not None and fleet.find(assign) is None:
-        meant = _meant(assign, [agent.name for _, agent in fleet.agents()])
-        warn(f"the applied fleet has no agent {assign}: the task waits until it has{meant}")
+    with read_state(settings) as database:
+        agents = agents_by_queue(database)
+    if agents is not None:
+        _warn_of_slips(agents, queue, assign)
     print(task.id)
+
+
+def _warn_of_slips(agents: Mapping[str, Sequence[str]], queue: str, assign: str | None) -> None:
+    """Say what nobody will take, and what may have been meant. `agents`: the applied fleet's, by queue."""
+    if queue not in agents:
+        served = _meant(queue, sorted(agents)) or f"; served: {', '.join(sorted(agents)) or 'none'}"
+        warn(f"no agent of the applied fleet serves the queue {queue}{served}")
+    names = [name for several in agents.values() for name in several]
+    if assign is not None and assign not in names:
+        warn(f"the applied fleet has no agent {assign}: the task waits until it has{_meant(assign, names)}")
 
 
 @app.command("list")

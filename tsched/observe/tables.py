@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from tsched.model.event import Event
-from tsched.model.run import RunResult
-from tsched.model.task import Task
 from tsched.model.units import count, iso
 from tsched.observe.conditions import notable
-from tsched.observe.status import AgentStatus, Status
 from tsched.observe.text import one_line, slots
-from tsched.schedule.plan import Plan
-from tsched.schedule.review import Review
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
+
+    from tsched.model.event import Event
+    from tsched.model.run import RunResult
+    from tsched.model.task import Task
+    from tsched.observe.status import AgentStatus, Status
+    from tsched.schedule.plan import Plan
+    from tsched.schedule.review import Review
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ def _drawn(table: Table) -> "RichTable":
     return drawn
 
 
-def status_tables(status: Status) -> Iterator[Table]:
+def status_tables(status: "Status") -> Iterator[Table]:
     """Revision, what is overridden here, conditions that ask for a look, agents, runs and queues."""
     yield _revision(status)
     yield Table(
@@ -172,7 +173,7 @@ def status_tables(status: Status) -> Iterator[Table]:
     )
 
 
-def _revision(status: Status) -> Table:
+def _revision(status: "Status") -> Table:
     revision, runner = status["revision"], status["runner"]
     rows = [
         ("applied", _short(revision["applied"]), f"generation {status['generation']}"),
@@ -200,7 +201,7 @@ def _short(revision: str | None) -> str:
     return "-" if revision is None else revision[:12]
 
 
-def _drain_words(agent: AgentStatus) -> str:
+def _drain_words(agent: "AgentStatus") -> str:
     drain = agent["drain"]
     return "" if drain is None else f"since {drain['since']}, until {drain['deadline']}, then {drain['on_deadline']}"
 
@@ -214,7 +215,7 @@ def plan_table(rows: Iterable[Sequence[str]], *, title: str = "") -> Table:
     )
 
 
-def plan_tables(plan: Plan, review: Review, *, title: str = "") -> list[Table]:
+def plan_tables(plan: "Plan", review: "Review", *, title: str = "") -> list[Table]:
     """A plan and what a reviewer must see of it; only what there is."""
     rows = [(row.kind, row.subject, row.what, row.consequence) for row in plan.rows]
     drained = [(one.agent, one.queue, ", ".join(one.tasks) or "-") for one in review.drained]
@@ -234,7 +235,7 @@ def rules_table(rows: Iterable[Sequence[str]]) -> Table:
     return Table(columns=("CODE", "SEVERITY", "WHAT"), rows=[tuple(row) for row in rows])
 
 
-def task_table(tasks: Iterable[Task]) -> Table:
+def task_table(tasks: "Iterable[Task]") -> Table:
     return Table(
         columns=("ID", "STATUS", "QUEUE", "PRIORITY", "AGENT", "BLOCKED BY", "TITLE"),
         rows=[
@@ -245,7 +246,7 @@ def task_table(tasks: Iterable[Task]) -> Table:
     )  # fmt: skip
 
 
-def run_table(results: Iterable[RunResult], *, title: str = "") -> Table:
+def run_table(results: "Iterable[RunResult]", *, title: str = "") -> Table:
     return Table(
         title=title,
         columns=("RUN", "AGENT", "ATTEMPT", "REVISION", "OUTCOME", "EXIT", "SPENT", "ENDED", "REASON"),
@@ -258,7 +259,7 @@ def run_table(results: Iterable[RunResult], *, title: str = "") -> Table:
     )  # fmt: skip
 
 
-def event_line(event: Event) -> str:
+def event_line(event: "Event") -> str:
     """One event on one line: time, revision, kind, subject, message."""
     return (
         f"{iso(event.time)}  {_short(event.revision):12}  {event.kind:18}  {one_line(event.subject)}  "

@@ -2,7 +2,6 @@
 
 from tsched.settings.envfile import parse_env_file
 from tsched.settings.host import Settings, load, resolve
-from tsched.settings.show import as_json, rows
 from tsched.settings.variables import VARIABLES, Origin, Source
 
 __all__ = [
@@ -10,9 +9,7 @@ __all__ = [
     "Origin",
     "Settings",
     "Source",
-    "as_json",
     "load",
     "parse_env_file",
     "resolve",
-    "rows",
 ]

@@ -4,10 +4,8 @@ Precedence: flag, then environment, then env file, then default; within each, `T
 With a fleet repo, git decides the fleet's figures: a `TINYSCHEDULER_` figure is then shown but not used.
 """
 
-import difflib
 import os
-import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -123,7 +121,7 @@ def load(
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ConfigurationError(f"can't read the env file {path}: {reason}. Mend it or name another") from None
-    return resolve(dict(environ), text, flags, cwd=cwd, env_file=path, hostname=socket.gethostname())
+    return resolve(dict(environ), text, flags, cwd=cwd, env_file=path, hostname=os.uname().nodename)
 
 
 def resolve(
@@ -268,6 +266,11 @@ def _notes(look: _Lookup) -> Iterator[str]:
     known = {name for names in VARIABLES.values() for name in names}
     for layer, where in ((look.environ, "environment"), (look.file, "env file")):
         for name in sorted(set(layer) - known):
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
-            if name.startswith(("TSCHED_", "TINYSCHEDULER_")) and near:
-                yield f"{name} ({where}) is no setting: did you mean {near[0]}?"
+            if name.startswith(("TSCHED_", "TINYSCHEDULER_")) and (near := _nearest(name, known)):
+                yield f"{name} ({where}) is no setting: did you mean {near}?"
+
+
+def _nearest(name: str, known: Collection[str]) -> str | None:
+    import difflib  # for a slip alone
+
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.88)), None)

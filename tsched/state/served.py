@@ -1,0 +1,36 @@
+"""Whom the applied fleet has in each queue: all that a command needs which adds a task and warns of a slip."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tsched.state.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Agent:
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pool:
+    queue: str
+    agents: tuple[_Agent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fleet:
+    pools: tuple[_Pool, ...]
+
+
+def agents_by_queue(db: Database) -> Mapping[str, tuple[str, ...]] | None:
+    """The applied fleet's agents by the queue they serve, read without its models. None where no fleet is applied.
+
+    Raises FatalError where the record can't be read.
+    """
+    for (body,) in db.rows("SELECT fleet FROM applied"):
+        found: dict[str, tuple[str, ...]] = {}
+        for pool in db.decode(body, _Fleet, "the applied fleet").pools:
+            if pool.agents:  # several pools may serve one queue
+                found[pool.queue] = (*found.get(pool.queue, ()), *(agent.name for agent in pool.agents))
+        return found
+    return None
