@@ -8,7 +8,8 @@ from typing import TypeVar
 import pygit2
 
 from tsched.gitops.commits import Commits
-from tsched.gitops.git import TIMEOUT, GitFailed, check_address, check_branch, git
+from tsched.gitops.git import TIMEOUT, GitFailed, check_branch, git
+from tsched.gitops.remotes import remote_of
 from tsched.gitops.verify import verify_signature
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.secrets import mask
@@ -37,7 +38,8 @@ class Mirror(Commits):
     def __init__(self, folder: Path, url: str, branch: str, *, timeout: float = TIMEOUT) -> None:
         super().__init__(folder, shown=mask(url))
         self._timeout = timeout  # seconds, for each talk with the remote
-        self.url = check_address(url)
+        self.url = url
+        self._remote = remote_of(url)
         self.branch = check_branch(branch)
 
     def _names(self) -> Mapping[str, str]:
@@ -68,11 +70,14 @@ class Mirror(Commits):
             except (pygit2.GitError, KeyError, ValueError, OSError):
                 pass  # git itself has the last word, and the better message
         try:
-            text = git("ls-remote", "--heads", "--end-of-options", self.url, timeout=self._timeout)
+            text = self._talk("ls-remote", "--heads", "--end-of-options", self._remote.address)
         except GitFailed as error:
             raise RemoteUnreachable(f"{mask(self.url)}: {error.line}") from None
         pairs = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
         return {name: commit for commit, name in pairs}
+
+    def _talk(self, *arguments: str) -> str:
+        return git(*arguments, environ=self._remote.environ, timeout=self._timeout)
 
     def _in_process(self) -> bool:
         return self.url.startswith(("/", "./", "../", "file://")) or (
@@ -107,10 +112,10 @@ class Mirror(Commits):
         """One `git fetch`; whether the tip can be read after it. Raises RemoteUnreachable."""
         refspec = f"+refs/heads/{self.branch}:{TIP}"
         try:
-            git(
+            self._talk(
                 *("-c", "core.fsync=loose-object", "-c", "core.fsyncMethod=batch"),  # a power cut damages no object
                 f"--git-dir={self.folder}", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
-                "--end-of-options", self.url, refspec, timeout=self._timeout,
+                "--end-of-options", self._remote.address, refspec,
             )  # fmt: skip
         except GitFailed as error:
             if ".lock" in error.line and self._unlocked():
