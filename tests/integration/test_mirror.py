@@ -274,28 +274,6 @@ def test_a_remote_that_hangs_is_given_up(tmp_path: Path) -> None:
             mirror.poll()
 
 
-@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen (openssh-client) is not installed")
-def test_signed_commits(world: World, mirror: Mirror, tmp_path: Path) -> None:
-    for name in ("ours", "theirs"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
-    allowed = tmp_path / "allowed"
-    allowed.write_text(f"op@example.org {(tmp_path / 'ours.pub').read_text()}")
-    world.git("config", "gpg.format", "ssh")
-    unsigned = world.push(dev="x: 1\n")
-    signed: dict[str, str] = {}
-    for name in ("ours", "theirs"):
-        world.git("config", "user.signingkey", str(tmp_path / name))
-        world.git("config", "commit.gpgsign", "true")
-        signed[name] = world.push(dev=f"x: {name}\n")
-    newest(mirror)
-    mirror.verify(signed["ours"], allowed)
-    for bad in (unsigned, signed["theirs"]):
-        with pytest.raises(ConfigurationError, match="is not signed by anyone"):
-            mirror.verify(bad, allowed)
-    with pytest.raises(ConfigurationError, match="is no file"):
-        mirror.verify(signed["ours"], tmp_path / "absent")
-
-
 def test_a_worktree_commits_and_reverts_without_any_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "empty"))
     make_bare(tmp_path / "remote.git")

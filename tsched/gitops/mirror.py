@@ -155,9 +155,9 @@ class Mirror(Commits):
             return True
         return False
 
-    def verify(self, revision: str, allowed_signers: Path) -> None:
-        """Make sure an allowed signer signed that commit. Raises ConfigurationError."""
-        verify_signature(self.folder, revision, allowed_signers)
+    def verify(self, revision: str, allowed_signers: Path) -> str:
+        """Make sure an allowed signer signed that commit; who. Raises ConfigurationError."""
+        return verify_signature(self.folder, revision, allowed_signers)
 
     def loose(self) -> tuple[int, int]:
         """How many loose objects and how many packs the mirror has."""
