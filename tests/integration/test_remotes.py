@@ -1,18 +1,13 @@
 """Hostile addresses, settings and remotes: git starts nothing for them, and credentials stay out of its arguments."""
 
-import base64
-import http.server
-import os
-import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests.e2e.world import World
+from tests.integration.git_server import served
 from tsched.executors import workspace
 from tsched.gitops.git import clean_environment, git
 from tsched.gitops.mirror import Mirror, RemoteUnreachable
@@ -127,75 +122,6 @@ def test_a_commit_changes_nothing_of_the_mirror_but_its_objects(tmp_path: Path) 
         assert not any((mirror.folder / "hooks").glob("post-update"))
 
 
-class Guarded(http.server.BaseHTTPRequestHandler):
-    """git's smart HTTP server for who knows the password; notes the arguments of every process while it is asked."""
-
-    root = ""
-    seen: "list[str]"
-    asked: "list[str]"
-
-    def answer(self) -> None:
-        self.seen.append(everybodys_arguments())
-        if self.path.startswith("/away"):
-            self.send_response(302)
-            self.send_header("location", f"file://{self.root}/remote.git/info/refs?service=git-upload-pack")
-            self.end_headers()
-            return
-        shown = self.headers.get("authorization", "")
-        self.asked.append(shown)
-        if shown != "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode():
-            self.send_response(401)
-            self.send_header("www-authenticate", 'Basic realm="x"')
-            self.end_headers()
-            return
-        path, _, query = self.path.partition("?")
-        length = int(self.headers.get("content-length") or 0)
-        environ = {
-            "PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": self.root, "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,
-            "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_LENGTH": str(length), "REMOTE_USER": USER,
-            "CONTENT_TYPE": self.headers.get("content-type", ""),
-            "HTTP_CONTENT_ENCODING": self.headers.get("content-encoding", ""),
-            "GIT_PROTOCOL": self.headers.get("git-protocol", ""),
-        }  # fmt: skip
-        body = self.rfile.read(length)
-        out = subprocess.run(["git", "http-backend"], env=environ, input=body, capture_output=True, check=True).stdout
-        head, _, content = out.partition(b"\r\n\r\n")
-        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
-        self.send_response(int(headers.pop("Status", "200").split()[0]))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_POST = answer  # noqa: N815  # names that http.server looks for
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
-def everybodys_arguments() -> str:
-    lines = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            lines.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:
-            continue
-    return "\n".join(lines)
-
-
-@contextmanager
-def guarded(root: Path) -> Iterator[tuple[str, type[Guarded]]]:
-    handler = type("Here", (Guarded,), {"root": str(root), "seen": [], "asked": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}", handler
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_credentials_reach_the_server_and_no_argument_file_or_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +131,7 @@ def test_credentials_reach_the_server_and_no_argument_file_or_message(
     (tmp_path / "home").mkdir()
     (tmp_path / "home/.gitconfig").write_text(f"[credential]\n helper = store --file {tmp_path}/kept\n")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    with guarded(tmp_path) as (host, server):
+    with served(tmp_path, f"{USER}:{PASSWORD}") as (host, server):
         address = f"http://{quote(USER)}:{quote(PASSWORD, safe='')}@{host}/remote.git"
         with closing(Mirror(tmp_path / "m", address, "main")) as mirror:
             mirror.fetch(mirror.poll())
@@ -230,7 +156,7 @@ def test_credentials_reach_the_server_and_no_argument_file_or_message(
 
 def test_a_remote_that_sends_elsewhere_is_not_followed_to_this_machines_files(tmp_path: Path) -> None:
     World(tmp_path).push(dev="x: 1\n")
-    with guarded(tmp_path) as (host, _):
+    with served(tmp_path) as (host, _):
         mirror = Mirror(tmp_path / "m", f"http://{host}/away", "main")
         with closing(mirror), pytest.raises(RemoteUnreachable, match="unable to access"):
             mirror.poll()

@@ -26,29 +26,31 @@ class GitFailed(TransientError):  # noqa: N818  # named for what happened
 
 
 def git(
-    *arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None, timeout: float = TIMEOUT
-) -> str:
-    """Run git and return what it printed. `environ`: beside the clean environment.
+    *arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None, timeout: float = TIMEOUT,
+    umask: int = -1,
+) -> str:  # fmt: skip
+    """Run git and return what it printed. `environ`: beside the clean environment. `umask`: -1 leaves it as it is.
 
     Raises GitFailed; TransientError past the time limit (seconds).
     """
     failpoint(f"git {next(word for word in arguments if word[0].isalpha())}")
-    code, out, err = run(["git", *_options(), *arguments], cwd=cwd, environ=environ, timeout=timeout)
+    code, out, err = run(["git", *_options(), *arguments], cwd=cwd, environ=environ, timeout=timeout, umask=umask)
     if code != 0:
         raise GitFailed(last_line(err) or f"git {arguments[0]} failed")
     return out
 
 
 def run(
-    command: Sequence[str], *, cwd: Path | None = None, environ: Mapping[str, str] | None = None, timeout: float
-) -> tuple[int, str, str]:
+    command: Sequence[str], *, cwd: Path | None = None, environ: Mapping[str, str] | None = None, timeout: float,
+    umask: int = -1,
+) -> tuple[int, str, str]:  # fmt: skip
     """Run git or a program of its own (gpg): exit status and what it printed. Nothing of it outlives the call.
 
     Raises OSError where it can't be started, TransientError past the time limit (seconds).
     """
     with subprocess.Popen(
         command, cwd=cwd, env={**clean_environment(), **(environ or {})}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, umask=umask,
     ) as process:  # fmt: skip
         try:
             out, err = process.communicate(timeout=timeout)

@@ -15,6 +15,7 @@ from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.secrets import mask
 
 TIP = "refs/tsched/tip"
+PRIVATE = 0o077  # umask: what a fleet is, is nobody else's business
 REPACK = 600.0  # seconds: nobody waits for it
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class Mirror(Commits):
         return {name: commit for commit, name in pairs}
 
     def _talk(self, *arguments: str) -> str:
-        return git(*arguments, environ=self._remote.environ, timeout=self._timeout)
+        return git(*arguments, environ=self._remote.environ, timeout=self._timeout, umask=PRIVATE)
 
     def _in_process(self) -> bool:
         return self.url.startswith(("/", "./", "../", "file://")) or (
@@ -174,7 +175,7 @@ class Mirror(Commits):
             return
         self.close()
         here = f"--git-dir={self.folder}"
-        git(here, "repack", "-A", "-d", "-l", "-q", "--unpack-unreachable=1.hour.ago", timeout=REPACK)
+        git(here, "repack", "-A", "-d", "-l", "-q", "--unpack-unreachable=1.hour.ago", timeout=REPACK, umask=PRIVATE)
         git(here, "prune", "--expire=1.hour.ago", timeout=REPACK)
 
     def rebuild(self) -> None:
@@ -196,7 +197,9 @@ class Mirror(Commits):
             found = None
         if found is None:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = self._repository = pygit2.init_repository(str(self.folder), bare=True)
+            git("init", "--quiet", "--bare", "--template=", "--end-of-options", str(self.folder), umask=PRIVATE)
+            found = self._open()
+        assert found is not None  # it was made just now
         return found
 
     def borrow(self, folder: Path) -> "Mirror":
