@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests wait for processes half of their time, so more of them run at once than there are cores.
 TESTERS ?= 4
 
-.PHONY: run test test-agents check check-workflows faults bench docs clean
+.PHONY: run test test-agents check check-workflows faults bench docs dist sbom audit clean
 
 run: $(VENV)/.run ## the whole story in a minute, on this repository's own fleet
 	@$(BIN)/tsched demo
@@ -37,6 +37,21 @@ faults: $(VENV)/.dev ## kill -9 at every step, and at random; LONG=1 for every s
 bench: $(VENV)/.dev ## ratios measured within one run; not part of make test
 	$(BIN)/python -m pytest -s tests/bench
 
+dist: $(VENV)/.release ## wheel and source archive in dist/, built twice: the two have to be the same, bit by bit
+	rm -rf dist build/again
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/python -m hatchling build -d build/again
+	diff -r dist build/again
+
+sbom: dist ## dist/tsched.cdx.json: all that an installed tsched consists of (CycloneDX)
+	rm -rf build/sbom
+	$(PYTHON) -m venv --without-pip build/sbom
+	$(BIN)/python -m pip --python build/sbom/bin/python install -q --disable-pip-version-check -c constraints.txt dist/*.whl
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o dist/tsched.cdx.json build/sbom/bin/python
+
+audit: $(VENV)/.release ## known vulnerabilities of all that constraints.txt pins; asks the Python Package Index
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("tsched needs Python 3.11 or newer; set PYTHON=python3.12, say")'
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +63,10 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.release: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,release]'
+	@touch $@ $(VENV)/.run $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

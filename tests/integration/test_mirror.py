@@ -1,19 +1,17 @@
 """The mirror against real remotes: every way in which they can be in trouble has a name and changes nothing."""
 
 import hashlib
-import http.server
 import os
 import shutil
 import socket
-import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.world import World
+from tests.integration.git_server import served
 from tsched.gitops.mirror import BranchMissing, EmptyRepository, Mirror, RemoteUnreachable
 from tsched.gitops.worktree import Worktree, make_bare
 from tsched.model.errors import ConfigurationError, TransientError
@@ -153,26 +151,10 @@ def test_a_damaged_mirror_is_made_anew(world: World, mirror: Mirror, harm: str) 
         assert again.poll() == tip
 
 
-@pytest.mark.parametrize(
-    "address", ["--upload-pack=touch x", "ext::sh -c 'touch x'", "-x", "", "ftp://host/x", "fd::17", "a\nb"]
-)
-def test_an_address_that_smuggles_something_is_refused(address: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="is no address of a fleet repo"):
-        Mirror(tmp_path / "m", address, "main")
-
-
 @pytest.mark.parametrize("branch", ["--all", "a..b", "x y", "", "a:b", "refs/../x", "@{1}", "x.lock"])
 def test_a_branch_name_that_is_none_is_refused(branch: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is no branch name"):
         Mirror(tmp_path / "m", "/x", branch)
-
-
-def test_credentials_are_in_no_message(tmp_path: Path) -> None:
-    one = Mirror(tmp_path / "m", "http://user:hunter2@127.0.0.1:1/x.git", "main", timeout=10)
-    with closing(one), pytest.raises(RemoteUnreachable) as caught:
-        one.poll()
-    assert "hunter2" not in str(caught.value)
-    assert "127.0.0.1" in str(caught.value)
 
 
 def test_a_hooks_environment_does_not_lead_astray(
@@ -231,54 +213,18 @@ def test_what_people_call_a_revision(world: World, mirror: Mirror) -> None:
             mirror.resolve(text)
 
 
-class Backend(http.server.BaseHTTPRequestHandler):
-    """git's own smart HTTP server, by CGI."""
-
-    root = ""
-
-    def answer(self) -> None:
-        path, _, query = self.path.partition("?")
-        length = int(self.headers.get("Content-Length") or 0)
-        environ = {
-            "PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": self.root, "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,
-            "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_LENGTH": str(length),
-            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-        }  # fmt: skip
-        body = self.rfile.read(length)
-        out = subprocess.run(["git", "http-backend"], env=environ, input=body, capture_output=True, check=True).stdout
-        head, _, content = out.partition(b"\r\n\r\n")
-        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
-        self.send_response(int(headers.pop("Status", "200").split()[0]))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_POST = answer  # noqa: N815  # names that http.server looks for
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
-@contextmanager
-def served(root: Path) -> Iterator[str]:
-    handler = type("Here", (Backend,), {"root": str(root)})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
 def test_a_remote_by_http(world: World, tmp_path: Path) -> None:
     tip = world.push(dev="x: 1\n")
-    with served(tmp_path) as address, closing(Mirror(tmp_path / "m", f"{address}/remote.git", "main")) as mirror:
+    with (
+        served(tmp_path) as (host, _),
+        closing(Mirror(tmp_path / "m", f"http://{host}/remote.git", "main")) as mirror,
+    ):
         assert newest(mirror) == tip
         assert mirror.files(tip).entries
-        with closing(Mirror(tmp_path / "n", f"{address}/none.git", "main")) as none, pytest.raises(RemoteUnreachable):
+        with (
+            closing(Mirror(tmp_path / "n", f"http://{host}/none.git", "main")) as none,
+            pytest.raises(RemoteUnreachable),
+        ):
             none.poll()
 
 
@@ -288,28 +234,6 @@ def test_a_remote_that_hangs_is_given_up(tmp_path: Path) -> None:
         mirror = Mirror(tmp_path / "m", address, "main", timeout=0.5)
         with closing(mirror), pytest.raises(TransientError, match="did not end within"):
             mirror.poll()
-
-
-@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen (openssh-client) is not installed")
-def test_signed_commits(world: World, mirror: Mirror, tmp_path: Path) -> None:
-    for name in ("ours", "theirs"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
-    allowed = tmp_path / "allowed"
-    allowed.write_text(f"op@example.org {(tmp_path / 'ours.pub').read_text()}")
-    world.git("config", "gpg.format", "ssh")
-    unsigned = world.push(dev="x: 1\n")
-    signed: dict[str, str] = {}
-    for name in ("ours", "theirs"):
-        world.git("config", "user.signingkey", str(tmp_path / name))
-        world.git("config", "commit.gpgsign", "true")
-        signed[name] = world.push(dev=f"x: {name}\n")
-    newest(mirror)
-    mirror.verify(signed["ours"], allowed)
-    for bad in (unsigned, signed["theirs"]):
-        with pytest.raises(ConfigurationError, match="is not signed by anyone"):
-            mirror.verify(bad, allowed)
-    with pytest.raises(ConfigurationError, match="is no file"):
-        mirror.verify(signed["ours"], tmp_path / "absent")
 
 
 def test_a_worktree_commits_and_reverts_without_any_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

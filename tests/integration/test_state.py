@@ -26,7 +26,7 @@ from tsched.sqlite import open_database, open_read_only, transaction
 from tsched.state import applied, events, history, requests, verdicts, view
 from tsched.state.applied import Applied
 from tsched.state.database import Database
-from tsched.state.folder import StateFolder
+from tsched.state.folder import StateFolder, shared
 from tsched.state.identity import runner_id
 from tsched.state.leases import Leases
 from tsched.state.lock import LockHeld, RunnerLock, holder
@@ -212,7 +212,7 @@ def test_no_kill_tears_a_lease(leases: Leases, tmp_path: Path) -> None:
 HOLDER = """
 import subprocess, sys
 from pathlib import Path
-from tsched.state.folder import StateFolder
+from tsched.state.folder import StateFolder, shared
 from tsched.state.lock import RunnerLock
 with RunnerLock(StateFolder(Path(sys.argv[1]))):
     sleeper = subprocess.Popen(["sleep", "60"], close_fds=False, stdout=subprocess.DEVNULL)
@@ -406,3 +406,29 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> Non
     folder.create()
     assert runner_id(folder, host="h") == runner_id(folder, host="h") != ""
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_state_folder_that_others_can_write_is_refused_with_its_mend(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / "state")
+    folder.create()
+    folder.create()
+    for mode in (0o770, 0o702, 0o777):
+        folder.root.chmod(mode)
+        with pytest.raises(ConfigurationError, match=f"`chmod go-w {folder.root}`"):
+            folder.create()
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "user", "words"),
+    [
+        (0o700, 7, 7, None),
+        (0o755, 7, 7, None),
+        (0o700, 8, 7, "belongs to another user (uid 8)"),
+        (0o700, 0, 7, None),
+        (0o700, 8, 0, None),
+        (0o720, 8, 0, "can be written by others"),
+    ],
+)
+def test_whose_a_state_folder_may_be(mode: int, owner: int, user: int, words: str | None) -> None:
+    why = shared(Path("/s"), mode=mode, owner=owner, user=user)
+    assert (why is None) if words is None else (words in str(why))

@@ -140,7 +140,7 @@ def test_an_answer_that_fits_is_proof(runtime: str, output: list[object]) -> Non
 @pytest.mark.parametrize(("runtime", "output"), ANSWERS)
 def test_the_same_answer_against_another_schema_is_none(runtime: str, output: list[object]) -> None:
     said = lacking(runtime, *output, response=SCHEMA.replace("boolean", "string"))
-    assert said == "its answer is not what the recipe's response asks for: $.ok: True is not of type 'string'"
+    assert said == 'its answer is not what the recipe\'s response asks for: $.ok: true is not of type "string"'
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_the_same_answer_against_another_schema_is_none(runtime: str, output: li
         ([GOOSE_END], "there is no JSON in it"),
         ([*goose(GOOD), *goose("so be it", role="user"), *goose("On second thoughts, no."), GOOSE_END], "no JSON"),
         ([*goose(GOOD, id="c1"), *goose("No.", id="c2"), GOOSE_END], "no JSON"),
-        ([*goose('{"ok": 1}'), GOOSE_END], "$.ok: 1 is not of type 'boolean'"),
-        ([*goose("{}"), GOOSE_END], "$: 'ok' is a required property"),
+        ([*goose('{"ok": 1}'), GOOSE_END], '$.ok: 1 is not of type "boolean"'),
+        ([*goose("{}"), GOOSE_END], '$: "ok" is a required property'),
     ],
 )
 def test_what_is_wrong_with_an_answer_is_said(output: list[object], words: str) -> None:
@@ -160,13 +160,32 @@ def test_what_is_wrong_with_an_answer_is_said(output: list[object], words: str) 
 
 def test_a_runtime_of_the_fleets_own_answers_with_its_last_document() -> None:
     assert lacking("own", {"ok": False}, evidence="exit", response=SCHEMA) == ""
-    assert "'ok' is a required" in lacking("own", {"ok": False}, {"no": 1}, evidence="exit", response=SCHEMA)
+    assert '"ok" is a required' in lacking("own", {"ok": False}, {"no": 1}, evidence="exit", response=SCHEMA)
 
 
 def test_a_schema_is_never_fetched() -> None:
     elsewhere = json.dumps({"$ref": "http://127.0.0.1:9/schema.json"})
     said = lacking("goose", *goose(GOOD), GOOSE_END, response=elsewhere)
-    assert said.endswith("the schema refers to http://127.0.0.1:9/schema.json, which is not in it")
+    assert "the schema can't be used: Resource 'http://127.0.0.1:9/schema.json' is not present" in said
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer", "words"),
+    [
+        ({"pattern": "^(a+)+$"}, json.dumps("a" * 5000 + "!"), '$: "aaa'),
+        ({"pattern": r"(a|aa)+\1$"}, json.dumps("a" * 5000 + "!"), "Max limit for backtracking"),
+        ({"pattern": "("}, '"x"', "the schema can't be used"),
+        ({"$schema": "http://127.0.0.1:9/x", "type": "string"}, "1", "is not of type"),
+        ({"$ref": "#"}, "1", ""),
+        ({"type": "string"}, "[" * 100_000, "there is no JSON in it"),
+        ({"type": "string"}, "9" * 100_000, "there is no JSON in it"),
+        ({"items": {"$ref": "#"}, "type": "array"}, "[" * 500 + "1" + "]" * 500, "$[0][0]"),
+    ],
+)
+def test_neither_answer_nor_schema_can_keep_or_break_the_runner(
+    schema: dict[str, object], answer: str, words: str
+) -> None:
+    assert words in lacking("goose", *goose(answer), GOOSE_END, response=json.dumps(schema))
 
 
 @pytest.mark.parametrize(("runtime", "output"), ANSWERS)

@@ -1,7 +1,7 @@
 """`tsched task …`: the operator's side of the embedded queue."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,7 +127,7 @@ def show(ctx: typer.Context, task_id: Id, as_json: Annotated[bool, JSON] = False
     newest = lease.run_id if lease is not None else results[-1].run.run_id if results else None
     _show_words(task, comments, results, lease)
     if newest is not None:
-        _show_log(state_folder(settings).run_logs / f"{newest}.log")
+        _show_log(state_folder(settings).run_logs / f"{newest}.log", settings.secrets)
 
 
 @app.command("cancel")
@@ -269,7 +269,8 @@ def _show_words(
         print("\n".join(f"  {line}" for line in block(remark.text).splitlines()))
 
 
-def _show_log(path: Path) -> None:
+def _show_log(path: Path, secrets: Collection[str]) -> None:
+    from tsched.model.secrets import without
     from tsched.observe.text import block
     from tsched.state.rotation import read_end
 
@@ -279,4 +280,4 @@ def _show_log(path: Path) -> None:
         return
     if lines:
         print(f"\nThe end of {path}:")
-        print("\n".join(f"  {block(line)}" for line in lines))
+        print("\n".join(f"  {block(without(line, secrets))}" for line in lines))

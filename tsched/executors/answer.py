@@ -7,28 +7,38 @@ from typing import Any
 
 from tsched.executors.documents import Document
 
+MOST_TRIES = 100_000  # of a pattern on one text
+
 
 def misfit(runtime: str, documents: Iterable[Document], schema: str) -> str:
-    """What is wrong with a run's answer, "" for nothing. `schema`: JSON text; it is never fetched from anywhere."""
-    from jsonschema.exceptions import ValidationError
-    from jsonschema.validators import validator_for
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
+    """What is wrong with a run's answer, "" for nothing. `schema`: JSON text; it is never fetched from anywhere.
+
+    Agent and recipe together can't keep us here: a pattern may try so often and no more.
+    """
+    import jsonschema_rs
 
     wanted: Any = json.loads(schema)
-    validator = validator_for(wanted)(wanted, registry=Registry())
+    if isinstance(wanted, dict) and "://json-schema.org/" not in str(wanted.get("$schema")):
+        wanted.pop("$schema", None)  # an unknown one would be looked for
+    patterns = jsonschema_rs.FancyRegexOptions(backtrack_limit=MOST_TRIES)
+    try:
+        validator = jsonschema_rs.validator_for(
+            wanted, validate_formats=False, retriever=_nowhere, pattern_options=patterns
+        )
+    except ValueError as fault:
+        return f"the schema can't be used: {str(fault).partition(chr(10))[0]}"[:300]
     problem = "there is no JSON in it"
-    value: Any
     for value in answers(runtime, documents):
-        try:
-            validator.validate(value)
-        except ValidationError as error:
-            problem = f"{error.json_path}: {error.message}"[:300]
-        except Unresolvable as error:
-            return f"the schema refers to {error.ref}, which is not in it"
-        else:
+        error = next(validator.iter_errors(value), None)
+        if error is None:
             return ""
+        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
+        problem = f"${path}: {error.message}"[:300]
     return problem
+
+
+def _nowhere(address: str) -> Any:
+    raise ValueError("what is not in the schema is not looked for")
 
 
 def answers(runtime: str, documents: Iterable[Document]) -> Iterator[object]:
@@ -74,7 +84,7 @@ def _within(text: str) -> Iterator[object]:
     for part in (*(match[1] for match in _FENCED.finditer(text)), text):
         try:
             yield json.loads(part)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     decoder = json.JSONDecoder()
     for match in reversed(list(_BRACE.finditer(text))[:50]):

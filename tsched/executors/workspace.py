@@ -10,6 +10,7 @@ from pathlib import Path
 from tsched.executors import durable
 from tsched.executors.views import FAILURES, GIT, View, owner_of, remove, run, view
 from tsched.failpoint import failpoint
+from tsched.model.address import PROTOCOLS, fault
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Workspace
 from tsched.model.run import Run
@@ -57,8 +58,8 @@ def address(workspace: Workspace) -> str:
     Raises ConfigurationError for an address or ref that git could take for an option or a command.
     """
     repo = workspace.repo
-    if not repo or repo.startswith("-") or "\0" in repo or re.match(r"[A-Za-z0-9]+::", repo):
-        raise ConfigurationError(f"workspace.repo {repo!r} is no git address: write a URL or a path")
+    if (why := fault(repo)) is not None:
+        raise ConfigurationError(f"workspace.repo: {why}")
     if not _REF.fullmatch(workspace.ref):
         raise ConfigurationError(f"workspace.ref {workspace.ref!r} is no branch, tag or commit: write its plain name")
     remote = "://" in repo or re.match(r"[^/]+:", repo) is not None
@@ -163,7 +164,8 @@ def git_environment(host: Mapping[str, str], run_id: str) -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "",
         "SSH_ASKPASS": "",
-        "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_ALLOW_PROTOCOL": ":".join((*PROTOCOLS, "http")),  # http: to this machine alone, see model/address.py
         "GIT_AUTHOR_NAME": "tsched",
         "GIT_AUTHOR_EMAIL": "tsched@localhost",
         "GIT_COMMITTER_NAME": "tsched",

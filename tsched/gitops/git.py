@@ -1,4 +1,4 @@
-"""The one place that starts git: no inherited GIT_* variable, no hook, no prompt, a time limit on every call."""
+"""The one place that starts git: nothing inherited that redirects it, no hook, no prompt, a time limit always."""
 
 import os
 import re
@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tsched.failpoint import failpoint
+from tsched.model.address import PROTOCOLS
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.secrets import mask
 
 TIMEOUT = 120.0  # seconds
-PROTOCOLS = ("https", "http", "ssh", "file")
 _FOLLOWERS = ("fatal: Could not read from remote", "Please make sure you have", "and the repository exists")
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_OURS = ("GIT_", "TSCHED_", "TINYSCHEDULER_")
 
 
 class GitFailed(TransientError):  # noqa: N818  # named for what happened
@@ -26,14 +26,31 @@ class GitFailed(TransientError):  # noqa: N818  # named for what happened
 
 
 def git(
-    *arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None, timeout: float = TIMEOUT
-) -> str:
-    """Run git and return what it printed. Raises GitFailed, TransientError past the time limit (seconds)."""
+    *arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None, timeout: float = TIMEOUT,
+    umask: int = -1,
+) -> str:  # fmt: skip
+    """Run git and return what it printed. `environ`: beside the clean environment. `umask`: -1 leaves it as it is.
+
+    Raises GitFailed; TransientError past the time limit (seconds).
+    """
     failpoint(f"git {next(word for word in arguments if word[0].isalpha())}")
-    command = ["git", *_options(), *arguments]
+    code, out, err = run(["git", *_options(), *arguments], cwd=cwd, environ=environ, timeout=timeout, umask=umask)
+    if code != 0:
+        raise GitFailed(last_line(err) or f"git {arguments[0]} failed")
+    return out
+
+
+def run(
+    command: Sequence[str], *, cwd: Path | None = None, environ: Mapping[str, str] | None = None, timeout: float,
+    umask: int = -1,
+) -> tuple[int, str, str]:  # fmt: skip
+    """Run git or a program of its own (gpg): exit status and what it printed. Nothing of it outlives the call.
+
+    Raises OSError where it can't be started, TransientError past the time limit (seconds).
+    """
     with subprocess.Popen(
         command, cwd=cwd, env={**clean_environment(), **(environ or {})}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, umask=umask,
     ) as process:  # fmt: skip
         try:
             out, err = process.communicate(timeout=timeout)
@@ -41,11 +58,21 @@ def git(
             os.killpg(process.pid, signal.SIGKILL)  # helpers of a transport hold the pipes too
             process.wait()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise TransientError(f"git {arguments[0]} did not end within {timeout:.0f} s") from None
+                raise TransientError(f"{shown(command)} did not end within {timeout:.0f} s") from None
             raise
-    if process.returncode != 0:
-        raise GitFailed(last_line(err.decode(errors="replace")) or f"git {arguments[0]} failed")
-    return out.decode(errors="replace")
+    return process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command in a few words: the program and what it was to do."""
+    words = iter(command)
+    name, rest = next(words), []
+    for word in words:
+        if word == "-c":
+            next(words)
+        elif not word.startswith("-"):
+            rest.append(word)
+    return " ".join([name, *rest[:1]])
 
 
 def version(*, timeout: float) -> tuple[int, ...] | None:
@@ -58,22 +85,27 @@ def version(*, timeout: float) -> tuple[int, ...] | None:
 
 
 def _options() -> Sequence[str]:
-    settings = [
+    settings = (
         "core.hooksPath=/dev/null", "gc.auto=0", "maintenance.auto=false", "submodule.recurse=false",
-        "fetch.recurseSubmodules=false", "protocol.allow=never", "core.fsmonitor=false", "advice.detachedHead=false",
-        *(f"protocol.{name}.allow=always" for name in PROTOCOLS),
-    ]  # fmt: skip
+        "fetch.recurseSubmodules=false", "core.fsmonitor=false", "advice.detachedHead=false",
+    )  # fmt: skip
     return [word for setting in settings for word in ("-c", setting)]
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours without any GIT_* variable (a hook's would redirect us), in plain English, never asking a person."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    """Ours without GIT_* (a hook's would redirect us) and without our settings (tokens are no business of git's).
+
+    In plain English, never asking a person, speaking no protocol but these whatever the user's own settings allow.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     for name in ("GIT_SSL_CAINFO", "GIT_SSH_COMMAND"):  # how to reach the remote, not which repository is meant
         if name in os.environ:
             kept[name] = os.environ[name]
     kept.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=20")
-    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS": ""}
+    return {
+        **kept, **quiet, "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1", "GIT_ALLOW_PROTOCOL": ":".join(PROTOCOLS),
+    }  # fmt: skip
 
 
 def last_line(text: str) -> str:
@@ -84,18 +116,6 @@ def last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_FOLLOWERS)]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:"))]
     return mask((telling or lines or [text.strip()])[-1])
-
-
-def check_address(address: str) -> str:
-    """The address of a remote that git may be given. Raises ConfigurationError for one that smuggles an option or a
-    transport (`-…`, `ext::…`)."""
-    scheme = _SCHEME.match(address)
-    bad = address.startswith("-") or "::" in address.split("/", 1)[0] or any(ord(c) < 32 for c in address)
-    if not address or bad or (scheme is not None and scheme[1].lower() not in PROTOCOLS):
-        raise ConfigurationError(
-            f"{mask(address)!r} is no address of a fleet repo: use a path, https://…, ssh://… or user@host:path"
-        )
-    return address
 
 
 def check_branch(branch: str) -> str:

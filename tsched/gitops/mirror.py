@@ -8,12 +8,14 @@ from typing import TypeVar
 import pygit2
 
 from tsched.gitops.commits import Commits
-from tsched.gitops.git import TIMEOUT, GitFailed, check_address, check_branch, git
+from tsched.gitops.git import TIMEOUT, GitFailed, check_branch, git
+from tsched.gitops.remotes import remote_of
 from tsched.gitops.verify import verify_signature
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.secrets import mask
 
 TIP = "refs/tsched/tip"
+PRIVATE = 0o077  # umask: what a fleet is, is nobody else's business
 REPACK = 600.0  # seconds: nobody waits for it
 T = TypeVar("T")
 
@@ -37,7 +39,8 @@ class Mirror(Commits):
     def __init__(self, folder: Path, url: str, branch: str, *, timeout: float = TIMEOUT) -> None:
         super().__init__(folder, shown=mask(url))
         self._timeout = timeout  # seconds, for each talk with the remote
-        self.url = check_address(url)
+        self.url = url
+        self._remote = remote_of(url)
         self.branch = check_branch(branch)
 
     def _names(self) -> Mapping[str, str]:
@@ -68,11 +71,14 @@ class Mirror(Commits):
             except (pygit2.GitError, KeyError, ValueError, OSError):
                 pass  # git itself has the last word, and the better message
         try:
-            text = git("ls-remote", "--heads", "--end-of-options", self.url, timeout=self._timeout)
+            text = self._talk("ls-remote", "--heads", "--end-of-options", self._remote.address)
         except GitFailed as error:
             raise RemoteUnreachable(f"{mask(self.url)}: {error.line}") from None
         pairs = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
         return {name: commit for commit, name in pairs}
+
+    def _talk(self, *arguments: str) -> str:
+        return git(*arguments, environ=self._remote.environ, timeout=self._timeout, umask=PRIVATE)
 
     def _in_process(self) -> bool:
         return self.url.startswith(("/", "./", "../", "file://")) or (
@@ -107,10 +113,10 @@ class Mirror(Commits):
         """One `git fetch`; whether the tip can be read after it. Raises RemoteUnreachable."""
         refspec = f"+refs/heads/{self.branch}:{TIP}"
         try:
-            git(
+            self._talk(
                 *("-c", "core.fsync=loose-object", "-c", "core.fsyncMethod=batch"),  # a power cut damages no object
                 f"--git-dir={self.folder}", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
-                "--end-of-options", self.url, refspec, timeout=self._timeout,
+                "--end-of-options", self._remote.address, refspec,
             )  # fmt: skip
         except GitFailed as error:
             if ".lock" in error.line and self._unlocked():
@@ -150,9 +156,9 @@ class Mirror(Commits):
             return True
         return False
 
-    def verify(self, revision: str, allowed_signers: Path) -> None:
-        """Make sure an allowed signer signed that commit. Raises ConfigurationError."""
-        verify_signature(self.folder, revision, allowed_signers)
+    def verify(self, revision: str, allowed_signers: Path) -> str:
+        """Make sure an allowed signer signed that commit; who. Raises ConfigurationError."""
+        return verify_signature(self.folder, revision, allowed_signers)
 
     def loose(self) -> tuple[int, int]:
         """How many loose objects and how many packs the mirror has."""
@@ -169,7 +175,7 @@ class Mirror(Commits):
             return
         self.close()
         here = f"--git-dir={self.folder}"
-        git(here, "repack", "-A", "-d", "-l", "-q", "--unpack-unreachable=1.hour.ago", timeout=REPACK)
+        git(here, "repack", "-A", "-d", "-l", "-q", "--unpack-unreachable=1.hour.ago", timeout=REPACK, umask=PRIVATE)
         git(here, "prune", "--expire=1.hour.ago", timeout=REPACK)
 
     def rebuild(self) -> None:
@@ -191,7 +197,9 @@ class Mirror(Commits):
             found = None
         if found is None:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = self._repository = pygit2.init_repository(str(self.folder), bare=True)
+            git("init", "--quiet", "--bare", "--template=", "--end-of-options", str(self.folder), umask=PRIVATE)
+            found = self._open()
+        assert found is not None  # it was made just now
         return found
 
     def borrow(self, folder: Path) -> "Mirror":

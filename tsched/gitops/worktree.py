@@ -6,8 +6,9 @@ from types import TracebackType
 
 from git import GitCommandError, InvalidGitRepositoryError, NoSuchPathError, Repo
 
-from tsched.gitops.git import check_address, check_branch, clean_environment, last_line
-from tsched.model.errors import ConfigurationError, TransientError
+from tsched.gitops.git import GitFailed, check_branch, clean_environment, git, last_line
+from tsched.gitops.remotes import remote_of
+from tsched.model.errors import ConfigurationError
 
 NOBODY = ("tsched", "tsched@localhost")  # who commits where the user has no git identity
 
@@ -32,14 +33,17 @@ def replace_file(path: Path, text: str) -> None:
 class Worktree:
     """A work tree of our own, or a person's. Use it with `with`: its handles are closed at the end.
 
-    Hooks run in a person's alone: there they are theirs.
+    Hooks run in a person's alone: there they are theirs, and may take their time.
     """
 
-    def __init__(self, folder: Path, repo: Repo, branch: str, *, hooks: bool = False) -> None:
+    def __init__(
+        self, folder: Path, repo: Repo, branch: str, *, theirs: bool = False, environ: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self._repo = repo
         self._branch = branch
-        self._options = [] if hooks else ["-c", "core.hooksPath=/dev/null"]
+        self._theirs = theirs
+        self._environ = environ or {}  # what its remote needs
 
     @classmethod
     def make(cls, folder: Path, branch: str = "main") -> "Worktree":
@@ -60,7 +64,7 @@ class Worktree:
             raise ConfigurationError(f"{folder.resolve()} is in a bare repository: stand in a work tree")
         repo.git.update_environment(**clean_environment())
         branch = "HEAD" if repo.head.is_detached else repo.active_branch.name
-        return cls(folder, repo, branch, hooks=True)
+        return cls(folder, repo, branch, theirs=True)
 
     @property
     def origin(self) -> str:
@@ -73,14 +77,13 @@ class Worktree:
     @classmethod
     def clone(cls, url: str, folder: Path, branch: str = "main") -> "Worktree":
         """Clone a remote (an empty one too). Raises TransientError where it can't be reached."""
-        try:
-            repo = Repo.clone_from(check_address(url), folder, env=clean_environment())
-        except GitCommandError as error:
-            raise TransientError(last_line(str(error.stderr))) from None
+        remote = remote_of(url)
+        git("clone", "--quiet", "--end-of-options", remote.address, str(folder), environ=remote.environ)
+        repo = Repo(folder)
         repo.git.update_environment(**clean_environment())
         if not repo.heads:
             repo.git.symbolic_ref("HEAD", f"refs/heads/{check_branch(branch)}")
-        return cls(folder, repo, branch)
+        return cls(folder, repo, branch, environ=remote.environ)
 
     def __enter__(self) -> "Worktree":
         return self
@@ -138,7 +141,12 @@ class Worktree:
 
     def _git(self, command: str, *arguments: str) -> None:
         try:
-            self._repo.git.execute(["git", *self._options, command, *arguments])
+            if self._theirs:
+                self._repo.git.execute(["git", command, *arguments])
+            else:
+                git(command, *arguments, cwd=self.folder, environ=self._environ)
+        except GitFailed as error:
+            raise ConfigurationError(f"git {command}: {error.line}") from None
         except GitCommandError as error:
             raise ConfigurationError(
                 f"git {command}: {last_line(str(error.stderr)) or last_line(str(error))}"

@@ -1,9 +1,12 @@
 """Keeps credentials out of what people are shown."""
 
 import re
+from collections.abc import Collection, Mapping
 from typing import Final
 
 MASK: Final = "********"
+SHORTEST: Final = 8  # characters: what is shorter stands in other words too
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(AUTH|PAT|PWD)($|_)", re.IGNORECASE)
 _QUERY = re.compile(r"([?&][^=&\s]*(?:token|secret|key|password)[^=&\s]*=)[^&\s#]+", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<!\w)(\w{1,20}://)\S*@")  # a password may hold a slash
 _PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/\s]*@")  # up to the last @ before the path
@@ -20,3 +23,16 @@ def masked(text: str) -> str:
     text = _PASSWORD.sub(rf"\1{MASK}@", text)
     text = _WEB_USER.sub(rf"\1{MASK}@", text)
     return _QUERY.sub(rf"\1{MASK}", text)
+
+
+def without(text: str, secrets: Collection[str]) -> str:
+    """The text with each of the secrets in it hidden."""
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be part of another
+        text = text.replace(secret, MASK)
+    return text
+
+
+def secret_values(variables: Mapping[str, str]) -> frozenset[str]:
+    """The values of the variables whose names say that they are secret."""
+    named = (value for name, value in variables.items() if _SECRET_NAME.search(name))
+    return frozenset(value for value in named if len(value) >= SHORTEST)

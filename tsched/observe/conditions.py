@@ -20,6 +20,8 @@ class Condition(TypedDict):
     since: str
 
 
+UNASKED = Condition(type="Verified", status="Unknown", reason="NotAsked", message="", observed_generation=0, since="")
+SIGNED = "the newest commit is signed by "
 _QUIET = {"Ready": "True", "Valid": "True", "Verified": "True"}
 
 
@@ -32,7 +34,8 @@ def notable(condition: Condition) -> bool:
 class Facts:
     """What one pass saw. Times are seconds since the epoch; texts are words for a person, None where all is well.
 
-    `verified`: None where no signature is asked for. `last_fetch`: when the remote last answered.
+    `verified`: None where no signature is asked for. `signer`: who signed the newest commit. `last_fetch`: when the
+    remote last answered.
     `stale_after`: seconds without an answer after which what is applied counts as stale.
     """
 
@@ -42,6 +45,7 @@ class Facts:
     last_fetch: float | None = None
     stale_after: float = 900.0
     verified: bool | None = None
+    signer: str = ""
     rejected: str | None = None
     held: str | None = None
     draining: Sequence[str] = ()  # agents
@@ -116,9 +120,9 @@ def _suspended(facts: Facts) -> tuple[Standing, str, str]:
 
 def _verified(facts: Facts) -> tuple[Standing, str, str]:
     if facts.verified is None:
-        return "Unknown", "NotAsked", "no allowed signers are set"
+        return "Unknown", "NotAsked", "no allowed signers are set, or no commit was looked at yet"
     if facts.verified:
-        return "True", "Signed", "the newest commit is signed by an allowed signer"
+        return "True", "Signed", f"{SIGNED}{facts.signer or 'an allowed signer'}"
     return "False", "NotSigned", facts.held or "the newest commit is not signed by an allowed signer"
 
 

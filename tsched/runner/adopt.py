@@ -78,19 +78,20 @@ def _apply(p: Pass, ready: Ready) -> None:
         p.log.warning(str(diagnostic))
     for change in ready.plan.changes:
         p.event(f"change.{change.kind}", change.subject, describe(change), revision=ready.tip)
+    signed = "" if ready.signer is None else f", signed by {ready.signer}"
     with p.commit():
         p.applied = applied_store.adopt(p.host.db, old, fleet=ready.fleet, lifecycles=rows)
         carry(p, old.fleet, ready.fleet)
         p.event(
             "revision.applied", f"revision/{ready.tip}",
-            f"generation {p.applied.generation}: {count(len(ready.plan.changes), 'change')}",
+            f"generation {p.applied.generation}: {count(len(ready.plan.changes), 'change')}{signed}",
             generation=p.applied.generation,
         )  # fmt: skip
         for key, row in rows.items():
             if row.state is AgentState.CORDONED and old.lifecycles.get(key) != row:
                 p.event("agent.cordoned", f"agent/{row.agent}", f"{row.agent} in {row.queue}: takes no new task")
     p.adopted = True
-    p.log.info(f"Applied revision {ready.tip[:12]}, generation {p.applied.generation}")
+    p.log.info(f"Applied revision {ready.tip[:12]}, generation {p.applied.generation}{signed}")
 
 
 def _recall(p: Pass, before: Rows, after: Rows) -> frozenset[tuple[str, str]]:

@@ -19,7 +19,7 @@ from tsched.runner.host import Host
 from tsched.runner.launch import find_work, launch
 from tsched.runner.override import enforce, follow, heed_view
 from tsched.runner.record import Pass
-from tsched.runner.report import report
+from tsched.runner.report import report, vouched
 from tsched.runner.retire import drain
 from tsched.runner.revise import Rules, Unchanged, consider, fetch
 from tsched.state import applied, breakers, overrides, requests, verdicts
@@ -124,6 +124,7 @@ def rules_of(p: Pass) -> Rules:
     return Rules(
         pools=settings.pools,
         allowed_signers=settings.allowed_signers,
+        vouched=vouched(p),
         allow_rewrite=settings.allow_rewrite,
         accepted=p.applied.accepted,
         remembered=verdicts.remembered(p.host.db),

@@ -13,6 +13,7 @@ from tsched.executors.sessions import session_of
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Limits
 from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult, Usage
+from tsched.model.secrets import without
 from tsched.model.task import Settlement, Task, TaskStatus, Verdict
 from tsched.model.units import count, iso
 from tsched.runner.override import forget_kill, policy_at_deadline
@@ -212,15 +213,15 @@ def _record(p: Pass, run: Run, end: RunExit, verdict: Judgement) -> RunResult:
     spent = usage(run.runtime, output, _earlier(p, run))
     result = RunResult(
         run=replace(run, response=""),
-        exit=replace(end, detail=clean(end.detail), unmet=clean(end.unmet)),
+        exit=replace(end, detail=_told(p, end.detail), unmet=_told(p, end.unmet)),
         outcome=verdict.outcome,
-        reason=clean(verdict.reason),
+        reason=_told(p, verdict.reason),
         settlement=verdict.settlement,
         usage=spent,
         session=session_of(run, f"{p.host.executor.head(run.run_id)}\n{output}") if end.started else "",
     )
     p.event(
-        f"run.{verdict.outcome}", f"task/{run.task_id}", f"{run.agent}: {verdict.reason}",
+        f"run.{verdict.outcome}", f"task/{run.task_id}", f"{run.agent}: {result.reason}",
         run_id=run.run_id, agent=run.agent, attempt=run.attempt, exit_code=end.exit_code,
         tokens=None if spent is None else spent.total_tokens, cost_usd=None if spent is None else spent.cost_usd,
     )  # fmt: skip
@@ -282,7 +283,12 @@ def _remark(p: Pass, result: RunResult, saved: Sequence[str]) -> str:
             lines += ["Its last words:", said]
         elif tail := p.host.executor.tail(run.run_id):
             lines += ["The end of its log:", tail]
-    return clean("\n".join(lines))  # an agent may say half a character
+    return _told(p, "\n".join(lines))
+
+
+def _told(p: Pass, text: str) -> str:
+    """An agent's words as they may be told: it may say half a character, or the key that it was given."""
+    return without(clean(text), p.host.settings.secrets)
 
 
 def _finish(p: Pass, run: Run, *, succeeded: bool) -> None:

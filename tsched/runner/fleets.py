@@ -34,8 +34,8 @@ class FleetSource(Protocol):
         """The revision that a person means. Raises ConfigurationError where there is none."""
         ...
 
-    def verify(self, revision: str, allowed_signers: Path) -> None:
-        """Make sure that an allowed signer signed it. Raises ConfigurationError."""
+    def verify(self, revision: str, allowed_signers: Path) -> str:
+        """Make sure that an allowed signer signed it; who, in words. Raises ConfigurationError."""
         ...
 
     def is_ancestor(self, old: str, new: str) -> bool:
@@ -90,7 +90,7 @@ class HostFiles:
             return tip
         raise ConfigurationError(f"{text!r} is no revision: without a fleet repo there is only what stands here now")
 
-    def verify(self, revision: str, allowed_signers: Path) -> None:
+    def verify(self, revision: str, allowed_signers: Path) -> str:
         raise ConfigurationError(
             f"TSCHED_ALLOWED_SIGNERS is set, but {self.shown} can't be signed: set TSCHED_REPO, or unset it"
         )

@@ -12,6 +12,7 @@ from tsched.model.event import Event
 from tsched.model.fleet import Fleet, Limits
 from tsched.model.history import PassRecord, Sample, Total, Trouble
 from tsched.model.run import SeenRun
+from tsched.model.secrets import without
 from tsched.model.task import QueueDepth
 from tsched.observe.status import Status
 from tsched.observe.vitals import Pulse, Vitals
@@ -175,9 +176,16 @@ def run(watch: Watch, run_id: str) -> SeenRun | None:
 
 
 def log(watch: Watch, run_id: str, *, lines: int) -> str | None:
-    """The end of a known run's log, at most a MiB of it, also once it is packed; None for a run that is not known."""
+    """The end of a known run's log, at most a MiB of it, also once it is packed; None for a run that is not known.
+
+    Without this host's secrets: an agent may have printed the key that it was given.
+    """
     if run(watch, run_id) is None:
         return None
+    return without(_end_of_log(watch, run_id, lines=lines), watch.settings.secrets)
+
+
+def _end_of_log(watch: Watch, run_id: str, *, lines: int) -> str:
     path = watch.folder.run_logs / f"{run_id}.log"
     if os.path.lexists(path) or not path.with_name(f"{path.name}.gz").is_file():
         return executor_of(watch.settings, watch.folder).tail(run_id, lines=lines)

@@ -6,7 +6,7 @@ from tsched import __version__
 from tsched.model.lifecycle import AgentState
 from tsched.model.override import OverrideKind
 from tsched.model.units import from_iso, iso
-from tsched.observe.conditions import Facts, conditions
+from tsched.observe.conditions import SIGNED, UNASKED, Condition, Facts, conditions
 from tsched.observe.status import ElsewhereStatus, HeldStatus, RejectedStatus, Report, RunnerStatus
 from tsched.runner.override import left_out
 from tsched.runner.record import Pass
@@ -82,6 +82,7 @@ def facts(p: Pass, seen: Report) -> Facts:
         fetch_error=problem,
         last_fetch=last_fetch(p, problem),
         verified=verified(p),
+        signer=signer(p),
         rejected=None if rejected is None else f"revision {rejected['revision'][:12]} breaks the rules",
         held=None if seen["held"] is None else seen["held"]["reason"],
         draining=[row.agent for row in rows if row.state is not AgentState.ACTIVE],
@@ -104,7 +105,28 @@ def last_fetch(p: Pass, problem: str | None) -> float | None:
 
 
 def verified(p: Pass) -> bool | None:
-    """Whether the tip's signature is good; None where none is asked for."""
+    """Whether the tip's signature is good; None where none is asked for, or none was looked at yet."""
     if p.host.settings.allowed_signers is None:
         return None
-    return not (isinstance(p.verdict, Held) and p.verdict.kind == "signature")
+    if isinstance(p.verdict, Held) and p.verdict.kind == "signature":
+        return False
+    if p.verdict is None or (isinstance(p.verdict, Unchanged) and p.verdict.signer is None):
+        return {"True": True, "False": False, "Unknown": None}[known(p)["status"]]
+    return True
+
+
+def signer(p: Pass) -> str:
+    """Who signed the tip, "" where that is not known."""
+    now = None if p.verdict is None else p.verdict.signer
+    before = known(p)["message"]
+    return now or (before.removeprefix(SIGNED) if before.startswith(SIGNED) else "")
+
+
+def known(p: Pass) -> Condition:
+    """What earlier passes found out about the tip's signature."""
+    return next((one for one in p.last["conditions"] if one["type"] == "Verified"), UNASKED)
+
+
+def vouched(p: Pass) -> str | None:
+    """The revision whose signature an earlier pass found good."""
+    return p.last["fetched"] if known(p)["status"] == "True" else None

@@ -28,6 +28,7 @@ class Unchanged:
 
     tip: str | None
     problem: str | None = None
+    signer: str | None = None  # who signed the tip, where signatures are asked for and it was looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Rejected:
     diagnostics: tuple[Diagnostic, ...]
     content_key: str
     known: bool = False  # it was rejected before
+    signer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,7 @@ class Held:
     kind: str
     reason: str
     plan: Plan | None = None
+    signer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,7 @@ class Ready:
     fleet: Fleet
     plan: Plan
     warnings: tuple[Diagnostic, ...] = ()
+    signer: str | None = None
 
 
 Verdict = Unchanged | Rejected | Held | Ready
@@ -69,6 +73,7 @@ class Rules:
 
     pools: Selector = ALL  # TSCHED_POOLS: serve these alone; empty: all
     allowed_signers: Path | None = None
+    vouched: str | None = None  # the revision whose signature was found good by an earlier pass
     allow_rewrite: bool = False
     accepted: frozenset[str] = frozenset()
     remembered: Mapping[str, tuple[Diagnostic, ...]] = field(default_factory=dict)  # rejections, by content
@@ -97,37 +102,54 @@ def consider(
     """Verify, load, check, diff and guard the tip, in that order; each may end the matter."""
     if isinstance(tip, Unchanged):
         return tip
-    if applied.fleet is not None and tip == applied.fleet.revision and not reselected(applied, rules, now):
+    unsure = rules.allowed_signers is not None and rules.vouched != tip
+    known = applied.fleet is not None and tip == applied.fleet.revision
+    if known and not unsure and not reselected(applied, rules, now):
         return Unchanged(tip=tip)
     try:
-        held = verify(source, tip, applied, rules)
-        if held is not None and held.kind == "signature":
-            return held
-        loaded = load(source, tip, rules, cache)
-        if isinstance(loaded, Rejected):
-            return loaded
-        fleet, warnings = loaded
-        change = plan(served(applied), select(fleet, rules.pools), runs=runs, lifecycles=applied.lifecycles)
-        if change.held is not None and not approved(source, tip, applied, rules):
-            # With all reasons: whoever accepts it accepts all of them.
-            reason = change.held if held is None else f"{held.reason}; and {change.held}"
-            return Held(tip=tip, kind="guard" if held is None else held.kind, reason=reason, plan=change)
-        if held is not None:
-            return held
-        if (past := outgrown(source, fleet, applied, rules, runs)) is not None:
-            return Held(tip=tip, kind="plan", reason=past, plan=change)
+        signer = verify(source, tip, rules)
+        if isinstance(signer, Held):
+            return signer
+        if known and not reselected(applied, rules, now):
+            return Unchanged(tip=tip, signer=signer)
+        return replace(_judge(source, tip, applied, rules, cache, runs), signer=signer)
     except TransientError as error:
         return Unchanged(tip=None, problem=str(error))
+
+
+def _judge(
+    source: FleetSource, tip: str, applied: Applied, rules: Rules, cache: FleetCache, runs: Sequence[Run]
+) -> Rejected | Held | Ready:
+    """What becomes of a tip whose signature is no obstacle."""
+    held = descends(source, tip, applied, rules)
+    loaded = load(source, tip, rules, cache)
+    if isinstance(loaded, Rejected):
+        return loaded
+    fleet, warnings = loaded
+    change = plan(served(applied), select(fleet, rules.pools), runs=runs, lifecycles=applied.lifecycles)
+    if change.held is not None and not approved(source, tip, applied, rules):
+        # With all reasons: whoever accepts it accepts all of them.
+        reason = change.held if held is None else f"{held.reason}; and {change.held}"
+        return Held(tip=tip, kind="guard" if held is None else held.kind, reason=reason, plan=change)
+    if held is not None:
+        return held
+    if (past := outgrown(source, fleet, applied, rules, runs)) is not None:
+        return Held(tip=tip, kind="plan", reason=past, plan=change)
     return Ready(tip=tip, fleet=fleet, plan=change, warnings=warnings)
 
 
-def verify(source: FleetSource, tip: str, applied: Applied, rules: Rules) -> Held | None:
-    """Signature, then fast-forward only. An operator's `accept` overrides the history rule, never the signature."""
-    if rules.allowed_signers is not None:
-        try:
-            source.verify(tip, rules.allowed_signers)
-        except ConfigurationError as error:
-            return Held(tip=tip, kind="signature", reason=str(error))
+def verify(source: FleetSource, tip: str, rules: Rules) -> str | Held | None:
+    """Who signed the tip, None where nobody asks. An operator's `accept` never overrides this."""
+    if rules.allowed_signers is None:
+        return None
+    try:
+        return source.verify(tip, rules.allowed_signers)
+    except ConfigurationError as error:
+        return Held(tip=tip, kind="signature", reason=str(error))
+
+
+def descends(source: FleetSource, tip: str, applied: Applied, rules: Rules) -> Held | None:
+    """Fast-forward only, unless an operator accepts the tip."""
     if applied.fleet is None or rules.allow_rewrite or tip in rules.accepted:
         return None
     before = applied.fleet.revision

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tsched.model.errors import ConfigurationError
-from tsched.model.secrets import masked
+from tsched.model.secrets import masked, secret_values
 from tsched.model.selector import ALL, Selector, selector
 from tsched.settings import values
 from tsched.settings.envfile import parse_env_file
@@ -92,6 +92,12 @@ class Settings:
         """Whether this host says itself which agents it has: by a control file, or by limits (legacy mode)."""
         named = (self.sources[name].origin is not Origin.DEFAULT for name in ("agent_limits", "control_file"))
         return self.repo is None and (any(named) or self.control_file.is_file())
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What no text may show that leaves this host's own files: its tokens, and keys that agents are given."""
+        names = ("TSCHED_TASKS_TOKEN", "TSCHED_STATUS_TOKEN", "TSCHED_WEBHOOK_SECRET", "TSCHED_SERVE_TOKEN")
+        return secret_values({name: self.environ.get(name, "") for name in (*names, *self.pass_env)})
 
     @property
     def shown_repo(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tsched.model.address import fault
 from tsched.model.units import format_duration, parse_duration, parse_size
 from tsched.settings.variables import Origin, Source
 
@@ -27,6 +28,8 @@ def path(base: Path, text: str) -> Path:
 def repo(base: Path, text: str) -> str:
     if text.startswith("-") or any(ord(character) < 33 for character in text):
         raise ValueError("write an address or a path, without spaces and not beginning with a dash")
+    if (why := fault(text)) is not None:
+        raise ValueError(why.partition(": ")[2])
     host = text.partition("/")[0]
     return text if "://" in text or ":" in host else str(path(base, text))
 

@@ -85,6 +85,22 @@ class StateFolder:
             raise ConfigurationError(
                 f"the state folder {self.root} may not be written: mend that, or set TSCHED_STATE"
             )
+        seen = self.root.stat()
+        if (why := shared(self.root, mode=seen.st_mode, owner=seen.st_uid, user=os.geteuid())) is not None:
+            raise ConfigurationError(why)
+
+
+def shared(root: Path, *, mode: int, owner: int, user: int) -> str | None:
+    """Why nobody but `user` should write to a state folder, with the mend, where others can; None where none can.
+
+    A folder of another user is left to `tsched doctor` for root: containers mount such folders.
+    """
+    danger = "who can write there decides what runs"
+    if owner not in (user, 0) and user != 0:
+        return f"the state folder {root} belongs to another user (uid {owner}); {danger}: `chown {user} {root}`"
+    if mode & 0o022:
+        return f"the state folder {root} can be written by others; {danger}: `chmod go-w {root}`"
+    return None
 
 
 def write_durably(path: Path, text: str, *, mode: int = 0o600) -> None:
