@@ -45,7 +45,7 @@ from tsched.cli import (
 )
 from tsched.cli import run as running
 from tsched.cli.output import complain
-from tsched.model.errors import TschedError
+from tsched.model.errors import TschedError, in_words
 
 # In the order of `tsched --help`. The reference documentation is compared with these.
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
@@ -192,8 +192,7 @@ def _failed(error: Exception) -> int:
         complain(str(error))
         return 2
     if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename is not None else ""
-        complain(f"{place}{error.strerror or error}")
+        complain(in_words(error))
         return 2
     complain(f"internal error: {type(error).__name__}: {error}. TSCHED_TRACEBACK=1 shows where; please report it")
     return 1

@@ -10,7 +10,7 @@ from tsched.executors.evidence import missing, usage
 from tsched.executors.executor import Liveness
 from tsched.executors.runtimes import clean
 from tsched.executors.sessions import session_of
-from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.errors import ConfigurationError, KnownOutage, TransientError
 from tsched.model.fleet import Limits
 from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult, Usage
 from tsched.model.task import Settlement, Task, TaskStatus, Verdict
@@ -95,6 +95,14 @@ def _say_adrift(p: Pass) -> None:
             p.event("task.adrift", f"task/{task.id}", words, assigned_to=task.assigned_to)
 
 
+def say_odd(p: Pass) -> None:
+    """Name, once a day each, what the task server lists that is no task."""
+    for name, words in p.host.tasks.odd().items():
+        if not events.known(p.host.db, "task.odd", f"task/{name}", since=p.now - AGAIN):
+            p.log.warning(f"Task {name} can't be used and is left out: {words}: mend it on the task server")
+            p.event("task.odd", f"task/{name}", words)
+
+
 def _release(p: Pass, task: Task, run_id: str) -> None:
     """Let go of a claim whose run is no more: as was decided, or else back to the queue."""
     stored = history.find(p.host.db, run_id)
@@ -141,12 +149,14 @@ def _settle_all(p: Pass, ends: Mapping[str, RunExit]) -> None:
         _forget(p, run_id)
     if not known:
         return
-    try:
-        tasks = p.host.tasks.get({p.runs[run_id].task_id for run_id in known})
-    except TransientError as error:
-        p.error("task-server", f"task server: {error}; the results of {count(len(known), 'run')} wait for it")
-        return
     ended = [(p.runs[run_id], end) for run_id, end in known.items()]
+    try:
+        tasks = p.host.tasks.get({run.task_id for run, _ in ended})
+    except TransientError as error:
+        p.fault("task-server", f"task server: {{}}; the results of {count(len(known), 'run')} wait for it", error)
+        if len(ended) > 1:  # it may be one task's fault alone
+            _each(p, ended, lambda one: settle(p, *one, p.host.tasks.get([one[0].task_id]).get(one[0].task_id)))
+        return
     _each(p, ended, lambda one: settle(p, *one, tasks.get(one[0].task_id)))
 
 
@@ -158,10 +168,10 @@ def _each(p: Pass, things: Sequence[T], do: Callable[[T], None]) -> None:
             do(thing)
             failures = 0
         except (TransientError, ConfigurationError) as error:
-            p.error("task-server", f"task server: {error}")
+            p.fault("task-server", "task server: {}", error)
             failures += 1
-        if failures == MOST_FAILURES:
-            return
+            if failures == MOST_FAILURES or isinstance(error, KnownOutage):
+                return
 
 
 def settle(p: Pass, run: Run, end: RunExit, task: Task | None) -> None:

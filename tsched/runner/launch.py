@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tsched.executors.executor import Again, Launch, Liveness
-from tsched.model.errors import ConfigurationError
+from tsched.model.errors import ConfigurationError, TransientError, disk_refuses
 from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Session
 from tsched.model.lifecycle import AgentState
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
@@ -14,7 +14,7 @@ from tsched.model.runtimes import runtime_of, with_goose
 from tsched.model.task import Task
 from tsched.model.units import iso
 from tsched.observe import messages
-from tsched.runner.finish import settle
+from tsched.runner.finish import say_odd, settle
 from tsched.runner.record import Pass
 from tsched.runner.revise import select
 from tsched.schedule.breaker import allowed
@@ -60,6 +60,7 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
         return ()
     queues, agents = wanted(fleet)
     waiting = p.waiting = p.host.tasks.waiting(queues=queues, agents=agents)
+    say_odd(p)
     ordered = order(waiting, now=p.now, blocking=not p.host.settings.disable_blocking)
     by_agent = Counter(run.agent for run in p.runs.values())
     by_queue = Counter(run.queue for run in p.runs.values())
@@ -140,10 +141,18 @@ def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
     places = {agent.name: (pool, agent) for pool, agent in fleet.agents()}
     for assignment in assignments:
         pool, agent = places[assignment.agent]
+        if p.host.server.resting():
+            return
         with p.guarded(f"task {assignment.task.id}", kind="start"):
             if not admitted(overrides.load(p.host.db), pool.queue, agent.name):  # stopped since it was matched
                 continue
-            _launch(p, fleet, pool, agent, assignment)
+            try:
+                _launch(p, fleet, pool, agent, assignment)
+            except (OSError, TransientError) as error:
+                if disk_refuses(error):
+                    p.fault("start", f"task {assignment.task.id}, and what else could start: {{}}", error)
+                    return
+                raise
 
 
 def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignment) -> None:

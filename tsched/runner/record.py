@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tsched.executors.executor import Liveness
-from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.errors import ConfigurationError, KnownOutage, TransientError, in_words
 from tsched.model.event import Event
 from tsched.model.history import Trouble
 from tsched.model.run import Run, RunResult
@@ -44,6 +44,7 @@ class Pass:
     adopted: bool = False  # a revision became the applied one
     steps: dict[str, float] = field(default_factory=dict)  # seconds that each took
     troubles: list[Trouble] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)  # troubles that a person was told of already
     pending: list[Event] = field(default_factory=list)
 
     def event(
@@ -60,6 +61,14 @@ class Pass:
         """An ERROR line of the log, counted in the pass. `kind`: see model.history.Trouble."""
         self.troubles.append(Trouble(time=self.now, kind=kind, message=message))
         self.log.error(message)
+
+    def fault(self, kind: str, words: str, error: Exception) -> None:
+        """The same of an error, given as `{}` in `words`; no line where it was said before, for status alone."""
+        said = in_words(error)
+        if isinstance(error, KnownOutage) or any(said in one.message for one in self.troubles if one.kind == kind):
+            self.known.append(words.replace("{}", said))
+        else:
+            self.error(kind, words.replace("{}", said))
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -84,4 +93,4 @@ class Pass:
         try:
             yield
         except (TransientError, ConfigurationError, OSError) as error:
-            self.error(kind, f"{what}: {error}")
+            self.fault(kind, f"{what}: {{}}", error)

@@ -64,7 +64,7 @@ def _hand_back(p: Pass, row: Lifecycle) -> bool:
     try:
         handed = p.host.tasks.hand_back(agent=row.agent, queue=row.queue)
     except TransientError as error:
-        p.error("drain", f"agent {row.agent} stays drained, its tasks can't be handed back: {error}")
+        p.fault("drain", f"agent {row.agent} stays drained, its tasks can't be handed back: {{}}", error)
         return False
     if handed:
         p.log.info(f"Handed back {handed} tasks of agent '{row.agent}' to queue '{row.queue}'")

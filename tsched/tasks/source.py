@@ -35,6 +35,10 @@ class TaskSource(Protocol):
         """Each open task that carries anybody's claim. May ask for every open task: for a person, not for a pass."""
         ...
 
+    def odd(self) -> Mapping[str, str]:
+        """What the newest listings held that is no task, and why, by what it calls itself: nobody works on it."""
+        ...
+
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         """The tasks of these ids that exist."""
         ...
