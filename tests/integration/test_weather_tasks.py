@@ -213,14 +213,14 @@ def test_what_is_no_task_is_named_once_and_holds_up_no_other(station: Station) -
             "updated_at": "",
             "queue_name": "odd",
         }
-        more = [
+        more: list[dict[str, object]] = [
             {"id": "../../x"},
             {"id": 900, "status": "dancing"},
             {"id": -1},
             {"id": 2**70},
             {"id": 901, "title": None},
         ]
-        return json.dumps([*(like | odd for odd in more), 7, *rows]).encode()
+        return json.dumps([*({**like, **one_} for one_ in more), 7, *rows]).encode()
 
     weather.amend = spoilt
     said = one.once()

@@ -29,10 +29,11 @@ from tsched.state.lock import RunnerLock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a pass comes to: errors logged, and seconds until the next one is due."""
+    """What a pass comes to: errors logged, seconds until the next one is due, whether it left work to that one."""
 
     errors: int
     interval: float
+    left: bool = False
 
 
 def cycle(host: Host, lock: RunnerLock) -> Report:
@@ -51,6 +52,7 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
                 adopt(p)
                 enforce(p)
             with p.step("reap"):
+                p.begin_settling()
                 reap(p)
             with p.step("recover"):
                 recover(p)
@@ -69,7 +71,7 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
                     alarm(p)
                 report(p)
             care(p)
-        return Report(errors=len(p.troubles), interval=interval(p))
+        return Report(errors=len(p.troubles), interval=0.0 if p.left else interval(p), left=p.left)
 
 
 def begin(host: Host, log: PassLog) -> Pass:

@@ -23,6 +23,7 @@ from tsched.schedule.recovery import Judgement, judge
 from tsched.state import breakers, events, history
 
 T = TypeVar("T")
+SOME, MANY = 50, 500  # lost runs that are recovered, claims that are let go of, before the next step
 AUTHOR = "tsched"
 MOST_WORDS = 2000  # characters of an agent's last words that a comment quotes
 AGAIN = 24 * 3600.0  # seconds after which a task that is adrift is named again
@@ -32,7 +33,7 @@ LINES = 20_000  # of a run's log that are looked at for figures; agents that str
 
 def survey(p: Pass) -> None:
     """Look at every run there is a record of: who it is and whether it lives."""
-    p.liveness = p.host.executor.poll()
+    p.liveness = dict(p.host.executor.poll())
     runs = {run_id: p.host.executor.run(run_id) for run_id in p.liveness}
     p.runs = {run_id: run for run_id, run in runs.items() if run is not None}
 
@@ -49,6 +50,14 @@ def reap(p: Pass) -> None:
 def recover(p: Pass) -> None:
     """Fence each lost run, kill what is left of it, then settle it like any other."""
     lost = [run_id for run_id, state in p.liveness.items() if state is Liveness.LOST]
+    for start in range(0, len(lost), SOME):
+        if start and p.late():
+            p.log.info(f"{len(lost) - start} more stale leases are left to the next pass")
+            return
+        _settle_all(p, _recovered(p, lost[start : start + SOME]))
+
+
+def _recovered(p: Pass, lost: Sequence[str]) -> Mapping[str, RunExit]:
     ends: dict[str, RunExit] = {}
     for run_id in lost:
         end = p.host.executor.recover(run_id)
@@ -60,14 +69,17 @@ def recover(p: Pass) -> None:
             task = p.runs[run_id].task_id
             p.log.warning(f"Stale lease detected: task={task}, agent={p.runs[run_id].agent}, reason={end.reason}")
             p.log.count(leases_reclaimed=1)
-    _settle_all(p, ends)
+    return ends
 
 
 def agree(p: Pass) -> None:
     """Both ways: a claim of ours without a run is released, a lease without a run is dropped, links are mended."""
     _sweep_leases(p)
     with p.guarded("task server", kind="task-server"):
-        _each(p, p.host.tasks.held(p.host.runner_id), lambda task: _claimed(p, task))
+        held = p.host.tasks.held(p.host.runner_id)
+        for start in range(0, len(held), MANY):
+            with p.host.tasks.together():
+                _each(p, held[start : start + MANY], lambda task: _claimed(p, task))
         _deliver_late(p)
         _say_adrift(p)
         p.elsewhere = p.host.tasks.others(p.host.runner_id)
@@ -126,9 +138,11 @@ def _sweep_leases(p: Pass) -> None:
     busy = {run.task_id for run in p.runs.values()}
     for task_id, lease in scan.leases.items():
         if lease.run_id not in p.liveness:
-            p.host.leases.remove(task_id, lease.run_id)
+            p.host.leases.remove(task_id, lease.run_id, lasting=False)
             p.log.warning(f"Dropped the lease of task {task_id}: no run {lease.run_id or '(none named)'} is left")
             p.event("lease.dropped", f"task/{task_id}", f"no run {lease.run_id} is left")
+    if any(lease.run_id not in p.liveness for lease in scan.leases.values()):
+        p.host.leases.sync()
     for name in scan.unreadable:
         task_id = name.removeprefix("task_").removesuffix(".json")
         if task_id in busy:
@@ -163,7 +177,9 @@ def _settle_all(p: Pass, ends: Mapping[str, RunExit]) -> None:
 def _each(p: Pass, things: Sequence[T], do: Callable[[T], None]) -> None:
     """Do it to each. What the task server refuses of one thing holds up no other, until too many failed in a row."""
     failures = 0
-    for thing in things:
+    for number, thing in enumerate(things):
+        if number and p.late():
+            return
         try:
             do(thing)
             failures = 0
@@ -303,8 +319,8 @@ def _finish(p: Pass, run: Run, *, succeeded: bool) -> None:
 
 
 def _forget(p: Pass, run_id: str) -> None:
-    p.runs = {key: run for key, run in p.runs.items() if key != run_id}
-    p.liveness = {key: state for key, state in p.liveness.items() if key != run_id}
+    p.runs.pop(run_id, None)
+    p.liveness.pop(run_id, None)
 
 
 def _deliver_late(p: Pass) -> None:

@@ -179,9 +179,9 @@ def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignm
         settle(p, run, end, claimed)
         return
     host.executor.start(run.run_id)
-    p.runs = {**p.runs, run.run_id: run}
+    p.runs[run.run_id] = run
     p.started[task.id] = run
-    p.liveness = {**p.liveness, run.run_id: Liveness.ALIVE}
+    p.liveness[run.run_id] = Liveness.ALIVE
     mine = "assigned_spawned" if assignment.assigned else "unassigned_matched"
     p.log.count(tasks_spawned=1, **{mine: 1})
     p.event(

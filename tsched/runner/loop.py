@@ -34,10 +34,10 @@ class Wishes:
 
 
 def once(host: Host) -> Report:
-    """One pass under the lock; another where SIGHUP asked for one meanwhile. Ctrl-C waits for the pass's end."""
+    """One pass under the lock; another where it left work, or SIGHUP asked for one. Ctrl-C waits for its end."""
     with signals() as (wishes, _), RunnerLock(host.folder) as lock:
         report = cycle(host, lock)
-        while wishes.cycle and not wishes.stop:
+        while (report.left or wishes.cycle) and not wishes.stop:
             wishes.cycle = False
             report = cycle(host, lock)
     if wishes.interrupted:

@@ -1,6 +1,7 @@
 """A task server that is left alone for a while where it does not answer: each pass goes on without it at once."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from tsched.model.errors import KnownOutage, TransientError
@@ -58,6 +59,9 @@ class PatientTasks:
 
     def comments(self, task_id: str) -> Sequence[Comment]:
         return self._ask(lambda: self._source.comments(task_id))
+
+    def together(self) -> AbstractContextManager[None]:
+        return self._source.together()
 
     def hand_back(self, *, agent: str, queue: str) -> int:
         return self._ask(lambda: self._source.hand_back(agent=agent, queue=queue))

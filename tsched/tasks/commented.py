@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -196,6 +196,9 @@ class CommentedTasks:
     def comments(self, task_id: str) -> Sequence[Comment]:
         found = self._board.look(task_id) if task_id.isdecimal() else None
         return [] if found is None else [remark.shown() for remark in found[1]]
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def hand_back(self, *, agent: str, queue: str) -> int:
         idle = [self._known(task) for task in self._board.tasks(TaskStatus.IDLE)]

@@ -1,6 +1,7 @@
 """The protocol every task server is driven through. The contract suite in tests/integration holds for each."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from tsched.model.task import Comment, QueueDepth, Settlement, Task
@@ -64,6 +65,10 @@ class TaskSource(Protocol):
 
     def comments(self, task_id: str) -> Sequence[Comment]:
         """A task's comments, oldest first; none where there is no such task."""
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """Writes inside may become durable at its end only, all or none: for many at once. Raises as they do."""
         ...
 
     def hand_back(self, *, agent: str, queue: str) -> int:
