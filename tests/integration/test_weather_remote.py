@@ -75,7 +75,8 @@ class Half:
 
 
 def test_half_a_pack_is_given_up_and_leaves_nothing(world: World, tmp_path: Path) -> None:
-    world.file("pools/big.bin", os.urandom(300_000).hex())
+    for number in range(150):  # so many objects that git writes a pack
+        world.file(f"docs/{number}", os.urandom(3000).hex())
     tip = world.push("big")
     with (
         remote_served(tmp_path) as address,

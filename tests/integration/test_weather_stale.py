@@ -2,12 +2,16 @@
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 
 import msgspec
+import pytest
 
-from tests.integration.passes import Runner
-from tsched.executors import durable
+from tests.integration.passes import Runner, World, pool, runner
+from tsched.executors import durable, local
+from tsched.executors.recovery import Census, census
 from tsched.model.run import Lease, LeaseState, Run
+from tsched.runner import record
 
 
 def fill(one: Runner, number: int, *, folders: bool) -> list[str]:
@@ -46,3 +50,53 @@ def fill(one: Runner, number: int, *, folders: bool) -> list[str]:
             durable.write(place / "started", b"{}", lasting=False)
             durable.write(place / "lock", b"", lasting=False)
     return ids
+
+
+def idle(one: Runner) -> int:
+    return sum(depth.idle for depth in one.host.tasks.depths())
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    one = World(tmp_path)
+    one.recipes("ada")
+    one.push("fleet", dev=pool("dev", "ada", limit=0))
+    return one
+
+
+def test_a_thousand_leases_without_runs_are_dropped_in_one_pass(world: World) -> None:
+    with runner(world) as one:
+        one.once()
+        tasks = fill(one, 1000, folders=False)
+        said = one.once()
+        assert idle(one) == len(tasks)
+        assert one.world.leases() == []
+        assert said.count("Dropped the lease of task ") == len(tasks)
+        assert said.count("Requeued task ") == len(tasks)
+
+
+def test_of_many_lost_runs_a_pass_takes_its_share_and_says_how_many_are_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Census] = []
+
+    def counted() -> Census:
+        looks.append(census())
+        return looks[-1]
+
+    monkeypatch.setattr(local, "census", counted)
+    with runner(world) as one:
+        one.once()
+        tasks = fill(one, 120, folders=True)
+        monkeypatch.setattr(record, "BUDGET", 0.0)
+        said = one.once()
+        assert len(looks) == 1, "one look at all processes, however many runs are lost"
+        assert "70 more stale leases are left to the next pass" in said
+        assert one.world.leases() != []
+        monkeypatch.setattr(record, "BUDGET", 60.0)
+        said += one.once()
+        assert len(looks) == 2
+        assert idle(one) == len(tasks)
+        assert said.count("Stale lease detected: task=") == len(tasks)
+        assert one.world.leases() == []
+        assert one.runs() == []

@@ -149,7 +149,8 @@ class Mirror(Commits):
 
     def _sweep(self) -> None:
         """Remove what a fetch that was broken off had brought so far: else each try leaves its part on the disk."""
-        for half in (self.folder / "objects" / "pack").glob("tmp_*"):
+        objects = self.folder / "objects"
+        for half in (*objects.glob("pack/tmp_*"), *objects.glob("[0-9a-f][0-9a-f]/tmp_*")):
             half.unlink(missing_ok=True)
 
     def _recorded(self) -> str | None:

@@ -61,7 +61,8 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
     queues, agents = wanted(fleet)
     waiting = p.waiting = p.host.tasks.waiting(queues=queues, agents=agents)
     say_odd(p)
-    ordered = order(waiting, now=p.now, blocking=not p.host.settings.disable_blocking)
+    blocking = not p.host.settings.disable_blocking
+    ordered = order(waiting, now=p.now, blocking=blocking, retry=fleet.limits.retry)
     by_agent = Counter(run.agent for run in p.runs.values())
     by_queue = Counter(run.queue for run in p.runs.values())
     rests = resting(p, fleet)

@@ -5,7 +5,7 @@ from tsched.model.fleet import OnDeadline
 from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.run import ExitReason
 from tsched.runner.record import Pass
-from tsched.schedule.drain import progress
+from tsched.schedule.drain import progress, put_right
 from tsched.state import applied as applied_store
 from tsched.state import history
 
@@ -13,8 +13,8 @@ from tsched.state import history
 def drain(p: Pass) -> None:
     """Move each removed agent as far as it can go now; one durable commit for all."""
     before = p.applied.lifecycles
-    after = dict(before)
-    for key, row in before.items():
+    after = {key: put_right(row, p.now) for key, row in before.items()}
+    for key, row in tuple(after.items()):
         if row.state is not AgentState.ACTIVE:
             moved = _advance(p, row)
             if moved is None:
