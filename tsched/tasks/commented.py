@@ -104,7 +104,10 @@ class CommentedTasks:
         new = [task for task in unknown if self._looked.get(task.id, (None,))[0] != task.updated_at]
         for task in self._in_turn(new):
             with suppress(TransientError):  # what the server says of one task holds up no other
-                self._looked[task.id] = (task.updated_at, self._look(task.id))  # our claim, if forgotten, is found again
+                self._looked[task.id] = (
+                    task.updated_at,
+                    self._look(task.id),
+                )  # our claim, if forgotten, is found again
         busy = {task.parent for task in self._working.values()}  # those work because their subtasks do
         seen = {task.id: self._looked.get(task.id, (None, None))[1] for task in unknown if task.id not in busy}
         return [
