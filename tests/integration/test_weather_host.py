@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.passes import Runner, World, faults, pool, runner, until
 from tsched.model.errors import TransientError
+from tsched.state.leases import Leases
 
 MIB = 1 << 20
 
@@ -192,3 +193,12 @@ def test_a_clock_that_jumps_stops_nothing_and_holds_nothing_for_ever(world: Worl
         world.open(held)
         one.until(lambda: status(one, held) == "complete", "and is done")
         assert started(one, held) == 1
+
+
+@pytest.mark.parametrize("run_id", ["../outside", "a/b", ".", "x" * 65, "a\n"])
+def test_a_run_id_that_is_no_file_name_makes_a_lease_unreadable(tmp_path: Path, run_id: str) -> None:
+    lease = {"task_id": "7", "agent": "ada", "pid": 1, "recipe": "r", "started_at": "", "heartbeat": "", "host": "h"}
+    (tmp_path / "task_7.json").write_text(json.dumps({**lease, "run_id": run_id}))
+    assert Leases(tmp_path).read_all().unreadable == ("task_7.json",)
+    (tmp_path / "task_7.json").write_text(json.dumps({**lease, "run_id": "7-1-0a"}))
+    assert Leases(tmp_path).read("7") is not None
