@@ -70,16 +70,14 @@ class Limited(TransientError):  # noqa: N818
     """The forge takes no more calls for `after` seconds: none may be made before."""
 
     def __init__(self, text: str, after: float) -> None:
-        super().__init__(text)
-        self.after = after
+        super().__init__(text, after=after)
 
 
 class _Again(TransientError):  # noqa: N818
     """Safe to repeat, `after` so many seconds."""
 
     def __init__(self, text: str, after: float = 0.0) -> None:
-        super().__init__(text)
-        self.after = after
+        super().__init__(text, after=after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +262,7 @@ class Http:
         if 200 <= status < 300:
             return
         reason = self._reason(answer.content)
-        after, when = _wait_asked(answer.headers)
+        after, when = wait_asked(answer.headers)
         if status == 429 or (status == 403 and _limited(answer.headers, reason)):
             text = f"{self._host} takes no more calls for now ({status}: {reason}): try again {when or 'in a minute'}"
             if status == 403 or (after or 0.0) > patience:
@@ -336,8 +334,8 @@ def _limited(headers: httpx.Headers, reason: str) -> bool:
     )
 
 
-def _wait_asked(headers: httpx.Headers) -> tuple[float | None, str]:
-    """How many seconds the forge asks us to wait, and until when in words."""
+def wait_asked(headers: httpx.Headers) -> tuple[float | None, str]:
+    """How many seconds a server asks us to wait, and until when in words."""
     asked, now = headers.get("retry-after", ""), datetime.now(UTC)
     spent = [kind for kind in ("x-ratelimit", "ratelimit") if headers.get(f"{kind}-remaining") == "0"]
     try:

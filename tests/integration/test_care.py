@@ -14,6 +14,7 @@ from tests.integration.local_runs import git
 from tests.integration.test_state import picture
 from tsched.executors.salvaged import salvaged
 from tsched.gitops.mirror import Mirror
+from tsched.limited import within
 from tsched.model.errors import TransientError
 from tsched.model.event import Event
 from tsched.model.history import PassRecord
@@ -21,7 +22,6 @@ from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult
 from tsched.model.task import Settlement, Verdict
 from tsched.runner import care
 from tsched.runner.care import Kept, keep_house
-from tsched.runner.limited import within
 from tsched.state import events, history, passes, rotation
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder

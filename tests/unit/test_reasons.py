@@ -221,7 +221,7 @@ def test_what_holds_a_task(seen: Scene, kind: Link, words: str) -> None:
         (task(1, status=TaskStatus.COMPLETE), Link.STATUS, "it is complete"),
         (task(1, status=TaskStatus.PARKED, attempts=3), Link.STATUS, "it was given up after 3 attempts"),
         (task(1, status=TaskStatus.CANCELLED), Link.STATUS, "it is cancelled"),
-        (task(1, not_before=NOW + 90), Link.BACKOFF,
+        (task(1, attempts=3, not_before=NOW + 90), Link.BACKOFF,
          "it backs off after a failed run until 1970-01-01T00:03:10.000Z, for 1.5m yet"),
         (task(1, assigned_to="eve"), Link.ASSIGNEE, "it is assigned to eve, who is no agent of this runner's fleet"),
         (task(1, assigned_to="parked"), Link.ASSIGNEE, "it is parked for a person"),

@@ -15,7 +15,7 @@ import typer
 
 from tsched import __version__
 from tsched.cli.output import complain
-from tsched.model.errors import TschedError
+from tsched.model.errors import TschedError, in_words
 
 # Where each is, `module:name`, in the order of `tsched --help`. What is not asked for is not imported: all of them
 # together take longer to build than most take to run. The reference documentation is compared with these.
@@ -180,8 +180,7 @@ def _failed(error: Exception) -> int:
         complain(str(error))
         return 2
     if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename is not None else ""
-        complain(f"{place}{error.strerror or error}")
+        complain(in_words(error))
         return 2
     complain(f"internal error: {type(error).__name__}: {error}. TSCHED_TRACEBACK=1 shows where; please report it")
     return 1

@@ -11,6 +11,7 @@ from tsched.gitops.commits import Commits
 from tsched.gitops.git import TIMEOUT, GitFailed, check_branch, git
 from tsched.gitops.remotes import remote_of
 from tsched.gitops.verify import verify_signature
+from tsched.limited import within
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.secrets import mask
 
@@ -42,6 +43,7 @@ class Mirror(Commits):
         self.url = url
         self._remote = remote_of(url)
         self.branch = check_branch(branch)
+        self._hangs = False  # a talk with the remote in this process did not end
 
     def _names(self) -> Mapping[str, str]:
         return {"HEAD": TIP, self.branch: TIP}
@@ -67,20 +69,34 @@ class Mirror(Commits):
     def _heads(self) -> dict[str, str]:
         if self._in_process():
             try:
-                return self._heads_by_libgit2()
+                return within(self._timeout, self._heads_by_libgit2, what=mask(self.url))
+            except TransientError:
+                self._hangs = True  # such as a file system that is gone: from now on by a process that can be ended
+                raise
             except (pygit2.GitError, KeyError, ValueError, OSError):
                 pass  # git itself has the last word, and the better message
         try:
             text = self._talk("ls-remote", "--heads", "--end-of-options", self._remote.address)
         except GitFailed as error:
             raise RemoteUnreachable(f"{mask(self.url)}: {error.line}") from None
+        except TransientError:
+            raise self._slow() from None
         pairs = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
         return {name: commit for commit, name in pairs}
 
     def _talk(self, *arguments: str) -> str:
         return git(*arguments, environ=self._remote.environ, timeout=self._timeout, umask=PRIVATE)
 
+    def _slow(self) -> RemoteUnreachable:
+        """A git whose time was up."""
+        return RemoteUnreachable(
+            f"{mask(self.url)} gave no whole answer within {self._timeout:g} s: see that it is up, and the line to it"
+        )
+
     def _in_process(self) -> bool:
+        return not self._hangs and self._is_local()
+
+    def _is_local(self) -> bool:
         return self.url.startswith(("/", "./", "../", "file://")) or (
             "://" not in self.url and Path(self.url).exists()
         )
@@ -118,7 +134,10 @@ class Mirror(Commits):
                 f"--git-dir={self.folder}", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
                 "--end-of-options", self._remote.address, refspec,
             )  # fmt: skip
-        except GitFailed as error:
+        except TransientError as error:
+            self._sweep()
+            if not isinstance(error, GitFailed):
+                raise self._slow() from None
             if ".lock" in error.line and self._unlocked():
                 return self._fetch_once(tip)
             if not self._damaged():
@@ -133,6 +152,12 @@ class Mirror(Commits):
         for lock in left:
             lock.unlink(missing_ok=True)
         return bool(left)
+
+    def _sweep(self) -> None:
+        """Remove what a fetch that was broken off had brought so far: else each try leaves its part on the disk."""
+        objects = self.folder / "objects"
+        for half in (*objects.glob("pack/tmp_*"), *objects.glob("[0-9a-f][0-9a-f]/tmp_*")):
+            half.unlink(missing_ok=True)
 
     def _recorded(self) -> str | None:
         """The tip that the last fetch brought."""
@@ -181,8 +206,15 @@ class Mirror(Commits):
     def rebuild(self) -> None:
         """Throw the cache away and begin a new one."""
         self.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove()
         self._open_or_make()
+
+    def _remove(self) -> None:
+        """Also what is no folder, in the mirror's place."""
+        if self.folder.is_dir() and not self.folder.is_symlink():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        else:
+            self.folder.unlink(missing_ok=True)
 
     def _open(self) -> pygit2.Repository | None:
         if self._repository is None and self.folder.exists():
@@ -193,7 +225,7 @@ class Mirror(Commits):
         try:
             found = self._open()
         except pygit2.GitError:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove()
             found = None
         if found is None:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, TextIO
 
+from tsched.model.errors import in_words
 from tsched.model.units import iso
 from tsched.observe import messages
 from tsched.observe.text import one_line
@@ -136,7 +137,7 @@ class OperatorLog:
         try:
             yield current
         except Exception as error:
-            self._write(self._clock(), Level.ERROR, messages.broken_off(time.monotonic() - began, str(error)))
+            self._write(self._clock(), Level.ERROR, messages.broken_off(time.monotonic() - began, in_words(error)))
             raise
         else:
             if self._level <= Level.INFO:

@@ -30,7 +30,8 @@ def adopt(p: Pass) -> None:
         case Held() as held:
             _hold(p, held)
         case Unchanged(problem=str() as problem):
-            p.error("remote", f"Fetch failed, the applied revision keeps running: {problem}")
+            if not p.verdict.known:
+                p.error("remote", f"Fetch failed, the applied revision keeps running: {problem}")
         case Unchanged() | None:
             pass
     registry(p)

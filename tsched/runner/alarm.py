@@ -69,7 +69,7 @@ def _queues(p: Pass, *, others: bool) -> tuple[Sample, ...] | None:
     try:
         depths = p.host.tasks.depths() if others else ()
     except (TransientError, ConfigurationError) as error:  # the other rules are looked at all the same
-        p.error("task-server", f"task server: {error}")
+        p.fault("task-server", "task server: {}", error)
         return None
     for depth in depths:
         if depth.name not in found:

@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 from tsched.executors.salvaged import salvaged
 from tsched.gitops.commits import Commits
 from tsched.gitops.mirror import Mirror
+from tsched.limited import within
 from tsched.model.errors import TschedError
 from tsched.model.finding import Finding, fail
 from tsched.model.lifecycle import AgentState
 from tsched.model.override import OverrideKind
 from tsched.model.task import QueueDepth, Task
 from tsched.runner.fleets import FleetSource, HostFiles
-from tsched.runner.limited import within
 from tsched.runner.revise import select
 from tsched.runner.seen import Look, look, missing
 from tsched.runner.sources import source_of

@@ -6,6 +6,7 @@ fetch → verify → load → check → diff → guard → apply → reap → re
 from dataclasses import dataclass
 
 from tsched.model.errors import TschedError
+from tsched.model.units import about
 from tsched.observe.log import PassLog
 from tsched.observe.status import NOTHING_SEEN
 from tsched.observe.status import Report as LastReport
@@ -28,10 +29,11 @@ from tsched.state.lock import RunnerLock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a pass comes to: errors logged, and seconds until the next one is due."""
+    """What a pass comes to: errors logged, seconds until the next one is due, whether it left work to that one."""
 
     errors: int
     interval: float
+    left: bool = False
 
 
 def cycle(host: Host, lock: RunnerLock) -> Report:
@@ -50,6 +52,7 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
                 adopt(p)
                 enforce(p)
             with p.step("reap"):
+                p.begin_settling()
                 reap(p)
             with p.step("recover"):
                 recover(p)
@@ -62,12 +65,13 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
                 with p.step("launch"):
                     launch(p, assignments)
             with p.step("report"):
+                welcome(p)
                 announce(p)
                 with p.guarded("alerts", kind="alert"):
                     alarm(p)
                 report(p)
             care(p)
-        return Report(errors=len(p.troubles), interval=interval(p))
+        return Report(errors=len(p.troubles), interval=0.0 if p.left else interval(p), left=p.left)
 
 
 def begin(host: Host, log: PassLog) -> Pass:
@@ -90,7 +94,7 @@ def examine(p: Pass) -> None:
     source = p.host.source
     try:
         with p.step("fetch"):
-            tip = fetch(source)
+            tip = fetch(source, p.host.remote)
         with p.step("check"):
             p.verdict = consider(
                 source, tip, p.applied, rules_of(p), cache=p.host.cache, runs=list(p.runs.values()), now=p.now
@@ -116,6 +120,14 @@ def take_requests(p: Pass) -> None:
                 )  # fmt: skip
         follow(p, asked)
         requests.done(p.host.db, [request.id for request in asked])
+
+
+def welcome(p: Pass) -> None:
+    """Say who answers again."""
+    for who, patience in (("The fleet repo's remote", p.host.remote), ("The task server", p.host.server)):
+        away = patience.returned()
+        if away is not None:
+            p.log.info(f"{who} answers again, after {about(away)}")
 
 
 def rules_of(p: Pass) -> Rules:

@@ -14,12 +14,12 @@ from tsched.executors.clocks import clocks
 from tsched.executors.executor import Liveness
 from tsched.gitops.commits import Commits
 from tsched.gitops.git import version
+from tsched.limited import within
 from tsched.model.errors import TransientError, TschedError
 from tsched.model.finding import Finding, fail
 from tsched.model.run import Lease, LeaseState
 from tsched.model.secrets import masked
 from tsched.model.units import from_iso
-from tsched.runner.limited import within
 from tsched.runner.seen import COMPARED, Look, look, midnight, missing
 from tsched.runner.sources import source_of
 from tsched.schedule import health

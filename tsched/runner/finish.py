@@ -10,7 +10,7 @@ from tsched.executors.evidence import missing, usage
 from tsched.executors.executor import Liveness
 from tsched.executors.runtimes import clean
 from tsched.executors.sessions import session_of
-from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.errors import ConfigurationError, KnownOutage, TransientError
 from tsched.model.fleet import Limits
 from tsched.model.run import ExitReason, Outcome, Run, RunExit, RunResult, Usage
 from tsched.model.secrets import without
@@ -24,6 +24,7 @@ from tsched.schedule.recovery import Judgement, judge
 from tsched.state import breakers, events, history
 
 T = TypeVar("T")
+SOME, MANY = 50, 500  # lost runs that are recovered, claims that are let go of, before the next step
 AUTHOR = "tsched"
 MOST_WORDS = 2000  # characters of an agent's last words that a comment quotes
 AGAIN = 24 * 3600.0  # seconds after which a task that is adrift is named again
@@ -33,7 +34,7 @@ LINES = 20_000  # of a run's log that are looked at for figures; agents that str
 
 def survey(p: Pass) -> None:
     """Look at every run there is a record of: who it is and whether it lives."""
-    p.liveness = p.host.executor.poll()
+    p.liveness = dict(p.host.executor.poll())
     runs = {run_id: p.host.executor.run(run_id) for run_id in p.liveness}
     p.runs = {run_id: run for run_id, run in runs.items() if run is not None}
 
@@ -50,6 +51,14 @@ def reap(p: Pass) -> None:
 def recover(p: Pass) -> None:
     """Fence each lost run, kill what is left of it, then settle it like any other."""
     lost = [run_id for run_id, state in p.liveness.items() if state is Liveness.LOST]
+    for start in range(0, len(lost), SOME):
+        if start and p.late():
+            p.log.info(f"{len(lost) - start} more stale leases are left to the next pass")
+            return
+        _settle_all(p, _recovered(p, lost[start : start + SOME]))
+
+
+def _recovered(p: Pass, lost: Sequence[str]) -> Mapping[str, RunExit]:
     ends: dict[str, RunExit] = {}
     for run_id in lost:
         end = p.host.executor.recover(run_id)
@@ -61,14 +70,17 @@ def recover(p: Pass) -> None:
             task = p.runs[run_id].task_id
             p.log.warning(f"Stale lease detected: task={task}, agent={p.runs[run_id].agent}, reason={end.reason}")
             p.log.count(leases_reclaimed=1)
-    _settle_all(p, ends)
+    return ends
 
 
 def agree(p: Pass) -> None:
     """Both ways: a claim of ours without a run is released, a lease without a run is dropped, links are mended."""
     _sweep_leases(p)
     with p.guarded("task server", kind="task-server"):
-        _each(p, p.host.tasks.held(p.host.runner_id), lambda task: _claimed(p, task))
+        held = p.host.tasks.held(p.host.runner_id)
+        for start in range(0, len(held), MANY):
+            with p.host.tasks.together():
+                _each(p, held[start : start + MANY], lambda task: _claimed(p, task))
         _deliver_late(p)
         _say_adrift(p)
         p.elsewhere = p.host.tasks.others(p.host.runner_id)
@@ -96,6 +108,14 @@ def _say_adrift(p: Pass) -> None:
             p.event("task.adrift", f"task/{task.id}", words, assigned_to=task.assigned_to)
 
 
+def say_odd(p: Pass) -> None:
+    """Name, once a day each, what the task server lists that is no task."""
+    for name, words in p.host.tasks.odd().items():
+        if not events.known(p.host.db, "task.odd", f"task/{name}", since=p.now - AGAIN):
+            p.log.warning(f"Task {name} can't be used and is left out: {words}: mend it on the task server")
+            p.event("task.odd", f"task/{name}", words)
+
+
 def _release(p: Pass, task: Task, run_id: str) -> None:
     """Let go of a claim whose run is no more: as was decided, or else back to the queue."""
     stored = history.find(p.host.db, run_id)
@@ -119,9 +139,11 @@ def _sweep_leases(p: Pass) -> None:
     busy = {run.task_id for run in p.runs.values()}
     for task_id, lease in scan.leases.items():
         if lease.run_id not in p.liveness:
-            p.host.leases.remove(task_id, lease.run_id)
+            p.host.leases.remove(task_id, lease.run_id, lasting=False)
             p.log.warning(f"Dropped the lease of task {task_id}: no run {lease.run_id or '(none named)'} is left")
             p.event("lease.dropped", f"task/{task_id}", f"no run {lease.run_id} is left")
+    if any(lease.run_id not in p.liveness for lease in scan.leases.values()):
+        p.host.leases.sync()
     for name in scan.unreadable:
         task_id = name.removeprefix("task_").removesuffix(".json")
         if task_id in busy:
@@ -142,27 +164,31 @@ def _settle_all(p: Pass, ends: Mapping[str, RunExit]) -> None:
         _forget(p, run_id)
     if not known:
         return
-    try:
-        tasks = p.host.tasks.get({p.runs[run_id].task_id for run_id in known})
-    except TransientError as error:
-        p.error("task-server", f"task server: {error}; the results of {count(len(known), 'run')} wait for it")
-        return
     ended = [(p.runs[run_id], end) for run_id, end in known.items()]
+    try:
+        tasks = p.host.tasks.get({run.task_id for run, _ in ended})
+    except TransientError as error:
+        p.fault("task-server", f"task server: {{}}; the results of {count(len(known), 'run')} wait for it", error)
+        if len(ended) > 1:  # it may be one task's fault alone
+            _each(p, ended, lambda one: settle(p, *one, p.host.tasks.get([one[0].task_id]).get(one[0].task_id)))
+        return
     _each(p, ended, lambda one: settle(p, *one, tasks.get(one[0].task_id)))
 
 
 def _each(p: Pass, things: Sequence[T], do: Callable[[T], None]) -> None:
     """Do it to each. What the task server refuses of one thing holds up no other, until too many failed in a row."""
     failures = 0
-    for thing in things:
+    for number, thing in enumerate(things):
+        if number and p.late():
+            return
         try:
             do(thing)
             failures = 0
         except (TransientError, ConfigurationError) as error:
-            p.error("task-server", f"task server: {error}")
+            p.fault("task-server", "task server: {}", error)
             failures += 1
-        if failures == MOST_FAILURES:
-            return
+            if failures == MOST_FAILURES or isinstance(error, KnownOutage):
+                return
 
 
 def settle(p: Pass, run: Run, end: RunExit, task: Task | None) -> None:
@@ -299,8 +325,8 @@ def _finish(p: Pass, run: Run, *, succeeded: bool) -> None:
 
 
 def _forget(p: Pass, run_id: str) -> None:
-    p.runs = {key: run for key, run in p.runs.items() if key != run_id}
-    p.liveness = {key: state for key, state in p.liveness.items() if key != run_id}
+    p.runs.pop(run_id, None)
+    p.liveness.pop(run_id, None)
 
 
 def _deliver_late(p: Pass) -> None:

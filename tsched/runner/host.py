@@ -12,6 +12,8 @@ from tsched.runner.execution import executor_of
 from tsched.runner.fleets import FleetSource, source_for
 from tsched.runner.folder import folder_of
 from tsched.runner.installed import check_source
+from tsched.runner.patience import Patience
+from tsched.runner.patient import PatientTasks
 from tsched.runner.sources import source_of
 from tsched.settings import Settings
 from tsched.state.database import Database
@@ -42,6 +44,13 @@ class Host:
     viewed: tuple[int, frozenset[str], Mark | None] | None = None  # the view as it was left: of what, and its mark
     clock: Callable[[], float] = time.time
     cache: FleetCache = field(default_factory=FleetCache)
+    remote: Patience = field(default_factory=Patience)  # with the fleet repo's
+    server: Patience = field(default_factory=Patience)  # with the task server
+
+    def wake(self) -> None:
+        """Somebody wants a pass at once: it asks also who was to be left alone."""
+        self.remote.wake()
+        self.server.wake()
 
     def close(self) -> None:
         """Give everything back; runs go on."""
@@ -69,15 +78,18 @@ def open_host(settings: Settings, *, echo: TextIO | None = None) -> Host:
     for note in (*settings.notes, *filter(None, (said,))):
         log.warning(note)
     db = Database.open(folder.db)
+    server = Patience()
+    tasks = source_of(settings, folder)
     return Host(
         settings=in_the_cycle(settings),
         folder=folder,
         db=db,
         source=source_for(settings, folder, db),
         leases=Leases(folder.running),
-        tasks=source_of(settings, folder),
+        tasks=tasks if settings.tasks is None else PatientTasks(tasks, server),
         executor=executor,
         log=log,
         runner_id=runner_id(folder, host=settings.hostname),
         history=history,
+        server=server,
     )

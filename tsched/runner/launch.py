@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tsched.executors.executor import Again, Launch, Liveness
-from tsched.model.errors import ConfigurationError
+from tsched.model.errors import ConfigurationError, TransientError, disk_refuses
 from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Session
 from tsched.model.lifecycle import AgentState
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
@@ -14,7 +14,7 @@ from tsched.model.runtimes import runtime_of, with_goose
 from tsched.model.task import Task
 from tsched.model.units import iso
 from tsched.observe import messages
-from tsched.runner.finish import settle
+from tsched.runner.finish import say_odd, settle
 from tsched.runner.record import Pass
 from tsched.runner.revise import select
 from tsched.schedule.breaker import allowed
@@ -60,7 +60,9 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
         return ()
     queues, agents = wanted(fleet)
     waiting = p.waiting = p.host.tasks.waiting(queues=queues, agents=agents)
-    ordered = order(waiting, now=p.now, blocking=not p.host.settings.disable_blocking)
+    say_odd(p)
+    blocking = not p.host.settings.disable_blocking
+    ordered = order(waiting, now=p.now, blocking=blocking, retry=fleet.limits.retry)
     by_agent = Counter(run.agent for run in p.runs.values())
     by_queue = Counter(run.queue for run in p.runs.values())
     rests = resting(p, fleet)
@@ -140,10 +142,18 @@ def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
     places = {agent.name: (pool, agent) for pool, agent in fleet.agents()}
     for assignment in assignments:
         pool, agent = places[assignment.agent]
+        if p.host.server.resting():
+            return
         with p.guarded(f"task {assignment.task.id}", kind="start"):
             if not admitted(overrides.load(p.host.db), pool.queue, agent.name):  # stopped since it was matched
                 continue
-            _launch(p, fleet, pool, agent, assignment)
+            try:
+                _launch(p, fleet, pool, agent, assignment)
+            except (OSError, TransientError) as error:
+                if disk_refuses(error):
+                    p.fault("start", f"task {assignment.task.id}, and what else could start: {{}}", error)
+                    return
+                raise
 
 
 def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignment) -> None:
@@ -170,9 +180,9 @@ def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignm
         settle(p, run, end, claimed)
         return
     host.executor.start(run.run_id)
-    p.runs = {**p.runs, run.run_id: run}
+    p.runs[run.run_id] = run
     p.started[task.id] = run
-    p.liveness = {**p.liveness, run.run_id: Liveness.ALIVE}
+    p.liveness[run.run_id] = Liveness.ALIVE
     mine = "assigned_spawned" if assignment.assigned else "unassigned_matched"
     p.log.count(tasks_spawned=1, **{mine: 1})
     p.event(

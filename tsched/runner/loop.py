@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from tsched.model.errors import FatalError, TschedError
+from tsched.model.errors import FatalError, TschedError, in_words
+from tsched.model.units import about
 from tsched.runner.cycle import Report, cycle
 from tsched.runner.host import Host
+from tsched.runner.patience import Patience
 from tsched.state.lock import RunnerLock
 
 LONGEST_SLEEP = 86_400.0  # seconds; the system takes no endless ones
@@ -32,10 +34,10 @@ class Wishes:
 
 
 def once(host: Host) -> Report:
-    """One pass under the lock; another where SIGHUP asked for one meanwhile. Ctrl-C waits for the pass's end."""
+    """One pass under the lock; another where it left work, or SIGHUP asked for one. Ctrl-C waits for its end."""
     with signals() as (wishes, _), RunnerLock(host.folder) as lock:
         report = cycle(host, lock)
-        while wishes.cycle and not wishes.stop:
+        while (report.left or wishes.cycle) and not wishes.stop:
             wishes.cycle = False
             report = cycle(host, lock)
     if wishes.interrupted:
@@ -47,24 +49,38 @@ def daemon(host: Host) -> None:
     """Cycle until SIGTERM or SIGINT: the step under way is finished, runs are left alone. SIGHUP cycles at once."""
     with signals() as (wishes, wake), RunnerLock(host.folder) as lock:
         host.log.info(f"Scheduler daemon started: pid {os.getpid()}")
+        broken = Patience()
         while not wishes.stop:
-            wishes.cycle = False
-            interval = _pass(host, lock)
+            if wishes.cycle:
+                wishes.cycle = False
+                host.wake()
+            interval = _pass(host, lock, broken)
             if not wishes.any():
                 wait(wake, interval)
         host.log.info("Scheduler daemon shutting down; runs go on")
 
 
-def _pass(host: Host, lock: RunnerLock) -> float:
-    """One pass of the daemon, which survives what may pass by itself (a full disk, say). Returns seconds to sleep."""
+def _pass(host: Host, lock: RunnerLock, broken: Patience) -> float:
+    """One pass of the daemon, which survives what may pass by itself (a full disk, say). Returns seconds to sleep.
+
+    While passes are broken off, fewer and fewer are tried, and it is said seldom.
+    """
+    began = broken.now()
     try:
         interval = cycle(host, lock).interval
     except FatalError:
         raise
     except Exception as error:
-        words = str(error) if isinstance(error, TschedError | OSError) else f"{type(error).__name__}: {error}"
-        host.log.error(f"The pass was broken off and is tried again: {words}")
-        interval = host.settings.loop_interval or 5.0
+        words = in_words(error) if isinstance(error, TschedError | OSError) else f"{type(error).__name__}: {error}"
+        if broken.failed(words, began=began):
+            host.log.error(f"The pass was broken off and is tried again: {words}")
+        outage = broken.resting()
+        interval = max(host.settings.loop_interval or 0.0, outage.until - broken.now() if outage is not None else 0.0)
+    else:
+        broken.answered()
+        away = broken.returned()
+        if away is not None:
+            host.log.info(f"Passes are whole again, after {about(away)}")
     return max(interval, SHORTEST_SLEEP)
 
 

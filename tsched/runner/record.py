@@ -1,12 +1,13 @@
 """What one pass has seen and done so far: the value that its steps hand on."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tsched.executors.executor import Liveness
-from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.errors import ConfigurationError, KnownOutage, TransientError, in_words
 from tsched.model.event import Event
 from tsched.model.history import Trouble
 from tsched.model.run import Run, RunResult
@@ -21,6 +22,8 @@ from tsched.schedule.standstill import Room
 from tsched.state import events
 from tsched.state.applied import Applied
 
+BUDGET = 10.0  # seconds of a pass
+
 
 @dataclass(kw_only=True, slots=True)
 class Pass:
@@ -34,8 +37,8 @@ class Pass:
     breakers: Mapping[str, Breaker] = field(default_factory=dict)  # by the recipe's path: those with failures
     overrides: Overrides = ()  # in force when the pass began
     verdict: Verdict | None = None
-    runs: Mapping[str, Run] = field(default_factory=dict)  # by run id: every run that is not wholly settled
-    liveness: Mapping[str, Liveness] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)  # by run id: every run that is not wholly settled
+    liveness: dict[str, Liveness] = field(default_factory=dict)
     waiting: Sequence[Task] | None = None  # what the task server said of idle tasks; None: it has not been asked
     elsewhere: Sequence[Task] = ()  # tasks that other runners have claimed
     room: Room = field(default_factory=Room)
@@ -44,7 +47,20 @@ class Pass:
     adopted: bool = False  # a revision became the applied one
     steps: dict[str, float] = field(default_factory=dict)  # seconds that each took
     troubles: list[Trouble] = field(default_factory=list)
+    deadline: float = math.inf  # of what has ended, by the monotonic clock
+    left: bool = False  # what has ended is more than one pass may take: the next one follows at once
+    known: list[str] = field(default_factory=list)  # troubles that a person was told of already
     pending: list[Event] = field(default_factory=list)
+
+    def begin_settling(self) -> None:
+        """From now on what has ended has its share of the pass."""
+        self.deadline = time.monotonic() + BUDGET
+
+    def late(self) -> bool:
+        """Whether what has ended has had its share of the pass: new work, drains and the report wait for it."""
+        if time.monotonic() > self.deadline:
+            self.left = True
+        return self.left
 
     def event(
         self, kind: str, subject: str, message: str, *, revision: str | None = None, **facts: str | int | float | None
@@ -60,6 +76,14 @@ class Pass:
         """An ERROR line of the log, counted in the pass. `kind`: see model.history.Trouble."""
         self.troubles.append(Trouble(time=self.now, kind=kind, message=message))
         self.log.error(message)
+
+    def fault(self, kind: str, words: str, error: Exception) -> None:
+        """The same of an error, given as `{}` in `words`; no line where it was said before, for status alone."""
+        said = in_words(error)
+        if isinstance(error, KnownOutage) or any(said in one.message for one in self.troubles if one.kind == kind):
+            self.known.append(words.replace("{}", said))
+        else:
+            self.error(kind, words.replace("{}", said))
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -84,4 +108,4 @@ class Pass:
         try:
             yield
         except (TransientError, ConfigurationError, OSError) as error:
-            self.error(kind, f"{what}: {error}")
+            self.fault(kind, f"{what}: {{}}", error)

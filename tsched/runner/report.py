@@ -92,7 +92,7 @@ def facts(p: Pass, seen: Report) -> Facts:
         over_limit=[agent.name for agent in agents if running.get(agent.name, 0) > agent.limit],
         stopped=[str(one) for one in p.overrides if one.kind is OverrideKind.STOP],
         drained_here=sorted(left_out(p)),
-        errors=[one.message for one in p.troubles],
+        errors=[*(one.message for one in p.troubles), *p.known],
     )
 
 

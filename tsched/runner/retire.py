@@ -5,7 +5,7 @@ from tsched.model.fleet import OnDeadline
 from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.run import ExitReason
 from tsched.runner.record import Pass
-from tsched.schedule.drain import progress
+from tsched.schedule.drain import progress, put_right
 from tsched.state import applied as applied_store
 from tsched.state import history
 
@@ -13,8 +13,8 @@ from tsched.state import history
 def drain(p: Pass) -> None:
     """Move each removed agent as far as it can go now; one durable commit for all."""
     before = p.applied.lifecycles
-    after = dict(before)
-    for key, row in before.items():
+    after = {key: put_right(row, p.now) for key, row in before.items()}
+    for key, row in tuple(after.items()):
         if row.state is not AgentState.ACTIVE:
             moved = _advance(p, row)
             if moved is None:
@@ -64,7 +64,7 @@ def _hand_back(p: Pass, row: Lifecycle) -> bool:
     try:
         handed = p.host.tasks.hand_back(agent=row.agent, queue=row.queue)
     except TransientError as error:
-        p.error("drain", f"agent {row.agent} stays drained, its tasks can't be handed back: {error}")
+        p.fault("drain", f"agent {row.agent} stays drained, its tasks can't be handed back: {{}}", error)
         return False
     if handed:
         p.log.info(f"Handed back {handed} tasks of agent '{row.agent}' to queue '{row.queue}'")

@@ -12,6 +12,7 @@ from tsched.model.lifecycle import AgentState
 from tsched.model.run import Run
 from tsched.model.selector import ALL, Selector
 from tsched.runner.fleets import FleetSource
+from tsched.runner.patience import Patience
 from tsched.schedule.drain import adopt
 from tsched.schedule.plan import Plan, plan
 from tsched.schedule.review import drains, grown
@@ -24,11 +25,15 @@ PLAN = "Tsched-Plan"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unchanged:
-    """Nothing new to apply. `problem` says why the tip is unknown, None where it is the applied revision."""
+    """Nothing new to apply. `problem` says why the tip is unknown, None where it is the applied revision.
+
+    `known`: a person has been told of that problem.
+    """
 
     tip: str | None
     problem: str | None = None
     signer: str | None = None  # who signed the tip, where signatures are asked for and it was looked at
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +84,25 @@ class Rules:
     remembered: Mapping[str, tuple[Diagnostic, ...]] = field(default_factory=dict)  # rejections, by content
 
 
-def fetch(source: FleetSource) -> str | Unchanged:
-    """The tip's commit id, its objects now in the mirror; Unchanged where the remote gives no tip."""
+def fetch(source: FleetSource, patience: Patience) -> str | Unchanged:
+    """The tip's commit id, its objects now in the mirror; Unchanged where the remote gives no tip.
+
+    One that does not answer is left alone for a while: what it costs to wait for it is not spent in each pass.
+    """
+    outage = patience.resting()
+    if outage is not None:
+        return Unchanged(tip=None, problem=outage.words, known=True)
+    began = patience.now()
     try:
         tip = source.poll()
         source.fetch(tip)
-    except (TransientError, ConfigurationError) as error:
+    except TransientError as error:
+        told = patience.failed(str(error), began=began)
+        return Unchanged(tip=None, problem=str(error), known=not told)
+    except ConfigurationError as error:
+        patience.answered()
         return Unchanged(tip=None, problem=str(error))
+    patience.answered()
     return tip
 
 

@@ -47,7 +47,7 @@ def deliver(p: Pass, alerts: Alerts) -> None:
             alarms.delivered(p.host.db, message)
             left[message.sink] -= 1
         elif message.sink not in stopped:
-            ready = message.not_before <= p.now and time.monotonic() < end
+            ready = not p.now < message.not_before <= p.now + LONGEST and time.monotonic() < end
             if not (ready and _told(p, message)):
                 stopped.add(message.sink)
 

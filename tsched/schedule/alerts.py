@@ -77,7 +77,7 @@ def _seen(known: Alert | None, rule: AlertRule, symptom: Symptom, now: float) ->
         summary=symptom.summary,
         since=min(now, symptom.since, known.since if known is not None else now),
         state=known.state if known is not None else AlertState.PENDING,
-        told=known.told if known is not None else 0.0,
+        told=min(now, known.told) if known is not None else 0.0,  # a clock that was put back starts the count anew
     )
 
 

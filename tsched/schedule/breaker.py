@@ -34,7 +34,7 @@ def after(breaker: Breaker, outcome: Outcome, *, task_id: str, now: float) -> Br
     """The breaker after a run. One that was interrupted, or began before the rest, says nothing new."""
     if outcome is Outcome.COMPLETE:
         return Breaker(recipe=breaker.recipe, content=breaker.content)
-    if outcome not in (Outcome.FAILED, Outcome.UNPROVEN) or now < breaker.until:
+    if outcome not in (Outcome.FAILED, Outcome.UNPROVEN) or resting(breaker, now):
         return breaker
     tasks = tuple(dict.fromkeys((*breaker.tasks, task_id)))[:TASKS]
     failed = replace(breaker, failures=breaker.failures + 1, tasks=tasks)
@@ -47,4 +47,9 @@ def allowed(breaker: Breaker | None, *, running: int, now: float) -> int | None:
     """How many more runs of the recipe may start, None: no bound. `running`: those that go on."""
     if breaker is None or not breaker.open:
         return None
-    return 0 if now < breaker.until else max(0, 1 - running)
+    return 0 if resting(breaker, now) else max(0, 1 - running)
+
+
+def resting(breaker: Breaker, now: float) -> bool:
+    """Whether its rest goes on. None is longer than MOST: one that seems to be was reckoned by a clock ahead."""
+    return now < breaker.until <= now + MOST

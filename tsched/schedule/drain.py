@@ -52,6 +52,13 @@ def _unwanted(row: Lifecycle, policy: DrainPolicy, limit: int, now: float) -> Li
     return replace(row, again=False) if row.again else row
 
 
+def put_right(row: Lifecycle, now: float) -> Lifecycle:
+    """A row whose cordon is yet to come: the clock was ahead then, so the deadline counts from now."""
+    if row.state is AgentState.ACTIVE or row.since <= now:
+        return row
+    return replace(row, since=now)
+
+
 def progress(
     row: Lifecycle, *, live: int, unacknowledged: int, stopping: bool, handed_back: bool, now: float
 ) -> Lifecycle | None:

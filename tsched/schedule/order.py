@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tsched.model.fleet import Retry
 from tsched.model.task import Task
+from tsched.schedule.recovery import backoff
 
 SortKey = tuple[int, int, float, int, str]
 
@@ -21,14 +23,23 @@ class Ordered:
     blocks: Mapping[str, int] = field(default_factory=dict)
 
 
-def order(waiting: Sequence[Task], *, now: float, blocking: bool = True) -> Ordered:
-    """Blocked tasks out; then those that block most others, priority, age, id.
+def rested(task: Task, now: float, retry: Retry | None = None) -> bool:
+    """Whether its back-off is over. By `retry` none is longer than its failures make it: one that seems to be was
+    reckoned by a clock that was ahead and has been put right since.
+    """
+    if task.not_before <= now:
+        return True
+    return retry is not None and task.not_before > now + backoff(retry, max(task.attempts, task.runs, 1))
+
+
+def order(waiting: Sequence[Task], *, now: float, blocking: bool = True, retry: Retry | None = None) -> Ordered:
+    """Blocked tasks out; then those that block most others, priority, age, id. `retry`: see `rested`.
 
     `blocking=False` switches blocking awareness off: nothing is filtered and no blocker goes first.
     """
     blocks = Counter(task.blocked_by for task in waiting if blocking and task.blocked_by is not None)
     free = [task for task in waiting if not (blocking and task.blocked)]
-    ready = [task for task in free if task.not_before <= now]
+    ready = [task for task in free if rested(task, now, retry)]
     ready.sort(key=sort_key(blocks))
     return Ordered(
         ready=tuple(ready),

@@ -12,6 +12,7 @@ from tsched.model.task import Task, TaskStatus
 from tsched.model.units import about, count, iso
 from tsched.schedule.admission import able, assignee, caps, pool_open, served
 from tsched.schedule.blocking import chain, cycles, mend
+from tsched.schedule.order import rested
 from tsched.schedule.scene import Scene
 
 
@@ -70,7 +71,7 @@ def _itself(task: Task, scene: Scene) -> Iterator[Reason]:
     else:
         words = f"its blocker {task.blocked_by} is done" if task.blocked_by is not None else "no task blocks it"
         yield Reason(kind=Link.BLOCKED, holds=False, words=words)
-    if task.not_before > scene.now:
+    if not rested(task, scene.now, scene.fleet.limits.retry if scene.fleet is not None else None):
         left = about(task.not_before - scene.now)
         words = f"it backs off after a failed run until {iso(task.not_before)}, for {left} yet"
         mends = f"It goes on by itself; `tsched task show {task.id}` says what failed."

@@ -50,7 +50,8 @@ class Scene:
     @cached_property
     def ordered(self) -> Ordered:
         """Which waiting tasks are ready, best first."""
-        return order(self.waiting, now=self.now, blocking=self.blocking)
+        retry = self.fleet.limits.retry if self.fleet is not None else None
+        return order(self.waiting, now=self.now, blocking=self.blocking, retry=retry)
 
     @cached_property
     def places(self) -> Mapping[str, int]:

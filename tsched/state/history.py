@@ -39,8 +39,8 @@ def unacknowledged(db: Database) -> tuple[RunResult, ...]:
 
 
 def of_task(db: Database, task_id: str) -> tuple[RunResult, ...]:
-    """The runs of a task, oldest first."""
-    return _results(db, "WHERE task_id = ? ORDER BY ended_at, run_id", task_id)
+    """The runs of a task in the order they were decided in, which no clock that jumps can change."""
+    return _results(db, "WHERE task_id = ? ORDER BY rowid", task_id)
 
 
 def recent(db: Database, limit: int) -> tuple[RunResult, ...]:

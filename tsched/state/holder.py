@@ -48,7 +48,7 @@ def find(folder: StateFolder) -> Holder | None:
     None where nobody holds it, or a process that we may not look into: another user's, or on another machine.
     """
     for pid in _candidates(folder):
-        if _holds(pid, folder):
+        if holds(pid, folder):
             return Holder(pid=pid, what=known_of(pid), doing=_doing(pid))
     return None
 
@@ -72,7 +72,7 @@ def end(folder: StateFolder, holder: Holder, *, patience: float) -> bool:
     except ProcessLookupError:
         return not held(folder)
     try:
-        if not _holds(holder.pid, folder):  # looked at after the handle was taken: it may be a stranger by now
+        if not holds(holder.pid, folder):  # looked at after the handle was taken: it may be a stranger by now
             return not held(folder)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(handle, signal.SIGTERM)
@@ -105,7 +105,7 @@ def _candidates(folder: StateFolder) -> Iterator[int]:
     yield from (int(name) for name in os.listdir(PROC) if name.isdecimal())
 
 
-def _holds(pid: int, folder: StateFolder) -> bool:
+def holds(pid: int, folder: StateFolder) -> bool:
     """Whether a descriptor of that process is the state folder, with a lock on it."""
     try:
         root = folder.root.stat()

@@ -17,6 +17,7 @@ from tsched.state.folder import sync_folder, write_durably
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _AGENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{0,64}")  # none in TinyScheduler's leases
 _HALF_WRITTEN = re.compile(r"\.task_([A-Za-z0-9_-]{1,64})(\.json|\.shim)\.tmp")  # by a runner, by a shim
 _NAME = re.compile(r"task_([A-Za-z0-9_-]{1,64})\.json")
 _MOST_BYTES = 1 << 20
@@ -84,7 +85,7 @@ class Leases:
         return LeaseScan(leases=leases, unreadable=tuple(unreadable))
 
     def _read(self, path: Path, task_id: str) -> Lease | None:
-        """None also for what is no regular file, or names another task, or an agent that is no file name."""
+        """None also for what is no regular file, or names another task, or an agent or a run that is no file name."""
         try:
             # Without O_NONBLOCK a named pipe in the place of a lease would stop the runner for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -98,23 +99,25 @@ class Leases:
             return None
         finally:
             os.close(descriptor)
-        if lease.task_id != task_id or not _AGENT.fullmatch(lease.agent):
+        if lease.task_id != task_id or not _AGENT.fullmatch(lease.agent) or not _RUN_ID.fullmatch(lease.run_id):
             return None
         with suppress(ValueError, OverflowError):
             if stat.st_mtime < LAST:  # else no calendar has it: the written one must do
                 lease = replace(lease, heartbeat=iso(stat.st_mtime))
         return lease
 
-    def remove(self, task_id: str, run_id: str | None) -> None:
+    def remove(self, task_id: str, run_id: str | None, *, lasting: bool = True) -> None:
         """Remove a run's lease, its link first. None: whatever is there. Another run's lease is left alone.
 
-        One that can't be read goes too: no task is matched while such a file names it, so it is no other run's.
+        Not `lasting`: for many at once, until `sync`; a power cut may bring it back. One that can't be read goes too:
+        no task is matched while such a file names it, so it is no other run's.
         """
         path = self.path(task_id)
         lease = self._read(path, task_id)
         if run_id is not None and lease is not None and lease.run_id != run_id:
             return
-        for link in self._folder.glob(f"agent_*.task_{task_id}"):
+        links = self._folder.glob(f"agent_*.task_{task_id}") if lease is None else (self.link(lease),)
+        for link in links:  # of another name than its own it is nobody's: the pass's end clears it away
             failpoint("link to be removed")
             link.unlink(missing_ok=True)
         if not os.path.lexists(path):
@@ -126,6 +129,11 @@ class Leases:
             with suppress(OSError):
                 path.rmdir()
         failpoint("lease removed")
+        if lasting:
+            self.sync()
+
+    def sync(self) -> None:
+        """Make what was removed lasting."""
         sync_folder(self._folder)
 
     def mend_links(self, leases: Mapping[str, Lease]) -> None:

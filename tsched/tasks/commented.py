@@ -1,8 +1,9 @@
 """Task servers without a conditional claim, driven all the same: claims are comments (see claims.py)."""
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -12,6 +13,7 @@ from tsched.tasks.claims import STORE, Claim, End, Left, Remark, Standing, has_t
 from tsched.tasks.ledger import Ledger
 
 T = TypeVar("T")
+Seen = tuple[Task, Sequence[Remark]] | None
 LOOKS = 10  # claims of ours on tasks that no longer work, looked at in one pass
 AT_ONCE = 8  # tasks looked at side by side
 AUTHOR = "tsched"
@@ -30,6 +32,10 @@ class Board(Protocol):
 
     def tasks(self, status: TaskStatus) -> Sequence[Task]:
         """Every open task of that status, IDLE or WORKING; PARKED ones may be among the idle."""
+        ...
+
+    def odd(self) -> Mapping[str, str]:
+        """As TaskSource, of the newest listings."""
         ...
 
     def look(self, task_id: str) -> tuple[Task, Sequence[Remark]] | None:
@@ -97,7 +103,11 @@ class CommentedTasks:
         unknown = [task for task in self._working.values() if self._ledger.of(task.id).claim is None]
         new = [task for task in unknown if self._looked.get(task.id, (None,))[0] != task.updated_at]
         for task in self._in_turn(new):
-            self._looked[task.id] = (task.updated_at, self._look(task.id))  # our claim, if forgotten, is found again
+            with suppress(TransientError):  # what the server says of one task holds up no other
+                self._looked[task.id] = (
+                    task.updated_at,
+                    self._look(task.id),
+                )  # our claim, if forgotten, is found again
         busy = {task.parent for task in self._working.values()}  # those work because their subtasks do
         seen = {task.id: self._looked.get(task.id, (None, None))[1] for task in unknown if task.id not in busy}
         return [
@@ -115,15 +125,12 @@ class CommentedTasks:
         there = [*self._board.tasks(TaskStatus.IDLE), *self._board.tasks(TaskStatus.WORKING)]
         return [task for task in self.get([task.id for task in there]).values() if task.claim_run is not None]
 
+    def odd(self) -> Mapping[str, str]:
+        return self._board.odd()
+
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         wanted = [one for one in ids if one.isdecimal()]
-        if len(wanted) < 2:
-            found = [self._board.look(one) for one in wanted]
-        else:
-            with ThreadPoolExecutor(min(AT_ONCE, len(wanted))) as several:
-                found = list(several.map(self._board.look, wanted))
-        seen = [self._learned(one, here) for one, here in zip(wanted, found, strict=True)]
-        return {task.id: task for task in seen if task is not None}
+        return self._learned_all(wanted, self._side_by_side(self._board.look, wanted))
 
     def claim(self, task: Task, *, agent: str, run_id: str, runner_id: str) -> Task | None:
         self._runner = runner_id
@@ -193,6 +200,9 @@ class CommentedTasks:
         found = self._board.look(task_id) if task_id.isdecimal() else None
         return [] if found is None else [remark.shown() for remark in found[1]]
 
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def hand_back(self, *, agent: str, queue: str) -> int:
         idle = [self._known(task) for task in self._board.tasks(TaskStatus.IDLE)]
         mine = [task for task in idle if task.status is TaskStatus.IDLE and task.claim_run is None]
@@ -224,7 +234,27 @@ class CommentedTasks:
 
     def _look_in_turn(self, task_ids: Sequence[str]) -> Sequence[Task]:
         """Read some of these tasks anew, others the next time: their number must not decide what a pass costs."""
-        return list(self.get(self._in_turn(task_ids)).values())
+        wanted = self._in_turn(task_ids)
+        found = self._side_by_side(self._look_if_able, wanted)
+        able = {task_id: here for task_id, here in zip(wanted, found, strict=True) if not isinstance(here, Exception)}
+        return list(self._learned_all(list(able), list(able.values())).values())
+
+    def _look_if_able(self, task_id: str) -> Seen | TransientError:
+        """What the server can't say of one task holds up no other."""
+        try:
+            return self._board.look(task_id)
+        except TransientError as error:
+            return error
+
+    def _side_by_side(self, look: Callable[[str], T], wanted: Sequence[str]) -> Sequence[T]:
+        if len(wanted) < 2:
+            return [look(one) for one in wanted]
+        with ThreadPoolExecutor(min(AT_ONCE, len(wanted))) as several:
+            return list(several.map(look, wanted))
+
+    def _learned_all(self, wanted: Sequence[str], found: Sequence[Seen]) -> Mapping[str, Task]:
+        seen = [self._learned(one, here) for one, here in zip(wanted, found, strict=True)]
+        return {task.id: task for task in seen if task is not None}
 
     def _in_turn(self, things: Sequence[T]) -> Sequence[T]:
         start = self._turn % max(1, len(things))

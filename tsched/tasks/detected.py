@@ -1,6 +1,6 @@
 """A TinyTask server by its address alone: which transport it speaks is found out at the first call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ from tsched.tasks.commented import CommentedTasks
 from tsched.tasks.ledger import Ledger
 from tsched.tasks.mcp_wire import McpWire, streams
 from tsched.tasks.tinytask import TinyTask
-from tsched.tasks.wire import RestWire, TaskRow, Wire, base_of, shown
+from tsched.tasks.wire import Listing, RestWire, TaskRow, Wire, base_of, shown
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class Detected:
         self._found: Wire | None = None
         self._sure = False  # a call of it was answered: one odd answer while a server starts decides nothing
 
-    def tasks(self, *, status: str, assigned_to: str | None = None) -> Sequence[TaskRow]:
+    def tasks(self, *, status: str, assigned_to: str | None = None) -> Listing:
         return self._ask(lambda wire: wire.tasks(status=status, assigned_to=assigned_to))
 
     def task(self, number: int) -> TaskRow | None:

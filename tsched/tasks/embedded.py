@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tsched.model.errors import ConfigurationError
+from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Comment, QueueDepth, Settlement, Task, TaskStatus, Verdict
 from tsched.sqlite import open_beside, open_database, open_in_memory, open_read_only, transaction, translated
 
@@ -73,6 +73,7 @@ class EmbeddedTasks:
             self._db = opened(path, migrations=MIGRATIONS) or open_in_memory(migrations=MIGRATIONS)
         else:
             self._db = open_database(path, migrations=MIGRATIONS)
+        self._failed: TransientError | None = None  # the newest write that did
 
     def close(self) -> None:
         self._db.close()
@@ -98,6 +99,9 @@ class EmbeddedTasks:
 
     def claims(self) -> Sequence[Task]:
         return self._tasks("WHERE t.claim_runner IS NOT NULL")
+
+    def odd(self) -> Mapping[str, str]:
+        return {}
 
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         wanted = [int(one) for one in ids if _is_id(one)]
@@ -143,6 +147,14 @@ class EmbeddedTasks:
 
     def comment(self, task_id: str, *, author: str, text: str, tag: str) -> None:
         self._comment(task_id, author, text, tag)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        with self._writing():
+            self._failed = None
+            yield
+            if self._failed is not None:  # half of what it meant to write may be there: none of it shall stand
+                raise self._failed
 
     def hand_back(self, *, agent: str, queue: str) -> int:
         with self._writing():
@@ -307,8 +319,12 @@ class EmbeddedTasks:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with translated(self._path), transaction(self._db):
-            yield
+        try:
+            with translated(self._path), transaction(self._db):
+                yield
+        except TransientError as error:
+            self._failed = error
+            raise
 
     def _one(self, task_id: str) -> Task | None:
         if not _is_id(task_id):

@@ -6,7 +6,7 @@ the REST API" and "Best practices for using the REST API".
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -179,6 +179,9 @@ class GitHubIssues:
         tasks = [_task(one, [number for number in _blockers(one) if number in open_ones]) for one in ours]
         return [task for task in tasks if task.status in wanted]
 
+    def odd(self) -> Mapping[str, str]:
+        return {}
+
     def look(self, task_id: str) -> tuple[Task, Sequence[Remark]] | None:
         with self._calling():
             issue = self._issue(int(task_id))
@@ -240,7 +243,8 @@ class GitHubIssues:
         """Every refusal becomes a TransientError; where GitHub says to wait, nothing is asked meanwhile."""
         wait = self._until - self._clock()
         if wait > 0:
-            raise TransientError(f"GitHub takes no more calls for {self._project}: we ask again in {wait:.0f} s")
+            text = f"GitHub takes no more calls for {self._project}: we ask again in {wait:.0f} s"
+            raise TransientError(text, after=wait)
         try:
             yield
         except Limited as error:

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from typing import TypeVar
@@ -14,16 +15,30 @@ import msgspec
 
 from tsched.failpoint import failpoint
 from tsched.model.errors import TransientError
-from tsched.tasks.wire import TIMEOUT, Lost, TaskRow, all_pages, decoded, reason_of, repeated, shown
+from tsched.tasks.wire import (
+    LARGEST,
+    TIMEOUT,
+    Listing,
+    Lost,
+    TaskRow,
+    all_pages,
+    decoded,
+    echoed,
+    reason_of,
+    repeated,
+    shown,
+)
 
+TOO_LARGE = "the answer is too large"
 T = TypeVar("T")
 Arguments = Mapping[str, str | int]
+logging.getLogger("mcp").addHandler(logging.NullHandler())  # else its tracebacks go to standard error
 
 
-class Listing(msgspec.Struct):
+class Listed(msgspec.Struct):
     """What list_tasks answers."""
 
-    tasks: list[TaskRow]
+    tasks: list[msgspec.Raw]
 
 
 class McpWire:
@@ -47,15 +62,15 @@ class McpWire:
         self._lock = threading.Lock()
         self.requests = 0
 
-    def tasks(self, *, status: str, assigned_to: str | None = None) -> Sequence[TaskRow]:
+    def tasks(self, *, status: str, assigned_to: str | None = None) -> Listing:
         wanted = {"status": status, **({"assigned_to": assigned_to} if assigned_to is not None else {})}
 
-        def page(limit: int, offset: int) -> list[TaskRow]:
+        def page(limit: int, offset: int) -> list[msgspec.Raw]:
             place = {"limit": limit} | ({"offset": offset} if offset else {})
             text = self._tool("list_tasks", {**wanted, **place}, safe=True)
-            return decoded(text, Listing, self._shown).tasks
+            return decoded(text, Listed, self._shown).tasks
 
-        return all_pages(page)
+        return all_pages(page, self._shown)
 
     def task(self, number: int) -> TaskRow | None:
         try:
@@ -64,7 +79,7 @@ class McpWire:
             if "not found" in str(error):
                 return None
             raise
-        return decoded(text, TaskRow, self._shown)
+        return echoed(decoded(text, TaskRow, self._shown), number, self._shown)
 
     def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> TaskRow:
         changes: dict[str, str | int] = {"id": number}
@@ -72,7 +87,8 @@ class McpWire:
             changes["status"] = status
         if assigned_to is not None:
             changes["assigned_to"] = assigned_to
-        return decoded(self._tool("update_task", changes, safe=True), TaskRow, self._shown)
+        row = decoded(self._tool("update_task", changes, safe=True), TaskRow, self._shown)
+        return echoed(row, number, self._shown)
 
     def comment(self, number: int, *, author: str, text: str) -> None:
         self._tool("add_comment", {"task_id": number, "content": text, "created_by": author}, safe=False)
@@ -135,6 +151,7 @@ class _Session:
         self._how = (address, events, headers, timeout)
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
+        self._ended = "the connection ended"
         self._keeper = asyncio.create_task(self._keep())
 
     @classmethod
@@ -153,10 +170,27 @@ class _Session:
         await asyncio.wait({work, self._keeper}, timeout=self._how[3], return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             work.cancel()
-            raise Lost("the connection ended" if self._keeper.done() else f"no answer within {self._how[3]:g} s")
+            raise Lost(self._ended if self._keeper.done() else f"no answer within {self._how[3]:g} s")
         result = work.result()
         text = "".join(part.text for part in result.content if part.type == "text")
         return text, bool(result.isError)
+
+    def _client(
+        self, headers: dict[str, str] | None = None, timeout: httpx.Timeout | None = None,
+        auth: httpx.Auth | None = None,
+    ) -> httpx.AsyncClient:  # fmt: skip
+        """A client whose answers are bounded: too large a one ends the session, for the library would wait on."""
+
+        def full() -> None:
+            self._ended = TOO_LARGE
+            self._over.set()
+
+        async def bound(response: httpx.Response) -> None:
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            response.stream = _Bounded(response.stream, LARGEST, full)
+
+        plain = {**(headers or {}), "Accept-Encoding": "identity"}  # a packed answer's size says nothing
+        return httpx.AsyncClient(headers=plain, timeout=timeout, auth=auth, event_hooks={"response": [bound]})
 
     async def close(self) -> None:
         self._over.set()
@@ -173,10 +207,10 @@ class _Session:
             async with AsyncExitStack() as stack:
                 if events:
                     reader, writer = await stack.enter_async_context(
-                        sse_client(address, headers=dict(headers), timeout=timeout)
+                        sse_client(address, headers=dict(headers), timeout=timeout, httpx_client_factory=self._client)
                     )
                 else:
-                    client = await stack.enter_async_context(httpx.AsyncClient(headers=headers, timeout=timeout))
+                    client = await stack.enter_async_context(self._client(dict(headers), httpx.Timeout(timeout)))
                     reader, writer, _ = await stack.enter_async_context(
                         streamable_http_client(address, http_client=client)
                     )
@@ -191,6 +225,26 @@ class _Session:
                 self._ready.set_exception(Lost(reason_of(_first(error))))
             elif isinstance(error, asyncio.CancelledError):
                 raise
+
+
+class _Bounded(httpx.AsyncByteStream):
+    """An answer that ends where it grows too large: the library reads each as a whole. `full` is called then."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, most: int, full: Callable[[], None]) -> None:
+        self._inner = inner
+        self._left = most
+        self._full = full
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._inner:
+            self._left -= len(chunk)
+            if self._left < 0:
+                self._full()
+                raise httpx.ReadError(TOO_LARGE)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 def streams(address: str, *, token: str | None, timeout: float = TIMEOUT) -> bool:

@@ -1,6 +1,7 @@
 """The protocol every task server is driven through. The contract suite in tests/integration holds for each."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from tsched.model.task import Comment, QueueDepth, Settlement, Task
@@ -35,6 +36,10 @@ class TaskSource(Protocol):
         """Each open task that carries anybody's claim. May ask for every open task: for a person, not for a pass."""
         ...
 
+    def odd(self) -> Mapping[str, str]:
+        """What the newest listings held that is no task, and why, by what it calls itself: nobody works on it."""
+        ...
+
     def get(self, ids: Collection[str]) -> Mapping[str, Task]:
         """The tasks of these ids that exist."""
         ...
@@ -60,6 +65,10 @@ class TaskSource(Protocol):
 
     def comments(self, task_id: str) -> Sequence[Comment]:
         """A task's comments, oldest first; none where there is no such task."""
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """Writes inside may become durable at its end only, all or none: for many at once. Raises as they do."""
         ...
 
     def hand_back(self, *, agent: str, queue: str) -> int:

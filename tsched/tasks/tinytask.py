@@ -1,10 +1,12 @@
 """TinyTask as a board: its statuses are idle, working and complete; a parked task is assigned to `parked`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tsched.model.errors import TransientError
 from tsched.model.task import Task, TaskStatus
+from tsched.rest import cut
 from tsched.tasks.claims import PARKED, Remark, status_of
+from tsched.tasks.embedded import LONGEST_TITLE
 from tsched.tasks.wire import NoteRow, TaskRow, Wire, epoch
 
 
@@ -21,12 +23,24 @@ class TinyTask:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._odd: dict[TaskStatus, Mapping[str, str]] = {}  # by listing
 
     def close(self) -> None:
         self._wire.close()
 
     def tasks(self, status: TaskStatus) -> Sequence[Task]:
-        return [_task(row) for row in self._wire.tasks(status=str(status))]
+        listing = self._wire.tasks(status=str(status))
+        found, odd = [], dict(listing.odd)
+        for row in listing.rows:
+            try:
+                found.append(_task(row))
+            except TransientError as error:
+                odd[str(row.id)] = str(error)
+        self._odd[status] = odd
+        return found
+
+    def odd(self) -> Mapping[str, str]:
+        return {name: words for found in self._odd.values() for name, words in found.items()}
 
     def look(self, task_id: str) -> tuple[Task, Sequence[Remark]] | None:
         row = self._wire.task(int(task_id))
@@ -55,7 +69,7 @@ def _task(row: TaskRow) -> Task:
         raise TransientError(f"task {row.id} has the status {row.status!r}, which is not known here") from error
     return Task(
         id=str(row.id),
-        title=row.title,
+        title=cut(row.title, LONGEST_TITLE),
         queue=row.queue_name or "",
         status=status,
         description=row.description or "",

@@ -2,23 +2,26 @@
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import msgspec
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from tsched.model.errors import ConfigurationError, TransientError
-from tsched.rest import Answer, fetched
+from tsched.rest import Answer, fetched, wait_asked
 
 PAGE = 500  # tasks asked for at once
 ATTEMPTS = 3  # of what is safe to repeat
 TIMEOUT = 20.0  # seconds for one call, answer included
 LARGEST = 256 * 1024 * 1024  # bytes of one answer: a page of long descriptions is
 CONNECTIONS = 8
+LONGEST_WAIT = 3600.0  # seconds that a server may make us wait
+Number = Annotated[int, msgspec.Meta(ge=1, lt=2**62)]
 _NO_TASK = re.compile(r'"error"\s*:\s*"Task (\d+ )?not found', re.IGNORECASE)
 T = TypeVar("T")
 
@@ -35,7 +38,7 @@ class NoteRow(msgspec.Struct, kw_only=True):
 class TaskRow(msgspec.Struct, kw_only=True):
     """A task as TinyTask 1.0.0 and 2.0.0 give it; times as RFC 3339 or `YYYY-MM-DD HH:MM:SS`, UTC."""
 
-    id: int
+    id: Number
     title: str
     status: str
     created_at: str
@@ -52,10 +55,18 @@ class TaskRow(msgspec.Struct, kw_only=True):
     comments: list[NoteRow] = []
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Tasks of a listing, and what else was in it: why each can't be used, by what it calls itself."""
+
+    rows: Sequence[TaskRow]
+    odd: Mapping[str, str] = field(default_factory=dict)
+
+
 class Wire(Protocol):
     """One transport. Every call raises TransientError where the server can't be reached or answers nonsense."""
 
-    def tasks(self, *, status: str, assigned_to: str | None = None) -> Sequence[TaskRow]:
+    def tasks(self, *, status: str, assigned_to: str | None = None) -> Listing:
         """Every task of that status that is not archived, page by page, without comments."""
         ...
 
@@ -117,14 +128,14 @@ class RestWire:
         self._judge(answer, "queues")
         return str(answer.headers.get("content-type", "")).startswith("application/json")
 
-    def tasks(self, *, status: str, assigned_to: str | None = None) -> Sequence[TaskRow]:
+    def tasks(self, *, status: str, assigned_to: str | None = None) -> Listing:
         wanted = {"status": status, **({"assigned_to": assigned_to} if assigned_to is not None else {})}
 
-        def page(limit: int, offset: int) -> list[TaskRow]:
+        def page(limit: int, offset: int) -> list[msgspec.Raw]:
             place = {"limit": str(limit)} | ({"offset": str(offset)} if offset else {})
-            return self._read(list[TaskRow], self._repeated("GET", "tasks", params=wanted | place), "tasks")
+            return self._read(list[msgspec.Raw], self._repeated("GET", "tasks", params=wanted | place), "tasks")
 
-        return all_pages(page)
+        return all_pages(page, self._shown)
 
     def task(self, number: int) -> TaskRow | None:
         path = f"tasks/{number}"
@@ -133,7 +144,7 @@ class RestWire:
             if _NO_TASK.search(_text(answer)):
                 return None
             raise Lost(f"{self._shown} answers 404 to {path}, and not as TinyTask does: is a proxy in between?")
-        return self._read(TaskRow, answer, path)
+        return echoed(self._read(TaskRow, answer, path), number, self._shown)
 
     def update(self, number: int, *, status: str | None = None, assigned_to: str | None = None) -> TaskRow:
         body: dict[str, str | None] = {}
@@ -142,7 +153,8 @@ class RestWire:
         if assigned_to is not None:
             body["assigned_to"] = assigned_to or None
         path = f"tasks/{number}"
-        return self._read(TaskRow, self._repeated("PATCH", path, json=body), path)
+        answer = self._repeated("PATCH", path, json=body)
+        return echoed(self._read(TaskRow, answer, path), number, self._shown)
 
     def comment(self, number: int, *, author: str, text: str) -> None:
         path = f"tasks/{number}/comments"
@@ -159,13 +171,21 @@ class RestWire:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Lost(f"{self._shown} does not answer ({reason_of(error)})") from error
         if answer.status >= 500 or answer.status == httpx.codes.TOO_MANY_REQUESTS:
-            raise Lost(f"{self._shown} answers {answer.status} to {method} {path}")
+            wait, _ = wait_asked(answer.headers)
+            after = min(wait or 0.0, LONGEST_WAIT)
+            words = f" and asks us to wait {after:.0f} s" if after else ""
+            raise Lost(f"{self._shown} answers {answer.status} to {method} {path}{words}", after=after)
         return answer
 
     def _judge(self, answer: Answer, path: str) -> None:
         if answer.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise TransientError(
                 f"{self._shown} refuses us ({answer.status}): set TSCHED_TASKS_TOKEN to a token it takes"
+            )
+        if httpx.codes.is_redirect(answer.status):
+            target = shown(str(answer.headers.get("location", "")))[:200] or "nowhere"
+            raise TransientError(
+                f"{self._shown} sends on to {target} ({answer.status}): set TSCHED_TASKS to the server's own address"
             )
         if not httpx.codes.is_success(answer.status):
             said = _text(answer)[:200].replace("\n", " ")
@@ -181,36 +201,74 @@ def _text(answer: Answer) -> str:
 
 
 def repeated(sleep: Callable[[float], None]) -> Retrying:
-    """Makes a call that is safe to repeat, again where it was Lost, with a random pause between."""
+    """Makes a call that is safe to repeat, again where it was Lost, with a random pause between.
+
+    Not where the server names a time: a later pass asks then.
+    """
     return Retrying(
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_random_exponential(multiplier=0.1, max=2),
-        retry=retry_if_exception_type(Lost),
+        retry=retry_if_exception(lambda error: isinstance(error, Lost) and not error.after),
         sleep=sleep,
         reraise=True,
     )
 
 
-def all_pages(page: Callable[[int, int], list[TaskRow]]) -> list[TaskRow]:
-    """Every task of a listing, asked for by (limit, offset). A server without offsets gives all by limit 0."""
+def all_pages(page: Callable[[int, int], list[msgspec.Raw]], server: str) -> Listing:
+    """Every task of a listing, asked for by (limit, offset). A server without offsets gives all by limit 0.
+
+    A task that is none is left out of it, so that it holds up no other. Raises Lost where all are none.
+    """
     found: dict[int, TaskRow] = {}
+    odd: dict[str, str] = {}
     offset = 0
     while True:
-        rows = page(PAGE, offset)
-        new = {row.id: row for row in rows if row.id not in found}
+        raws = page(PAGE, offset)
+        new = {row.id: row for row in _rows(raws, odd) if row.id not in found}
         found |= new
-        offset += len(rows)
-        if len(rows) < PAGE:
-            return list(found.values())
-        if not new:
-            return page(0, 0)
+        offset += len(raws)
+        if len(raws) >= PAGE and not new:
+            raws, found = page(0, 0), {}
+            found = {row.id: row for row in _rows(raws, odd)}
+        elif len(raws) >= PAGE:
+            continue
+        if odd and not found:
+            raise Lost(
+                f"{server} answers what is no TinyTask answer ({next(iter(odd.values()))}): is the address right?"
+            )
+        return Listing(rows=list(found.values()), odd=odd)
+
+
+def _rows(raws: Sequence[msgspec.Raw], odd: dict[str, str]) -> Iterator[TaskRow]:
+    """The tasks among them; `odd` is told of the others."""
+    for raw in raws:
+        try:
+            yield msgspec.json.decode(raw, type=TaskRow)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            odd[_name_of(raw)] = str(error)
+
+
+def _name_of(raw: msgspec.Raw) -> str:
+    """What such a thing calls itself, for a person."""
+    try:
+        fields = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "without an id"
+    return repr(fields.get("id"))[:40] if isinstance(fields, dict) else "without an id"
+
+
+def echoed(row: TaskRow, number: int, server: str) -> TaskRow:
+    """The task that was asked for. Raises Lost where it is another."""
+    if row.id != number:
+        raise Lost(f"{server} answers with task {row.id} where task {number} was asked for: is a cache in between?")
+    return row
 
 
 def decoded(data: bytes | str, shape: type[T], server: str) -> T:
     """An answer in its shape. Raises Lost where it is something else."""
     try:
         return msgspec.json.decode(data, type=shape)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Lost(f"{server} answers what is no TinyTask answer ({error}): is the address right?") from error
 
 

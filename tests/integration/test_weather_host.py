@@ -1,0 +1,204 @@
+"""The machine in bad weather: a disk that is full or read-only, leases edited by hand, a clock that jumps."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.integration.passes import Runner, World, faults, pool, runner, until
+from tsched.model.errors import TransientError
+from tsched.state.leases import Leases
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("world"))
+    world.fleet(dev=pool("dev", "ada", limit=20))
+    return world
+
+
+@pytest.fixture
+def world(made: World, tmp_path: Path) -> World:
+    """That fleet, and a state folder of its own."""
+    one = World.__new__(World)
+    one.__dict__ |= made.__dict__ | {"root": tmp_path, "state": tmp_path / "state", "gates": tmp_path / "gates"}
+    one.gates.mkdir()
+    one.environ = {**made.environ, "TSCHED_STATE": str(one.state), "GATE": str(one.gates), "HOME": str(tmp_path)}
+    return one
+
+
+def add(one: Runner, title: str) -> str:
+    return str(one.host.tasks.add(title, queue="dev", created_by="op").id)  # type: ignore[attr-defined]
+
+
+def status(one: Runner, task_id: str) -> str:
+    return str(one.host.tasks.get([task_id])[task_id].status)
+
+
+def started(one: Runner, task_id: str) -> int:
+    """How often its agent was started."""
+    folder = one.host.folder.run_logs
+    return sum(path.read_text().count("holding") for path in folder.glob(f"{task_id}-*.log"))
+
+
+# -- a disk without room -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[None]:
+    """A file system of a few MiB, mounted there."""
+    place.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", place], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def fill(place: Path, *, but: int = 0) -> Path:
+    """Leave no room, but so many bytes."""
+    ballast = place / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for block in (MIB, 4096):
+            with suppress(OSError):
+                while os.write(file.fileno(), b"x" * block) == block:
+                    pass
+    if but:
+        os.truncate(ballast, ballast.stat().st_size - but)
+    return ballast
+
+
+def broken(one: Runner) -> str:
+    """What a pass says, also one that is broken off as the daemon has it."""
+    try:
+        return one.once()
+    except TransientError as error:
+        return f"ERROR - {error}"
+
+
+def test_a_full_disk_stops_nothing_and_all_settles_once_there_is_room(world: World) -> None:
+    with small_disk(world.state), runner(world) as one:
+        held, waits = add(one, "hold"), ""
+        until(lambda: bool(one.once()) and one.world.running(held), "it runs")
+        waits = add(one, "quick")
+        for but in (
+            0,
+            8192,
+            32768,
+            65536,
+        ):  # less and less is refused: the database, a run's folder, its lease, the log
+            ballast = fill(world.state, but=but)
+            said = [broken(one) for _ in range(2)]
+            lines = [line for text in said for line in faults(text)]
+            if but == 0:
+                assert lines, "it is said"
+                assert all("make room there" in line or "has room" in line for line in lines if "ERROR" in line), (
+                    lines
+                )
+                assert len([line for line in faults(said[0]) if line.startswith("ERROR")]) == 1, said[0]
+            assert one.world.running(held), "what runs goes on"
+            ballast.unlink()
+        world.open(held)
+        one.until(lambda: {status(one, held), status(one, waits)} == {"complete"}, "all settles by itself")
+        assert started(one, held) == 1
+        one.until(lambda: not one.world.leases() and not one.runs(), "nothing is left over")
+        log = "".join(path.read_text() for path in one.host.folder.logs.glob("*.log"))
+        assert "Reconciliation completed" in log
+
+
+def test_a_read_only_state_folder_is_one_clear_line(world: World) -> None:
+    with small_disk(world.state):
+        with runner(world) as one:
+            one.once()
+        subprocess.run(["mount", "-o", "remount,ro", world.state], check=True)
+        done = world.run("run", "--once", check=2)
+        assert done.stderr == (
+            f"tsched: the state folder {world.state} may not be written: mend that, or set TSCHED_STATE\n"
+        )
+        subprocess.run(["mount", "-o", "remount,rw", world.state], check=True)
+
+
+# -- leases that were edited -------------------------------------------------------------------------------------
+
+EDITS: dict[str, dict[str, object]] = {
+    "another agent": {"agent": "ben"},
+    "another task": {"task_id": "999"},
+    "another run": {"run_id": "1-1-0123456789"},
+    "a run elsewhere": {"run_id": "../../../outside"},
+    "an agent elsewhere": {"agent": "../outside"},
+    "wrong types": {"pid": "many", "attempt": []},
+    "huge": {"reason": "x" * 2 * MIB},
+}
+
+
+def test_an_edited_lease_is_noticed_and_nothing_is_started_twice(world: World, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("as it was")
+    with runner(world) as one:
+        tasks = {name: add(one, "hold") for name in (*EDITS, "torn")}
+        one.until(lambda: all(one.world.running(task_id) for task_id in tasks.values()), "they run")
+        for name, task_id in tasks.items():
+            lease = one.host.leases.path(task_id)
+            text = lease.read_text()
+            edited = text[: len(text) // 2] if name == "torn" else json.dumps(json.loads(text) | EDITS[name])
+            lease.write_text(edited)
+        said = one.once()
+        for name, task_id in tasks.items():
+            mended = one.host.leases.read(task_id)  # by its shim, before the pass came to it
+            whole = mended is not None and (mended.task_id, mended.run_id[:2]) == (task_id, f"{task_id}-")
+            assert whole or f"task_{task_id}.json" in said or f"lease of task {task_id}:" in said, name
+        assert all(started(one, task_id) == 1 for task_id in tasks.values())
+        assert all(run.agent == "ada" for run in one.runs())
+        gone = tasks["another run"]  # as if it had been removed: its run is stopped, its task goes back, uncharged
+        one.until(lambda: started(one, gone) == 2, "its task runs again")
+        assert [result.attempts for result in one.host.tasks.get([gone]).values()] == [0]
+        world.open(*tasks.values())
+        one.until(lambda: {status(one, task_id) for task_id in tasks.values()} == {"complete"}, "all are done")
+        again = {name for name, task_id in tasks.items() if started(one, task_id) > 1}
+        assert again <= {"another run", "a run elsewhere"}, "only where the shim found another's lease in its place"
+        one.until(lambda: not one.world.leases() and not one.runs(), "nothing is left over")
+    assert (outside / "kept").read_text() == "as it was"
+    assert os.listdir(outside) == ["kept"]
+
+
+# -- a clock that jumps ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_jumps_stops_nothing_and_holds_nothing_for_ever(world: World, jump: float) -> None:
+    with runner(world) as one:
+        held = add(one, "hold")
+        one.until(lambda: one.world.running(held), "it runs")
+        one.shift = jump
+        task = add(one, "fail")
+        one.until(lambda: one.host.tasks.get([task])[task].attempts == 1, "its first attempt failed")
+        one.shift = 0.0
+        one.until(lambda: status(one, task) == "parked", "it is tried again, then parked")
+        assert one.host.tasks.get([task])[task].attempts == 2
+        assert one.world.running(held)
+        one.shift = jump
+        assert faults(one.once()) == []
+        assert one.world.running(held), "and goes on"
+        world.open(held)
+        one.until(lambda: status(one, held) == "complete", "and is done")
+        assert started(one, held) == 1
+
+
+@pytest.mark.parametrize("run_id", ["../outside", "a/b", ".", "x" * 65, "a\n"])
+def test_a_run_id_that_is_no_file_name_makes_a_lease_unreadable(tmp_path: Path, run_id: str) -> None:
+    lease = {"task_id": "7", "agent": "ada", "pid": 1, "recipe": "r", "started_at": "", "heartbeat": "", "host": "h"}
+    (tmp_path / "task_7.json").write_text(json.dumps({**lease, "run_id": run_id}))
+    assert Leases(tmp_path).read_all().unreadable == ("task_7.json",)
+    (tmp_path / "task_7.json").write_text(json.dumps({**lease, "run_id": "7-1-0a"}))
+    assert Leases(tmp_path).read("7") is not None
