@@ -1,5 +1,6 @@
 """Starts of the real program that cost milliseconds: one process has imported all of it and forks for each."""
 
+import ctypes
 import importlib
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+PR_SET_PDEATHSIG = 1
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # In a mount namespace of its own, so that a file may stand in the place of the kernel's boot id.
 APART = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
@@ -41,7 +43,7 @@ class Nursery:
         return Started(int(self._process.stdout.readline()))
 
     def close(self) -> None:
-        """End it; what it started goes on."""
+        """End it, and what it started: shims and agents go on."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -79,6 +81,7 @@ def main() -> None:
             importlib.import_module(module.name)
     from tsched.cli.main import main as program
 
+    libc = ctypes.CDLL(None)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     for line in sys.stdin:
         arguments, environ, log = json.loads(line)
@@ -87,6 +90,7 @@ def main() -> None:
             print(pid, flush=True)
             continue
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)  # a campaign that is broken off leaves no daemon
         os.setsid()
         os.environ.clear()
         os.environ.update(environ)
