@@ -299,9 +299,11 @@ def test_neither_form_of_the_server_takes_the_token_to_another_host() -> None:
                 rest.tasks(status="idle")
             assert not streams(f"{server.base}/mcp", token="s3cret")
             for events in (False, True):
-                with closing(McpWire(f"{server.base}/mcp", events=events, token="s3cret", sleep=_no_sleep)) as mcp:
-                    with pytest.raises(TransientError, match="does not answer"):
-                        mcp.tasks(status="idle")
+                with (
+                    closing(McpWire(f"{server.base}/mcp", events=events, token="s3cret", sleep=_no_sleep)) as mcp,
+                    pytest.raises(TransientError, match="does not answer"),
+                ):
+                    mcp.tasks(status="idle")
             assert server.requests >= 4
         assert other.requests == 0
 

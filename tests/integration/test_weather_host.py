@@ -55,7 +55,10 @@ def small_disk(place: Path) -> Iterator[None]:
     """A file system of a few MiB, mounted there."""
     place.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", place], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", place],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
