@@ -18,6 +18,12 @@ from starlette.responses import Response
 from tsched.model.errors import ConfigurationError, TschedError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_ALWAYS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
 SLOWEST = 30.0  # seconds that the body of a request may take
 
 
@@ -67,6 +73,13 @@ async def read_body(request: Request, most: int) -> bytes:
 def as_json(value: object, status: int = 200) -> Response:
     """JSON in ASCII: half a character, which somebody's program stored, must not keep all else from being read."""
     return Response(compact(value), status, media_type="application/json")
+
+
+def finished(response: Response) -> Response:
+    """With the headers that all answers have, unless it has its own."""
+    for name, value in _ALWAYS.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 def refusal(text: str, status: int) -> Response:

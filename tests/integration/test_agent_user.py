@@ -15,6 +15,7 @@ from tests.integration.local_runs import R1, Place, git, launch_of, shell, wait_
 from tests.integration.test_local_workspace import tree_of
 from tsched.executors import processes
 from tsched.executors.account import account
+from tsched.executors.views import Owner
 from tsched.executors.workspace import cache_of
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Hooks, Resources, Workspace
@@ -78,6 +79,23 @@ def test_an_agent_is_that_user_and_nothing_leads_back(place: Shared) -> None:
     assert privileges.split()[1] == "1"
     assert json.loads("\n".join(task))["id"] == "7"
     assert (place.workspaces / R1 / "mine").stat().st_uid == WHO.pw_uid
+
+
+@as_root
+def test_a_folder_changes_hands_with_what_its_owner_had_and_nothing_else(tmp_path: Path) -> None:
+    """Another user could have put a name of root's file there, or a link to it: neither becomes the next one's."""
+    folder, roots = tmp_path / "folder", tmp_path / "roots"
+    (folder / "deep").mkdir(parents=True)
+    roots.write_text("root's")
+    (folder / "deep" / "file").touch()
+    Owner(uid=WHO.pw_uid, gid=WHO.pw_gid).give(folder)
+    (folder / "deep" / "name").hardlink_to(roots)
+    (folder / "deep" / "link").symlink_to(roots)
+    (folder / "deep" / "way").symlink_to(tmp_path)
+    Owner(uid=4321, gid=4321).give(folder)
+    owners = {path.name: path.lstat().st_uid for path in (folder, *folder.rglob("*"))}
+    assert owners == {"folder": 4321, "deep": 4321, "file": 4321, "name": 0, "link": 0, "way": 0}
+    assert (roots.stat().st_uid, tmp_path.stat().st_uid) == (0, 0)
 
 
 @as_root

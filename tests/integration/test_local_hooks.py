@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.local_runs import R1, Place, git, launch_of, shell, wait_for
 from tests.integration.test_local_workspace import saved
-from tsched.executors import workspace
+from tsched.executors import cgroups, processes, workspace
 from tsched.executors.executor import Liveness
 from tsched.model.fleet import Hooks, Keep, Workspace
 from tsched.model.run import ExitReason, RunExit
@@ -104,6 +104,25 @@ def test_after_run_runs_after_a_stop_too_and_the_end_is_on_record_before(
     assert place.lease()["run_id"] == run_id
     os.kill(int(str(fields["pid"])), signal.SIGKILL)
     assert place.ended(run_id).reason is ExitReason.STOPPED
+
+
+def test_what_a_hook_had_started_when_its_shim_was_killed_goes_with_the_run(
+    place: Place, repo: Path, tmp_path: Path
+) -> None:
+    """The end was on record already, so nobody recovers such a run."""
+    daemon = f"cd /; echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 300"
+    hook = f"setsid sh -c '{daemon}' < /dev/null > /dev/null 2>&1 & exec sleep 300"
+    run_id = launched(place, repo, "exec sleep 300", {"after_run": hook})
+    fields = place.until_running()
+    place.executor.stop([run_id], reason=ExitReason.STOPPED, at=0)
+    wait_for((tmp_path / "pid").exists)
+    os.kill(int(str(fields["pid"])), signal.SIGKILL)
+    place.executor = place.another()
+    settled(place)
+    assert processes.look(int((tmp_path / "pid").read_text())) is None
+    assert not place.executor.poll()
+    group = cgroups.place(run_id)
+    assert not group or not Path(group).exists()
 
 
 def test_no_after_run_where_the_lease_was_taken_away(place: Place, repo: Path) -> None:

@@ -284,6 +284,16 @@ def test_a_page_of_another_site_can_command_nothing(base: str, headers: dict[str
     assert len(own.json()) == (status == 201)
 
 
+def test_what_others_wrote_is_taken_for_a_page_by_no_browser(base: str) -> None:
+    httpx.post(f"{base}/api/v1/tasks", json={"title": "<script>alert(1)</script>"})
+    for path in ("api/v1/tasks", "api/v1/tasks/none", "nowhere", "health"):
+        answer = httpx.get(f"{base}/{path}")
+        assert answer.headers["content-type"] == "application/json", path
+        assert answer.headers["x-content-type-options"] == "nosniff", path
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'"), path
+        assert answer.headers["cache-control"] == "no-store", path
+
+
 def test_a_host_header_opens_nothing(tmp_path: Path) -> None:
     with served(tmp_path / "state", token="t0ken") as base:
         for host in ("x/health?", "x/healthz#"):

@@ -205,6 +205,24 @@ def test_a_log_that_is_cut_is_still_seen_to_grow(log: shim.Log) -> None:
     assert log.last(log.heard - 4) == b"y\ny\n"
 
 
+def test_a_stranger_who_speaks_into_the_pipe_for_ever_keeps_no_run_from_ending(
+    log: shim.Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was handed the pipe is no process of the run: what the run itself said is in it when it has ended."""
+    os.write(log.sink, b"the run's last word\n")
+    drain, calls = shim.Log.drain, iter(range(100))
+
+    def flooded(self: shim.Log) -> int:
+        taken = drain(self)
+        os.write(self.sink, b"y\n" * 10_000)
+        next(calls)  # StopIteration: it goes on and on
+        return taken
+
+    monkeypatch.setattr(shim.Log, "drain", flooded)
+    log.empty()
+    assert Path(log.path).read_bytes().startswith(b"the run's last word\n")
+
+
 def test_a_full_disk_ends_no_output_and_is_told_afterwards(log: shim.Log) -> None:
     whole, log.file = log.file, os.open("/dev/full", os.O_RDWR)
     log.write(b"lost\n")

@@ -19,6 +19,7 @@ from tests.integration.task_source_contract import TaskSourceContract, claim, ra
 from tests.integration.tinytask_servers import RestQueue, forget, old_server, rows, served
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Settlement, TaskStatus, Verdict
+from tsched.tasks import wire as wire_module
 from tsched.tasks.commented import LOOKS, CommentedTasks
 from tsched.tasks.detected import tinytask_at
 from tsched.tasks.ledger import Ledger
@@ -272,6 +273,39 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 def test_both_forms_of_an_address_name_one_server() -> None:
     for address in ("tinytask+http://h:3000", "http://h:3000/mcp", "tinytask+http://h:3000/mcp/"):
         assert base_of(address) == ("http://h:3000", "http://h:3000/mcp")
+
+
+@pytest.mark.parametrize(("bound", "most"), [("LARGEST", 2_000_000), ("LISTING", -1.0)])
+def test_a_listing_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, bound: str, most: float) -> None:
+    monkeypatch.setattr(wire_module, bound, most)
+    asked = iter(range(1000))
+
+    def page(limit: int, offset: int) -> list[msgspec.Raw]:
+        next(asked)  # StopIteration: it is asked for ever
+        return [msgspec.Raw(msgspec.json.encode(row)) for row in rows(offset + limit)[offset:]]
+
+    with pytest.raises(TransientError, match=r"s lists tasks without an end \(\d+ up to now\)"):
+        all_pages(page, "s")
+
+
+def test_neither_form_of_the_server_takes_the_token_to_another_host() -> None:
+    with closing(Canned(b"")) as other:
+        head = f"HTTP/1.1 307 Elsewhere\r\nlocation: {other.base}/x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        with closing(Canned(head.encode())) as server:
+            with (
+                closing(RestWire(server.base, token="s3cret", sleep=_no_sleep)) as rest,
+                pytest.raises(TransientError, match="sends on to"),
+            ):
+                rest.tasks(status="idle")
+            assert not streams(f"{server.base}/mcp", token="s3cret")
+            for events in (False, True):
+                with (
+                    closing(McpWire(f"{server.base}/mcp", events=events, token="s3cret", sleep=_no_sleep)) as mcp,
+                    pytest.raises(TransientError, match="does not answer"),
+                ):
+                    mcp.tasks(status="idle")
+            assert server.requests >= 4
+        assert other.requests == 0
 
 
 def test_a_listing_longer_than_a_page_is_read_to_its_end() -> None:

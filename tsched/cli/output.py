@@ -1,10 +1,10 @@
 """How commands speak: JSON for programs, remarks on standard error, everything else through observe.tables."""
 
-import json
 import sys
 
 import typer
 
+from tsched.model import plain
 from tsched.observe.text import one_line
 
 # The same words in every command, because options are documented once.
@@ -14,7 +14,7 @@ JSON = typer.Option("--json", help="Print JSON (documented and stable) instead o
 
 def print_json(value: object, *, line: bool = False) -> None:
     """One JSON value on standard output: indented, or on a line of its own (for streams of them)."""
-    print(json.dumps(value, indent=None if line else 2, ensure_ascii=False), flush=line)
+    print(plain.as_json(value, indent=None if line else 2), flush=line)
 
 
 def warn(text: str) -> None:

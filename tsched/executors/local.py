@@ -230,7 +230,7 @@ class LocalExecutor:
             agent_pid=durable.number(agent, "agent_pid"),
             agent_start=durable.number(agent, "agent_start"),
             workspace=self._host.place(run_id, self.run(run_id)),
-            output=str((agent or {}).get("output", "")),
+            output=str((agent or {}).get("output", self._host.log(run_id))),  # an older version's: the log itself
             group=folder.group(run_id),
         )
         return clear(remains, self._census)
@@ -298,6 +298,8 @@ class LocalExecutor:
         folder, run = self._folder(run_id), self.run(run_id)
         if self._departures.leaving(run_id):
             return
+        if (folder.hook("after_run") or folder.group(run_id) is not None) and not self._clear(folder, run_id):
+            return  # its shim was killed in the hook, and what that had started is slow to die
         place = self._host.place(run_id, run)
         why = self._why_kept(folder, run, run_id, succeeded=succeeded)
         try:
@@ -312,8 +314,6 @@ class LocalExecutor:
                 views.remove(place)
             if why is None and place.exists():
                 self._departures.keep(run_id, run, "what is left of it belongs to another user: remove it by hand")
-            if (group := folder.group(run_id)) is not None:
-                cgroups.remove(group)  # its shim had to leave it where something in it was slow to die
             gone = self._host.runs / f"{_GONE}{run_id}"
             views.remove(gone)
             failpoint("run's folder to be removed")

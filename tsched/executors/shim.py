@@ -286,6 +286,12 @@ class Log:
         self.heard += taken
         return taken
 
+    def empty(self) -> None:
+        """Take in all that is there by now, and no more: a stranger who got hold of the pipe may go on for ever."""
+        there = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
+        while there > 0 and (taken := self.drain()):
+            there -= taken
+
     def write(self, data: bytes) -> None:
         """At the end. What a full disk does not take is left out: it is no reason to end a run."""
         if self.lost:
@@ -675,8 +681,7 @@ class Shim:
             ended, alone = self.reap()
             code = ended if code is None else code
             if alone:
-                while self.log.drain():
-                    pass
+                self.log.empty()
                 self.kill_at = None
                 return code if code is not None else 255
             if code is None:

@@ -48,11 +48,17 @@ class Owner:
         return {**{name: value for name, value in env.items() if name not in _ANOTHERS}, "HOME": home}
 
     def give(self, folder: Path) -> None:
-        """Make it the owner of a folder with all that is in it; links themselves, not what they lead to."""
-        os.chown(folder, self.uid, self.gid, follow_symlinks=False)
-        for base, folders, files in os.walk(folder):
+        """Make it the owner of a folder with all in it that has the folder's owner now.
+
+        Links themselves, not what they lead to; by handle, and the folder last: until then nobody else gets in, and
+        nothing that is put there leads root to a file of others.
+        """
+        before = folder.lstat().st_uid
+        for _, folders, files, at in os.fwalk(folder, topdown=False):
             for name in (*folders, *files):
-                os.chown(os.path.join(base, name), self.uid, self.gid, follow_symlinks=False)
+                if os.stat(name, dir_fd=at, follow_symlinks=False).st_uid == before:
+                    os.chown(name, self.uid, self.gid, dir_fd=at, follow_symlinks=False)
+        os.chown(folder, self.uid, self.gid, follow_symlinks=False)
 
 
 def owner_of(folder: Path) -> Owner | None:

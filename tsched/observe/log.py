@@ -1,6 +1,5 @@
 """The operator's log: a file a day, one line an entry, in the words and the order that the guide's greps rely on."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, TextIO
 
+from tsched.model import plain
 from tsched.model.errors import in_words
 from tsched.model.units import iso
 from tsched.observe import messages
@@ -52,7 +52,7 @@ def last_line(folder: Path) -> str:
 def format_json(moment: float, level: Level, message: str, **facts: object) -> str:
     """The same entry as a JSON object on a line: time (UTC), level, message, and what else is known."""
     entry = {"time": iso(moment), "level": level.name, "message": message, **facts}
-    return json.dumps(entry, ensure_ascii=False) + "\n"
+    return f"{plain.as_json(entry)}\n"
 
 
 class OperatorLog:

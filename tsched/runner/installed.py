@@ -53,7 +53,11 @@ def sources(settings: Settings) -> Sources:
 def _control_text(path: Path) -> str | None:
     """None where there is no such file."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as opened:
+            data = opened.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ConfigurationError(f"{path} is larger than {LARGEST >> 20} MiB: is it the control file?")
+        return data.decode("utf-8-sig")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from tsched.model.errors import ConfigurationError
 
+LARGEST = 1 << 20  # bytes of a file
+LONGEST = 1 << 17  # characters of a value: no process can be given more in one variable
 _START = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*")
 _SKIP = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
 _SINGLE = re.compile(r"'([^']*)'")  # literal, may span lines
@@ -28,16 +30,18 @@ def parse_env_file(text: str, *, name: str, environ: Mapping[str, str] | None = 
 
     for key, value, literal in _entries(text.replace("\r\n", "\n"), name):
         found[key] = value if literal else _REFERENCE.sub(referred, value)
+        if len(found[key]) > LONGEST:
+            raise ConfigurationError(f"{name}: {key} is longer than {LONGEST} characters: shorten it")
     return found
 
 
 def _entries(text: str, name: str) -> Iterator[tuple[str, str, bool]]:
-    at = 0
+    at, line, counted = 0, 1, 0
     while at < len(text):
         if skip := _SKIP.match(text, at):
             at = skip.end()
             continue
-        line = text.count("\n", 0, at) + 1
+        line, counted = line + text.count("\n", counted, at), at
         start = _START.match(text, at)
         if start is None:
             raise ConfigurationError(f"{name}:{line}: this is no setting: write NAME=VALUE, or # before a comment")

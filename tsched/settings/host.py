@@ -14,7 +14,7 @@ from tsched.model.errors import ConfigurationError
 from tsched.model.secrets import masked, secret_values
 from tsched.model.selector import ALL, Selector, selector
 from tsched.settings import values
-from tsched.settings.envfile import parse_env_file
+from tsched.settings.envfile import LARGEST, parse_env_file
 from tsched.settings.variables import VARIABLES, Origin, Source
 
 T = TypeVar("T")
@@ -123,7 +123,11 @@ def load(
     text = ""
     if path is not None:
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            with path.open("rb") as opened:
+                data = opened.read(LARGEST + 1)
+            if len(data) > LARGEST:
+                raise ConfigurationError(f"the env file {path} is larger than {LARGEST >> 20} MiB: name another")
+            text = data.decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ConfigurationError(f"can't read the env file {path}: {reason}. Mend it or name another") from None

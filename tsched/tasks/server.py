@@ -103,7 +103,7 @@ class TaskServer:
     def _guarded(self, inner: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Every refusal in one form: `{"error": …}` with its status, never a traceback."""
 
-        async def endpoint(request: Request) -> Response:
+        async def answer(request: Request) -> Response:
             try:
                 self._admit(request)
                 return await inner(request)
@@ -124,6 +124,9 @@ class TaskServer:
             except Exception as error:
                 _LOG.exception("%s %s failed", request.method, request.scope["path"])
                 return refusal(f"internal error: {type(error).__name__}", 500)
+
+        async def endpoint(request: Request) -> Response:
+            return serving.finished(await answer(request))
 
         return endpoint
 
@@ -305,7 +308,7 @@ def _said(issue: Mapping[str, object]) -> str:
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    return refusal("Not found", getattr(error, "status_code", 404))
+    return serving.finished(refusal("Not found", getattr(error, "status_code", 404)))
 
 
 def openapi() -> Json:

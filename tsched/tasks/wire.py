@@ -18,7 +18,8 @@ from tsched.rest import Answer, fetched, wait_asked
 PAGE = 500  # tasks asked for at once
 ATTEMPTS = 3  # of what is safe to repeat
 TIMEOUT = 20.0  # seconds for one call, answer included
-LARGEST = 256 * 1024 * 1024  # bytes of one answer: a page of long descriptions is
+LISTING = 10 * TIMEOUT  # seconds for all pages of a listing
+LARGEST = 256 * 1024 * 1024  # bytes of one answer, a page of long descriptions, and of all pages of a listing
 CONNECTIONS = 8
 LONGEST_WAIT = 3600.0  # seconds that a server may make us wait
 Number = Annotated[int, msgspec.Meta(ge=1, lt=2**62)]
@@ -217,13 +218,18 @@ def repeated(sleep: Callable[[float], None]) -> Retrying:
 def all_pages(page: Callable[[int, int], list[msgspec.Raw]], server: str) -> Listing:
     """Every task of a listing, asked for by (limit, offset). A server without offsets gives all by limit 0.
 
-    A task that is none is left out of it, so that it holds up no other. Raises Lost where all are none.
+    A task that is none is left out of it, so that it holds up no other. Raises Lost where all are none, and where it
+    has no end.
     """
     found: dict[int, TaskRow] = {}
     odd: dict[str, str] = {}
-    offset = 0
+    offset = size = 0
+    until = time.monotonic() + LISTING
     while True:
         raws = page(PAGE, offset)
+        size += sum(memoryview(raw).nbytes for raw in raws)
+        if size > LARGEST or time.monotonic() > until:
+            raise Lost(f"{server} lists tasks without an end ({len(found)} up to now): archive what is done there")
         new = {row.id: row for row in _rows(raws, odd) if row.id not in found}
         found |= new
         offset += len(raws)

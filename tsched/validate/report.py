@@ -1,8 +1,8 @@
 """Findings in words: for a person, and as JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 
+from tsched.model import plain
 from tsched.model.diagnostic import Diagnostic, Severity
 
 _RED, _YELLOW, _DIM, _OFF = "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
@@ -23,7 +23,7 @@ def as_object(diagnostic: Diagnostic) -> dict[str, str | int]:
 
 def render_json(diagnostics: Sequence[Diagnostic]) -> str:
     """A JSON array of findings."""
-    return json.dumps([as_object(one) for one in diagnostics], indent=2, ensure_ascii=False)
+    return plain.as_json([as_object(one) for one in diagnostics], indent=2)
 
 
 def render_text(diagnostics: Sequence[Diagnostic], sources: Mapping[str, str], *, color: bool = False) -> str:

@@ -23,7 +23,7 @@ from tsched.observe.web.api import LOOKS, PREFIX, REVISION, RUN, Alive, Asked, L
 from tsched.observe.web.hooks import KINDS, MOST, Hook, passed_over, trial
 from tsched.observe.web.openapi import openapi
 from tsched.observe.web.questions import Answering, Questions, Wishes
-from tsched.serving import RefusedError, as_json, read_body, refusal
+from tsched.serving import RefusedError, as_json, finished, read_body, refusal
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -34,12 +34,6 @@ _PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-_ALWAYS = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +186,6 @@ def _refused(text: str, status: int) -> Response:
     response = finished(refusal(text, status))
     if status == 401:
         response.headers["www-authenticate"] = 'Basic realm="tsched", charset="UTF-8"'
-    return response
-
-
-def finished(response: Response) -> Response:
-    """With the headers that all answers have, unless it has its own."""
-    for name, value in _ALWAYS.items():
-        response.headers.setdefault(name, value)
     return response
 
 
