@@ -179,6 +179,7 @@ class Machine:
             self._queue.close()
             self._queue = None
         shutil.rmtree(self.state.root, ignore_errors=True)
+        (self.journal / "journal").unlink(missing_ok=True)  # it speaks of tasks whose numbers are given again
         self.tasks.clear()
         self.state.create()
         for day in ("20200101", "20250101"):
