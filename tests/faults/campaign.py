@@ -14,6 +14,7 @@ from tests.faults.record import Report, examined
 BUSY = 8  # tasks that wait or run at any time
 PAUSE = 0.4  # seconds at most between two kills of a storm
 AT_RUNS = 0.4  # of a storm's kills, where there is a run
+LATE = "_launch > executors.local._spawn: shim started"  # struck a second time, the daemon coming back late
 TRIES = 3  # to reach a point that not every playing of its act passes
 
 
@@ -39,8 +40,12 @@ def points(root: Path, nursery: Nursery, name: str, chosen: Sequence[str], *, se
             return Report(faults=0, tasks=0, unreached=["reboot: this machine gives no process another boot id"])
         chosen = chosen or passed(one, act)
         missed = [point for point in chosen if not any(struck(one, act, point) for _ in range(TRIES))]
+        late = [point for point in chosen if point.endswith(LATE) and point not in missed]
+        one.late = True  # else a shim that has just been started always finds that its run was recovered
+        struck_late = sum(struck(one, act, point) for point in late)
+        one.late = False
         one.start()
-        found = examined(one, faults=len(chosen) - len(missed))
+        found = examined(one, faults=len(chosen) - len(missed) + struck_late)
     return found + Report(faults=0, tasks=0, unreached=[f"{name}: {point}" for point in missed])
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.e2e.world import World, pool
 from tests.faults.nursery import Nursery, Started
+from tsched.executors.local import SHIM
 from tsched.model.lifecycle import AgentState
 from tsched.model.task import Task
 from tsched.state import applied
@@ -71,6 +72,7 @@ class Machine:
         self.log = root / "daemon.log"
         self.kills = 0  # those that were sent, and those at a fail-point
         self.tasks: list[str] = []
+        self.late = False  # whether a killed daemon comes back only once its shims have begun
         self._nursery = nursery
         self._daemon: Started | None = None
         self._armed: Mapping[str, str] = self.world.environ
@@ -179,6 +181,7 @@ class Machine:
             self._queue.close()
             self._queue = None
         shutil.rmtree(self.state.root, ignore_errors=True)
+        (self.journal / "journal").unlink(missing_ok=True)  # it speaks of tasks whose numbers are given again
         self.tasks.clear()
         self.state.create()
         for day in ("20200101", "20250101"):
@@ -203,6 +206,8 @@ class Machine:
 
         def seen_by_a_live_daemon() -> object:
             if self._daemon is not None and not self._daemon.alive():
+                if self.late and not all(map(begun, processes(self.world.root))):
+                    return False
                 self._daemon = self._nursery.start("run", "--daemon", environ=self.world.environ, log=self.log)
             return seen()
 
@@ -277,6 +282,16 @@ def processes(root: Path) -> Sequence[int]:
         except OSError:
             continue  # it has ended
     return found
+
+
+def begun(pid: int) -> bool:
+    """Whether a process is no shim, or one whose run has passed its fence."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return True
+    folder = Path(words[words.index(str(SHIM)) + 1]) if str(SHIM) in words else None
+    return folder is None or not folder.exists() or (folder / "started").exists()
 
 
 def kill(pid: int) -> None:

@@ -1,14 +1,15 @@
 """What the record says afterwards: was every task ended, once, by runs that never overlapped, and nothing left?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.machine import ENDED, Machine, processes
 from tsched.executors import cgroups
+from tsched.model.run import ExitReason, Outcome, RunExit
 from tsched.model.task import Verdict
-from tsched.state import history
+from tsched.state import applied, events, history
 from tsched.state.database import Database
 
 
@@ -51,8 +52,10 @@ def examined(machine: Machine, *, faults: int) -> Report:
     machine.until_ended(*probes)  # a slot that leaked would hold one of them up for ever
     machine.stop()
     lost, duplicated = _ends(machine)
+    unknown, twice = _witnessed(machine)
     return Report(
-        faults=faults, tasks=len(machine.tasks), lost=lost, duplicated=[*duplicated, *_overlaps(machine)],
+        faults=faults, tasks=len(machine.tasks), lost=[*lost, *unknown, *_adoptions(machine)],
+        duplicated=[*duplicated, *twice],
         leaked=_leaks(machine),
     )  # fmt: skip
 
@@ -77,12 +80,50 @@ def _ends(machine: Machine) -> tuple[list[str], list[str]]:
                 number = sum(text.startswith(f"run {one.run.run_id} by ") for text in told)
                 if number > 1:
                     twice.append(f"{words}, told {number} times of {one.run.run_id}")
+                if number == 0 and one.outcome is not Outcome.COMPLETE:
+                    lost.append(f"{words}, nobody was told of {one.run.run_id}")
     return lost, twice
 
 
-def _overlaps(machine: Machine) -> list[str]:
-    """What the agents themselves saw, and what of an ended run's history they contradict."""
-    return [line for line in machine.said().splitlines() if line.startswith("overlap")]
+def _adoptions(machine: Machine) -> list[str]:
+    """Generations without their one event: an adoption and what it says of itself are one record."""
+    with closing(_database(machine)) as db:
+        last = applied.load(db).generation
+        known = [one for _, one in events.read(db, limit=1_000_000) if one.kind == "revision.applied"]
+    said = [int(str(one.fields["generation"])) for one in known]
+    whole = said[-1:] == [last] and said == list(range(said[0], last + 1))  # the oldest go, some day
+    return [] if whole else [f"generation {last} is applied, events tell of {said}"]
+
+
+def _witnessed(machine: Machine) -> tuple[list[str], list[str]]:
+    """What the agents themselves saw, held against the history: runs that it lacks, and what was done twice."""
+    with closing(_database(machine)) as db:
+        results = {one.run.run_id: one for task_id in machine.tasks for one in history.of_task(db, task_id)}
+    return contradictions(machine.said().splitlines(), {run_id: one.exit for run_id, one in results.items()})
+
+
+def contradictions(journal: Sequence[str], exits: Mapping[str, RunExit]) -> tuple[list[str], list[str]]:
+    """Lines of a journal (`start TASK RUN`, `end TASK RUN`, `overlap TASK RUN`) that break the promise.
+
+    Lost: a run without a record, or whose record says that it never began. Twice: two runs at once, one run that was
+    started twice, and a task that was started again though a run of it had come to its end by itself.
+    """
+    lost, twice = [], [line for line in journal if line.startswith("overlap")]
+    started: set[str] = set()
+    done: dict[str, str] = {}  # task: the run that came to its end
+    for what, task, run in (line.split() for line in journal):
+        end = exits.get(run)
+        if what == "start":
+            if end is None or not end.started:
+                lost.append(f"run {run} of task {task} began, and the record says {end}")
+            if run in started:
+                twice.append(f"run {run} of task {task} began twice")
+            if task in done:
+                twice.append(f"task {task} was begun again by {run}, though {done[task]} had done it")
+            started.add(run)
+        elif what == "end" and end is not None and end.reason is ExitReason.EXITED and end.exit_code == 0:
+            done[task] = run
+    return lost, twice
 
 
 def _leaks(machine: Machine) -> list[str]:

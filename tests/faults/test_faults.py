@@ -8,7 +8,8 @@ import pytest
 
 from tests.faults import campaign, names
 from tests.faults.nursery import Nursery
-from tests.faults.record import Report
+from tests.faults.record import Report, contradictions
+from tsched.model.run import ExitReason, RunExit
 
 EMBEDDED, SERVED = names.listed(), names.listed(served=True)
 PLAYED = [(act, served) for served, found in ((False, EMBEDDED), (True, SERVED)) for act in found]
@@ -46,6 +47,29 @@ def test_every_point_is_written_down(tmp_path: Path, nursery: Nursery) -> None:
     known = {step(point) for found in EMBEDDED.values() for point in found}
     passed = {step(point) for _, point in campaign.named(tmp_path / "machine", nursery)}
     assert not passed - known, "new ones: `python -m tests.faults --list` writes them down"
+
+
+DONE = RunExit(run_id="r", reason=ExitReason.EXITED, started=True, exit_code=0, ended_at=1.0)
+CUT = RunExit(run_id="r", reason=ExitReason.SHIM_DIED, started=True, ended_at=1.0)
+NEVER = RunExit(run_id="r", reason=ExitReason.NOT_STARTED, started=False, ended_at=1.0)
+
+
+@pytest.mark.parametrize(
+    ("journal", "exits", "lost", "twice"),
+    [
+        ("start 1 a,end 1 a", {"a": DONE}, 0, 0),
+        ("start 1 a,end 1 a,start 1 b,end 1 b", {"a": CUT, "b": DONE}, 0, 0),  # its shim died before it could tell
+        ("start 1 a,end 1 a,start 1 b,end 1 b", {"a": DONE, "b": DONE}, 0, 1),  # done, and done again
+        ("start 1 a,start 1 a,end 1 a", {"a": DONE}, 0, 1),
+        ("start 1 a,end 1 a", {}, 1, 0),
+        ("start 1 a,end 1 a", {"a": NEVER}, 1, 0),
+        ("overlap 1 a,start 1 a,end 1 a", {"a": DONE}, 0, 1),
+    ],
+)
+def test_what_agents_saw_is_held_against_the_history(
+    journal: str, exits: dict[str, RunExit], lost: int, twice: int
+) -> None:
+    assert tuple(map(len, contradictions(journal.split(","), exits))) == (lost, twice)
 
 
 def step(point: str) -> str:

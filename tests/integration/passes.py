@@ -9,8 +9,10 @@ from typing import TypeVar
 from tests.e2e.world import World, pool, until
 from tsched.model.run import Run
 from tsched.observe.status import NOTHING_SEEN, Report
+from tsched.runner import loop
 from tsched.runner.cycle import cycle
 from tsched.runner.host import Host, open_host
+from tsched.runner.patience import Patience
 from tsched.settings import load
 from tsched.state import verdicts
 from tsched.state.lock import RunnerLock
@@ -34,6 +36,10 @@ class Runner:
         before = self._echo.tell()
         cycle(self.host, self._lock)
         return self.said(before)
+
+    def daemons(self, broken: Patience) -> float:
+        """One pass as the daemon makes it. Returns seconds until the next."""
+        return loop._pass(self.host, self._lock, broken)
 
     def said(self, since: int = 0) -> str:
         """The warnings and errors, and the news, since a place in the echo."""

@@ -9,7 +9,9 @@ import pytest
 
 from tsched.executors.executor import Liveness
 from tsched.model.errors import ConfigurationError, FatalError
+from tsched.model.finding import Standing
 from tsched.runner import runners
+from tsched.runner.doctor import doctor
 from tsched.runner.execution import executor_of
 from tsched.settings import Settings, load
 from tsched.state import history
@@ -86,6 +88,12 @@ def test_a_copy_is_noticed_and_a_move_is_not(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="it is a copy of one on h"):
         runner_id(copy, host="h")
     assert runner_id(folder, host="h") == first, "the original goes on"
+    assert [one.standing for one in doctor(settings_at(copy.root), now=0.0) if one.check == "identity"] == [
+        Standing.FAIL
+    ]
+    assert [one.standing for one in doctor(settings_at(folder.root), now=0.0) if one.check == "identity"] == [
+        Standing.OK
+    ]
     folder.root.rename(moved.root)
     assert runner_id(moved, host="h") == first
     second = renew(copy, host="h")

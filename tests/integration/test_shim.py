@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.local_runs import R1, Place, launch_of, python, shell, wait_for
-from tsched.executors import processes
+from tsched.executors import processes, shim
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.local import SHIM
 from tsched.model.run import ExitReason, RunExit
@@ -468,3 +468,13 @@ def test_the_end_is_recorded_however_long_the_disk_is_full(place: Place) -> None
     end: RunExit = place.ended(R1)
     assert end.exit_code == 6
     assert not place.lease_of().exists()
+
+
+def test_a_complaint_that_the_disk_does_not_take_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is of a full or read-only disk that a shim complains, and its words go to that disk."""
+    full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115  # what it keeps of the words fails again at the end
+    monkeypatch.setattr(sys, "stderr", full)
+    shim.complain("exit.json could not be written")
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="No space left"):
+        full.close()

@@ -3,14 +3,18 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.world import alive
 from tests.integration.passes import Runner, World, faults, pool, runner, until
 from tsched.model.errors import TransientError
+from tsched.runner.patience import Patience
+from tsched.schedule.outage import REMIND
 from tsched.state.leases import Leases
 
 MIB = 1 << 20
@@ -117,6 +121,88 @@ def test_a_full_disk_stops_nothing_and_all_settles_once_there_is_room(world: Wor
         one.until(lambda: not one.world.leases() and not one.runs(), "nothing is left over")
         log = "".join(path.read_text() for path in one.host.folder.logs.glob("*.log"))
         assert "Reconciliation completed" in log
+
+
+def test_a_daemons_passes_on_a_full_disk_come_ever_less_and_are_told_once(world: World) -> None:
+    now = 0.0
+    with small_disk(world.state), runner(world, TSCHED_LOOP_INTERVAL="50ms") as one:
+        one.once()
+        ballast, broken, waits = fill(world.state), Patience(lambda: now), []
+        before = len(one.said())
+        for _ in range(9):
+            waits.append(one.daemons(broken))
+            now += waits[-1]
+        assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        assert one.said()[before:].count("ERROR - The pass was broken off and is tried again: ") == 1
+        now += REMIND
+        one.daemons(broken)
+        assert one.said()[before:].count("ERROR - The pass was broken off") == 2, "and once more after an hour"
+        ballast.unlink()
+        assert one.daemons(broken) == 0.05
+        assert "INFO - Passes are whole again, after 1.1h" in one.said()
+
+
+def _write(file: Path) -> None:
+    file.write_text("test")
+
+
+@contextmanager
+def failing_disk(place: Path, image: Path) -> Iterator[Callable[[], None]]:
+    """An ext4 file system there, and what has its kernel lose faith in it: read-only from then on, open files too."""
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(24 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", image], check=False)
+    done = subprocess.run(
+        ["mount", "-o", "loop,errors=remount-ro", image, place], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no ext4 may be mounted here: {done.stderr.strip()}")
+    place.chmod(0o700)
+    try:
+        show = ["losetup", "-n", "-O", "NAME", "-j", str(image)]
+        named = subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
+        yield partial(_write, Path("/sys/fs/ext4", Path(named).name, "trigger_fs_error"))
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_running_daemon_whose_disk_turns_read_only_says_so_once_and_its_runs_go_on(
+    world: World, tmp_path: Path
+) -> None:
+    now = 0.0
+    with failing_disk(world.state, tmp_path / "image") as fail, runner(world) as one:
+        held = add(one, "hold")
+        one.until(lambda: one.world.running(held), "it runs")
+        lease = one.host.leases.read(held)
+        fail()
+        broken, before, after = Patience(lambda: now), len(one.said()), 0.0
+        for _ in range(4):
+            after += one.daemons(broken)
+            now = after
+        assert alive(lease.pid if lease is not None else 0), "its shim"
+        lines = faults(one.said()[before:])
+        assert [line for line in lines if line.startswith("ERROR")], "it is said"
+        told = [line for line in lines if "Reconciliation broken off" not in line]  # each pass says how it ended
+        assert len(told) == 2, told
+        assert all("may be written" in line or "read-only" in line.lower() for line in lines), lines
+        world.open(held)
+
+
+def test_a_history_that_cannot_be_written_is_told_once(world: World) -> None:
+    with runner(world) as one:
+        one.once()
+        file = one.host.folder.history_db
+        for path in file.parent.glob(f"{file.name}*"):
+            path.unlink()
+        file.mkdir()  # whatever the reason, no file can be made there
+        said = "\n".join(one.once() for _ in range(4))
+        assert [line.partition(":")[0] for line in faults(said)] == [
+            "WARNING - Passes are kept in memory alone, for now"
+        ]
+        file.rmdir()
+        assert "INFO - Passes are kept in the history again, after " in one.once()
+        assert "kept in the history" not in one.once()
 
 
 def test_a_read_only_state_folder_is_one_clear_line(world: World) -> None:

@@ -279,6 +279,8 @@ def test_one_task_that_the_server_cannot_speak_of_holds_up_no_result(station: St
     one.world.open(str(sick), str(sound))
     one.until(lambda: weather.task(sound)["status"] == "complete", "the sound one is told")
     assert weather.task(sick)["status"] == "working"
+    assert faults("\n".join(one.once() for _ in range(3))) == [], "it is said once"
+    assert f"tasks/{sick}" in one.ready()[1], "and shown all the while"
     weather.fault = lambda method, path: None
     one.until(lambda: weather.task(sick)["status"] == "complete", "the sick one too, once it can be")
 

@@ -231,3 +231,11 @@ def test_what_keeps_a_run_together_is_said() -> None:
     short = found(controllers=("memory",), wanted=("memory", "cpus", "processes"))
     assert short.standing is WARN
     assert short.evidence.endswith("no controller holds all of a run to cpus, processes")
+
+
+def test_a_state_folder_that_is_a_copy_fails() -> None:
+    assert health.identity(None, displaced=None).standing is OK
+    assert health.identity("ab" * 16, displaced=None).standing is OK
+    found = health.identity("ab" * 16, displaced="it is a copy of one on h")
+    assert (found.standing, "it is a copy of one on h" in found.evidence) == (FAIL, True)
+    assert "tsched runner renew" in found.mend

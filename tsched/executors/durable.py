@@ -17,6 +17,7 @@ def write(path: Path, data: bytes, *, lasting: bool = True) -> None:
     """
     failpoint("to be written")
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    failpoint("made, and empty")
     with os.fdopen(handle, "wb") as file:
         file.write(data)
         if lasting:

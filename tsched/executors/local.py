@@ -262,7 +262,9 @@ class LocalExecutor:
         """Take a drain's stop request back; see Executor."""
         folder = self._folder(run_id)
         if (durable.record(folder.stop) or {}).get("reason") in (None, str(ExitReason.DRAIN)):
+            failpoint("stop to be recalled")
             folder.stop.unlink(missing_ok=True)
+            failpoint("stop recalled")
         return not self._drained(folder)
 
     def stopping(self, run_id: str) -> bool:

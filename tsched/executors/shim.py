@@ -84,9 +84,9 @@ def read_text(path: str) -> str:
 
 
 def complain(text: str) -> None:
-    """Into the shim's own log, within bounds."""
+    """Into the shim's own log, within bounds, where the disk takes it: mostly that is what it complains of."""
     if next(WORDS, None) is not None:
-        print(text, file=sys.stderr, flush=True)
+        attempt(lambda words: print(words, file=sys.stderr, flush=True), text)
 
 
 def read_boot_id() -> str:

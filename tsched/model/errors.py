@@ -26,8 +26,12 @@ class TransientError(TschedError):
         self.after = after
 
 
-class KnownOutage(TransientError):  # noqa: N818  # it is a state of the world
-    """Nothing was asked: an outage goes on that a person has been told of. It needs no line of its own."""
+class KnownFault(TransientError):  # noqa: N818  # it is a state of the world
+    """What goes on and a person has been told of: it needs no line of its own."""
+
+
+class KnownOutage(KnownFault):
+    """Nothing was asked, or in vain as before: it is the other side's whole outage that goes on."""
 
 
 class FatalError(TschedError):

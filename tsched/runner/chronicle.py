@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from tsched.model.history import PassRecord, Sample, Total, Trouble
 from tsched.model.run import RunResult
 from tsched.model.task import Task, TaskStatus
+from tsched.model.units import about
 from tsched.runner.record import Pass
 from tsched.state import passes
 
@@ -31,21 +32,34 @@ def chronicled(p: Pass) -> Iterator[None]:
 
 
 def _keep(p: Pass, seconds: float, broken: str) -> None:
-    _renew(p)
+    diary, began = p.host.diary, p.host.diary.now()
+    trouble = _renew(p)
     try:
         _append(p, seconds, broken)
     except Exception as error:  # whatever it is, work goes on
-        p.log.warning(f"This pass is not in the history: {error}")
-        _renew(p, doubted=True)
+        trouble = f"This pass is not in the history: {error}"
+        if diary.outage is None or diary.outage.words != trouble:  # all of it is read: not in each pass
+            _renew(p, doubted=True)
+    if trouble and diary.failed(trouble, began=began):
+        p.log.warning(trouble)
+    elif not trouble:
+        diary.answered()
+        away = diary.returned()
+        if away is not None:
+            p.log.info(f"Passes are kept in the history again, after {about(away)}")
 
 
-def _renew(p: Pass, *, doubted: bool = False) -> None:
+def _renew(p: Pass, *, doubted: bool = False) -> str:
+    """Have a file again where there was none. Returns why there is none still; what is said once is said here."""
     before = p.host.history
     p.host.history, note = passes.renewed(before, p.host.folder.history_db, doubted=doubted)
     if p.host.history is not before:
         p.host.sampled.clear()
+    if p.host.history.lost:
+        return note
     if note:
         p.log.warning(note)
+    return ""
 
 
 def _append(p: Pass, seconds: float, broken: str) -> None:

@@ -11,11 +11,12 @@ from tsched.observe.log import PassLog
 from tsched.observe.status import NOTHING_SEEN
 from tsched.observe.status import Report as LastReport
 from tsched.runner.adopt import adopt
+from tsched.runner.agree import agree
 from tsched.runner.alarm import alarm
 from tsched.runner.announce import announce
 from tsched.runner.care import care
 from tsched.runner.chronicle import chronicled
-from tsched.runner.finish import agree, reap, recover, survey
+from tsched.runner.finish import reap, recover, survey
 from tsched.runner.host import Host
 from tsched.runner.launch import find_work, launch
 from tsched.runner.override import enforce, follow, heed_view

@@ -24,6 +24,7 @@ from tsched.runner.seen import COMPARED, Look, look, midnight, missing
 from tsched.runner.sources import source_of
 from tsched.schedule import health
 from tsched.settings import Settings
+from tsched.state import identity
 from tsched.state.folder import StateFolder
 from tsched.state.lock import holder
 
@@ -238,6 +239,12 @@ def _folder(path: Path) -> health.FolderFacts:
     return health.FolderFacts(path=str(path), mode=stat.st_mode & 0o777, owner=stat.st_uid)
 
 
+def _identity(seen: Look) -> Finding:
+    return health.identity(
+        identity.known_id(seen.folder), displaced=identity.displaced(seen.folder, host=seen.settings.hostname)
+    )
+
+
 def _workspaces(seen: Look) -> Finding:
     return health.workspaces([one.folder.name for one in seen.executor.kept()])
 
@@ -267,6 +274,7 @@ CHECKS: Mapping[str, Check] = {
     "disk": _disk,
     "clock": _clock,
     "folders": _folders,
+    "identity": _identity,
     "containment": _containment,
     "git": lambda _: health.git(version(timeout=PATIENCE)),
     "workspaces": _workspaces,

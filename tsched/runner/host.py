@@ -46,6 +46,7 @@ class Host:
     cache: FleetCache = field(default_factory=FleetCache)
     remote: Patience = field(default_factory=Patience)  # with the fleet repo's
     server: Patience = field(default_factory=Patience)  # with the task server
+    diary: Patience = field(default_factory=Patience)  # with history.db
 
     def wake(self) -> None:
         """Somebody wants a pass at once: it asks also who was to be left alone."""

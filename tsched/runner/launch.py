@@ -14,9 +14,10 @@ from tsched.model.runtimes import runtime_of, with_goose
 from tsched.model.task import Task
 from tsched.model.units import iso
 from tsched.observe import messages
-from tsched.runner.finish import say_odd, settle
+from tsched.runner.agree import say_odd
 from tsched.runner.record import Pass
 from tsched.runner.revise import select
+from tsched.runner.settle import settle
 from tsched.schedule.breaker import allowed
 from tsched.schedule.match import Assignment, Capacity, capacities, match, room
 from tsched.schedule.order import Ordered, order

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tsched.executors.executor import Liveness
-from tsched.model.errors import ConfigurationError, KnownOutage, TransientError, in_words
+from tsched.model.errors import ConfigurationError, KnownFault, TransientError, in_words
 from tsched.model.event import Event
 from tsched.model.history import Trouble
 from tsched.model.run import Run, RunResult
@@ -80,7 +80,7 @@ class Pass:
     def fault(self, kind: str, words: str, error: Exception) -> None:
         """The same of an error, given as `{}` in `words`; no line where it was said before, for status alone."""
         said = in_words(error)
-        if isinstance(error, KnownOutage) or any(said in one.message for one in self.troubles if one.kind == kind):
+        if isinstance(error, KnownFault) or any(said in one.message for one in self.troubles if one.kind == kind):
             self.known.append(words.replace("{}", said))
         else:
             self.error(kind, words.replace("{}", said))

@@ -203,6 +203,14 @@ def folders(found: Sequence[FolderFacts], *, user: int) -> Finding:
     return ok("folders", "for their owner alone")
 
 
+def identity(known: str | None, *, displaced: str | None) -> Finding:
+    """Whether the state folder is the one that its runner's id was given to. `displaced`: why it is not."""
+    if displaced is not None:
+        mend = "`tsched runner renew` where the other one lives on, `tsched runner adopt` where it is gone for good"
+        return fail("identity", f"the state folder has the runner id of another place: {displaced}", mend)
+    return ok("identity", "none yet: the first pass makes it" if known is None else f"runner {known}")
+
+
 def containment(*, base: str | None, controllers: Sequence[str], why_not: str, wanted: Sequence[str]) -> Finding:
     """What keeps a run together here. `base`: where the cgroups of runs are. `wanted`: resources that agents have.
 

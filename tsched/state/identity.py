@@ -52,16 +52,22 @@ def runner_id(folder: StateFolder, *, host: str, machine: Path = MACHINE) -> str
     where the folder is not the one that it was given to.
     """
     known = _read(folder) or _make(folder)
-    now, home = _here(folder, host, machine), _home(folder)
-    if home is not None and (why := moved(home, now)) is not None:
+    if (why := displaced(folder, host=host, machine=machine)) is not None:
         raise FatalError(
             f"{folder.root} has the runner id of another place: {why}. Two runners of one id would run tasks twice: "
             "`tsched runner renew` gives this one an id of its own; `tsched runner adopt` keeps it, where the other "
             "is gone for good"
         )
-    if home != now:
+    now = _here(folder, host, machine)
+    if _home(folder) != now:
         _keep(folder, now)
     return known
+
+
+def displaced(folder: StateFolder, *, host: str, machine: Path = MACHINE) -> str | None:
+    """Why the id that is there was not given to this folder; None where it was, or there is none. Touches nothing."""
+    home = _home(folder)
+    return None if home is None or _read(folder) is None else moved(home, _here(folder, host, machine))
 
 
 def known_id(folder: StateFolder) -> str | None:

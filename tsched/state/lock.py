@@ -60,6 +60,8 @@ class RunnerLock:
     ) -> None:
         try:
             self._folder.lock_file.unlink(missing_ok=True)
+        except OSError:
+            pass  # it only shows a pid: on a disk that turned read-only it stays, and is known not to be the lock
         finally:
             self._let_go()
 

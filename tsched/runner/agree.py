@@ -1,0 +1,99 @@
+"""Makes claims, leases and runs agree again, and names what the task server holds that can't be used."""
+
+from tsched.executors.executor import Liveness
+from tsched.model.run import ExitReason
+from tsched.model.task import Settlement, Task, TaskStatus, Verdict
+from tsched.runner.record import Pass
+from tsched.runner.settle import deliver, each
+from tsched.state import events, history
+
+MANY = 500  # claims that are let go of before the next step
+AGAIN = 24 * 3600.0  # seconds after which a task that is adrift is named again
+
+
+def agree(p: Pass) -> None:
+    """Both ways: a claim of ours without a run is released, a lease without a run is dropped, links are mended."""
+    _sweep_leases(p)
+    with p.guarded("task server", kind="task-server"):
+        held = p.host.tasks.held(p.host.runner_id)
+        for start in range(0, len(held), MANY):
+            with p.host.tasks.together():
+                each(p, held[start : start + MANY], lambda task: _claimed(p, task))
+        _deliver_late(p)
+        _say_adrift(p)
+        p.elsewhere = p.host.tasks.others(p.host.runner_id)
+
+
+def _claimed(p: Pass, task: Task) -> None:
+    if task.claim_run is None:
+        return
+    if task.claim_run in p.liveness:
+        _obey(p, task, task.claim_run)
+    else:
+        _release(p, task, task.claim_run)
+
+
+def _release(p: Pass, task: Task, run_id: str) -> None:
+    """Let go of a claim whose run is no more: as was decided, or else back to the queue."""
+    stored = history.find(p.host.db, run_id)
+    if stored is None:
+        p.log.warning(f"Requeued task {task.id}")
+        p.event("claim.released", f"task/{task.id}", f"run {run_id} left no trace: its claim is released")
+        p.host.tasks.settle(task.id, run_id, Settlement(verdict=Verdict.RETRY, charged=False))
+    elif stored.acknowledged:
+        p.host.tasks.settle(task.id, run_id, stored.settlement)
+
+
+def _obey(p: Pass, task: Task, run_id: str) -> None:
+    """Stop a run whose task was cancelled under it."""
+    if task.status is TaskStatus.CANCELLED and p.liveness[run_id] is Liveness.ALIVE:
+        p.host.executor.stop([run_id], reason=ExitReason.CANCELLED, at=p.now)
+
+
+def _sweep_leases(p: Pass) -> None:
+    scan = p.host.leases.read_all()
+    p.log.count(leases_scanned=len(scan.leases))
+    busy = {run.task_id for run in p.runs.values()}
+    for task_id, lease in scan.leases.items():
+        if lease.run_id not in p.liveness:
+            p.host.leases.remove(task_id, lease.run_id, lasting=False)
+            p.log.warning(f"Dropped the lease of task {task_id}: no run {lease.run_id or '(none named)'} is left")
+            p.event("lease.dropped", f"task/{task_id}", f"no run {lease.run_id} is left")
+    if any(lease.run_id not in p.liveness for lease in scan.leases.values()):
+        p.host.leases.sync()
+    for name in scan.unreadable:
+        task_id = name.removeprefix("task_").removesuffix(".json")
+        if task_id in busy:
+            p.log.warning(f"Unreadable lease {name}: its run goes on, its lease is made anew when it can be")
+        else:
+            p.host.leases.remove(task_id, None)
+            p.log.warning(f"Dropped the unreadable lease {name}: no run of task {task_id} is left")
+            p.event("lease.dropped", f"task/{task_id}", "it could not be read and no run of the task is left")
+    p.host.leases.mend_links({task: lease for task, lease in scan.leases.items() if lease.run_id in p.liveness})
+
+
+def _deliver_late(p: Pass) -> None:
+    """Results that were decided but never delivered, and whose run's folder is gone (removed by hand)."""
+    late = [one for one in history.unacknowledged(p.host.db) if one.run.run_id not in p.liveness]
+    each(p, late, lambda result: deliver(p, result, ()))
+
+
+def _say_adrift(p: Pass) -> None:
+    """Name, once a day each, the tasks of ours that are being worked on by nobody's run. They are never touched."""
+    fleet = p.applied.fleet
+    queues = {pool.queue for pool in fleet.pools} if fleet is not None else set()
+    agents = {agent.name for _, agent in fleet.agents()} if fleet is not None else set()
+    for task in p.host.tasks.adrift():
+        ours = task.queue in queues or task.assigned_to in agents
+        if ours and not events.known(p.host.db, "task.adrift", f"task/{task.id}", since=p.now - AGAIN):
+            words = "it is being worked on without a claim, by a person or an agent: make it idle and it is tried"
+            p.log.warning(f"Task {task.id} is left alone: {words}")
+            p.event("task.adrift", f"task/{task.id}", words, assigned_to=task.assigned_to)
+
+
+def say_odd(p: Pass) -> None:
+    """Name, once a day each, what the task server lists that is no task."""
+    for name, words in p.host.tasks.odd().items():
+        if not events.known(p.host.db, "task.odd", f"task/{name}", since=p.now - AGAIN):
+            p.log.warning(f"Task {name} can't be used and is left out: {words}: mend it on the task server")
+            p.event("task.odd", f"task/{name}", words)
