@@ -99,6 +99,27 @@ def test_a_folder_changes_hands_with_what_its_owner_had_and_nothing_else(tmp_pat
 
 
 @as_root
+def test_what_is_passed_through_is_not_open(place: Shared, source: Path) -> None:
+    """Under a careless umask: folders on the way are passed, task and recipe are that group's to read, no more."""
+    before = os.umask(0)
+    try:
+        assert after(place, "true", workspace=tree_of(source)).exit_code == 0
+    finally:
+        os.umask(before)
+    run, repos = place.runs / R1, place.workspaces / ".repos"
+    passed = {place.root, place.runs, run, place.workspaces, repos}
+    assert {path for path in place.root.rglob("*") if path.lstat().st_mode & 0o777 == 0o711} == passed - {place.root}
+    theirs = {run / "task.json", run / "recipe", *(run / "recipe").rglob("*")}
+    inside = [place.workspaces / R1, *repos.glob("*.git")]
+    rest = {path for path in place.root.rglob("*") if not any(one in path.parents for one in inside)}
+    rest -= {path for path in rest if path.is_symlink()} | passed | theirs
+    assert {path: oct(path.stat().st_mode) for path in rest if path.stat().st_mode & 0o077} == {}
+    assert {path.stat().st_gid for path in theirs} == {WHO.pw_gid}
+    assert not [path for path in theirs if path.stat().st_mode & 0o027]
+    assert all(place.root in path.parents and path.stat().st_uid == WHO.pw_uid for path in inside)
+
+
+@as_root
 def test_it_can_open_its_output_anew(place: Shared) -> None:
     assert after(place, "echo said > /dev/stderr").exit_code == 0
     assert place.log(R1) == "said\n"

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,27 @@ def test_a_run_goes_on_where_no_group_can_be_made(place: Place) -> None:
     place.executor.start(R1)
     assert place.ended(R1).exit_code == 4
     assert "no cgroup" in (place.runs / R1 / "shim.log").read_text()
+
+
+def test_a_run_that_an_older_version_prepared_ends_well(place: Place) -> None:
+    """Its record lacks what came later; its agent, left by a killed shim, speaks into the log itself."""
+    place.prepare(launch_of(shell("echo said; exit 4")))
+    spec = place.runs / R1 / "spec.json"
+    newer = ("log_max", "user", "cgroup", "limits")
+    spec.write_text(json.dumps({key: one for key, one in json.loads(spec.read_text()).items() if key not in newer}))
+    place.executor.start(R1)
+    assert place.ended(R1).exit_code == 4
+    assert place.log(R1) == "said\n"
+    (place.runs / R1 / "exit.json").unlink()
+    script = f"cd /; exec env -i sleep 300 >> {place.logs / R1}.log 2>&1"
+    left = subprocess.Popen(["sh", "-c", f"({script}) & echo $! > {place.root}/pid; exit"], start_new_session=True)
+    left.wait()
+    facts = {"agent_pid": left.pid, "agent_start": 1, "boot_id": processes.boot_id()}
+    (place.runs / R1 / "agent.json").write_text(json.dumps(facts))
+    place.executor = place.another()
+    place.until(R1, Liveness.LOST)
+    assert wait_for(lambda: place.executor.recover(R1)) is not None
+    assert processes.look(int((place.root / "pid").read_text())) is None
 
 
 def test_a_groups_name_that_was_tampered_with_is_none(tmp_path: Path) -> None:
