@@ -107,10 +107,11 @@ def _rate(text: str) -> tuple[str, tuple[float, float]]:
     """Tasks a second and seconds of a run, by queue."""
     queue, _, rest = text.rpartition("=")
     number, _, lasts = rest.partition(":")
+    wrong = f"--rate is {text!r}: write QUEUE=N:TIME, such as dev=120:10m for 120 tasks an hour of 10 minutes"
     try:
-        hourly = float(number)
-    except ValueError:
-        hourly = 0.0
+        hourly, seconds = float(number), _seconds("--rate", lasts)
+    except (ValueError, ConfigurationError):
+        raise ConfigurationError(wrong) from None
     if not queue or not 0 < hourly <= 1e9:
-        raise ConfigurationError(f"--rate is {text!r}: write QUEUE=N:TIME, such as dev=120:10m for 120 tasks an hour")
-    return queue, (hourly / 3600, _seconds("--rate", lasts))
+        raise ConfigurationError(wrong)
+    return queue, (hourly / 3600, seconds)

@@ -68,9 +68,9 @@ def simulated(settings: Settings, wish: Wish, commits: Opens, *, since: float, n
     Raises ConfigurationError for a revision, a file or a wish that makes no sense.
     """
     before, after = _fleets(settings, wish, commits)
-    load = scaled(_load(settings, wish, before, since=since, now=now), wish.scale, seed=wish.seed)
-    if len(load.arrivals) > MOST:
-        raise ConfigurationError(f"that would be {len(load.arrivals):,} tasks, more than {MOST:,}: ask for fewer")
+    whole = _load(settings, wish, before, since=since, now=now)
+    _check_number(len(whole.arrivals) * wish.scale)
+    load = scaled(whole, wish.scale, seed=wish.seed)
     with _no_garbage():
         found = [simulate(fleet, load) for fleet in (before, after) if fleet is not None]
     return Compared(load=load, before=found[0], after=found[1] if len(found) > 1 else None)
@@ -155,10 +155,15 @@ def _sources(wish: Wish, fleet: Fleet) -> Sequence[Source]:
         Source(queue=queue, rate=rate, seconds=seconds, longest=longest(pools.get(queue)))
         for queue, (rate, seconds) in wish.rates.items()
     ]  # fmt: skip
-    expected = sum(one.rate for one in found) * wish.span * wish.scale
-    if expected > MOST:
-        raise ConfigurationError(f"that would be {expected:,.0f} tasks, more than {MOST:,}: ask for a shorter --for")
+    _check_number(sum(one.rate for one in found) * wish.span * max(1.0, wish.scale))
     return found
+
+
+def _check_number(tasks: float) -> None:
+    if tasks > MOST:
+        raise ConfigurationError(
+            f"that would be {tasks:,.0f} tasks, more than {MOST:,}: ask for a smaller --scale, or a shorter time"
+        )
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -191,9 +196,12 @@ def read_load(path: Path) -> Load:
 
 
 def _arrival(line: _Line) -> Arrival:
-    at = from_iso(line.at) if isinstance(line.at, str) else line.at
+    try:
+        at = from_iso(line.at) if isinstance(line.at, str) else line.at
+    except ValueError:
+        at = -1.0
     if not 0 <= at <= LAST:
-        raise ValueError(f"at is {at}, which is no time: write seconds since 1970, or 2026-01-20T10:15:00Z")
+        raise ValueError(f"at is {line.at}, which is no time: write seconds since 1970, or 2026-01-20T10:15:00Z")
     return Arrival(
         queue=line.queue, at=at, seconds=line.seconds, priority=line.priority, agent=line.agent,
         failures=line.failures,
