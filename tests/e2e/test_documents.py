@@ -19,7 +19,7 @@ from tests.integration.github_server import IssuesServer
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = (
     "README.md", "docs/fleet.md", "docs/gate.md", "docs/github.md", "docs/many.md", "docs/operations.md",
-    "docs/serve.md", "docs/tasks.md",
+    "docs/scaling.md", "docs/serve.md", "docs/tasks.md",
 )  # fmt: skip
 BLOCK = re.compile(r"<!-- run -->\n```sh\n(.*?)```", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""`tsched history`, `errors` and `sql`: what the passes did, what went wrong, and any other question about it."""
+"""`tsched history`, `profile`, `errors` and `sql`: what passes did, where their time went, what went wrong."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +49,41 @@ def _row(one: "PassRecord", *, slow: bool) -> tuple[str, ...]:
     ]
     note = f"broken off: {one.broken}" if one.broken else steps
     return (str(one.id), iso(one.time), f"{one.seconds:.3f}", (one.revision or "-")[:12], *counted, note)
+
+
+def profile(
+    ctx: typer.Context,
+    since: Annotated[str, SINCE] = "24h",
+    limit: Annotated[int, LIMIT] = 1000,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Show where the time of the last passes went, step by step."""
+    from tsched.observe.tables import Table
+    from tsched.observe.tables import show as show_tables
+    from tsched.schedule.profile import profiled
+    from tsched.state.passes import passes
+
+    with read_history(settings_of(ctx)) as database:
+        found = passes(database, since=since_of(since, time.time()), limit=limit)
+    steps = profiled(found)
+    if as_json:
+        span = (
+            {"since": iso(found[0].time), "until": iso(found[-1].time)} if found else {"since": None, "until": None}
+        )
+        rows = [
+            {"name": one.name, "passes": one.passes, "p50": round(one.p50, 6), "p95": round(one.p95, 6),
+             "max": round(one.most, 6), "total": round(one.total, 6), "share": round(one.share, 4)}
+            for one in steps
+        ]  # fmt: skip
+        print_json({"passes": len(found), **span, "steps": rows})
+        return
+    words = [
+        (one.name, str(one.passes), *(f"{1000 * seconds:.1f}" for seconds in (one.p50, one.p95, one.most)),
+         f"{one.share:.1%}")
+        for one in steps
+    ]  # fmt: skip
+    columns = ("STEP", "PASSES", "P50 MS", "P95 MS", "MAX MS", "SHARE")
+    show_tables([Table(columns=columns, rows=words)], nothing="No pass since then.")
 
 
 def errors(

@@ -1,7 +1,7 @@
 """Ready tasks × free slots → assignments. Deterministic: the same input gives the same result, in any order."""
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -11,6 +11,7 @@ from tsched.model.task import Task
 from tsched.schedule.override import Overrides, admitted
 
 Rows = Mapping[tuple[str, str], Lifecycle]
+Heap = list[tuple[int, str]]  # of (-free slots, agent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,87 +115,122 @@ def match(
     slots, then by name. Where the fleet's cap is short, the order of `ready` decides across queues. `held`: ids of
     tasks that some run still names; `most`: how many may start at all (None: no bound); `resting`: as for capacities.
     """
+    own = (task for task in ready if task.assigned_to is not None and task.id not in held)
+    shared = (task for task in ready if task.assigned_to is None and task.id not in held)
     left = min((n for n in (fleet_free, most) if n is not None), default=len(ready))
-    books = _Books(slots, resting)
-    made: list[Assignment] = []
-    for own in (True, False):
-        for task in ready:
-            if len(made) >= left or not books.open:
-                return tuple(made)
-            if (task.assigned_to is not None) is not own or task.id in held:
-                continue
-            given = books.own(task, lifecycles) if own else books.any(task)
+    return tuple(given_out(Books(slots, resting), own, shared, lifecycles=lifecycles, most=left))
+
+
+def given_out(
+    books: "Books", own: Iterable[Task], shared: Iterable[Task], *, lifecycles: Rows, most: int
+) -> Iterator[Assignment]:
+    """The assignments one by one, at most so many: `own`, tasks of one agent each, before `shared`, the others."""
+    offers = ((books.own(task, lifecycles) for task in own), (books.any(task) for task in shared))
+    for offer in offers:
+        if most <= 0 or not books.open:
+            return
+        for given in offer:
             if given is not None:
-                made.append(given)
-    return tuple(made)
+                most -= 1
+                yield given
+            if most <= 0 or not books.open:
+                return
 
 
-class _Books:
-    """Free slots while they are given out. One heap a queue: most free first, then name."""
+class _Slots:
+    """What the books say of an agent. `listed`: a bit for each number of free slots that its heap has it under."""
+
+    __slots__ = ("floor", "free", "heap", "listed", "name", "queue", "recipe")
+
+    def __init__(self, agent: AgentSlots, queue: str, heap: Heap | None) -> None:
+        self.name, self.recipe, self.floor = agent.name, agent.recipe, agent.priority_floor
+        self.queue = queue
+        self.free = 0
+        self.heap = heap  # None: it takes nothing unassigned
+        self.listed = 0
+
+
+class Books:
+    """Free slots while they are given out and come back. `open`: how many there are; `resting`: as for capacities.
+
+    Each queue has a heap for each floor of its agents: most free first, then name. An agent is put in anew whenever
+    its free slots change; where it stood before it is passed over, until it is so free again.
+    """
 
     def __init__(self, slots: Sequence[Capacity], resting: Mapping[str, int]) -> None:
-        self._resting = dict(resting)
-        self._recipe = {agent.name: agent.recipe for capacity in slots for agent in capacity.agents}
-        self._pools = {capacity.queue: capacity for capacity in slots}
+        self.resting = dict(resting)
+        self.open = 0
+        self._agents: dict[str, _Slots] = {}
+        self._pools = {capacity.queue: capacity.pool for capacity in slots}
         self._pool_free = {capacity.queue: capacity.free for capacity in slots}
-        self._free = {agent.name: agent.free for capacity in slots for agent in capacity.agents}
-        self._floor = {agent.name: agent.priority_floor for c in slots for agent in c.agents}
-        self._home = {agent.name: capacity.queue for capacity in slots for agent in capacity.agents}
-        self._heaps = {
-            capacity.queue: [(-agent.free, agent.name) for agent in capacity.agents if agent.free > 0]
-            for capacity in slots
-            if not capacity.own_only
-        }
-        for heap in self._heaps.values():
-            heapq.heapify(heap)
-        self.open = sum(self._free.values())
+        self._heaps: dict[str, Sequence[tuple[int, Heap]]] = {}
+        for capacity in slots:
+            heaps: dict[int, Heap] = {}
+            for agent in capacity.agents:
+                heap = None if capacity.own_only else heaps.setdefault(agent.priority_floor, [])
+                self._agents[agent.name] = one = _Slots(agent, capacity.queue, heap)
+                self._free(one, agent.free)
+            self._heaps[capacity.queue] = sorted(heaps.items())
 
     def own(self, task: Task, lifecycles: Rows) -> Assignment | None:
-        agent = task.assigned_to
-        if agent is None or self._free.get(agent, 0) <= 0 or task.priority < self._floor[agent]:
+        """The task for the agent that it is assigned to, where that takes it now."""
+        agent = self._agents.get(task.assigned_to or "")
+        if agent is None or agent.free <= 0 or task.priority < agent.floor or self._rests(agent):
             return None
-        if self._rests(agent):
+        if self._pool_free[agent.queue] == 0 or not admits(lifecycles, agent.name, task.queue):
             return None
-        queue = self._home[agent]
-        if self._pool_free[queue] == 0 or not admits(lifecycles, agent, task.queue):
-            return None
-        return self._give(task, agent, queue, assigned=True)
+        return self._give(task, agent, assigned=True)
 
     def any(self, task: Task) -> Assignment | None:
-        heap = self._heaps.get(task.queue)
-        if not heap or self._pool_free[task.queue] == 0:
+        """The task for whoever of its queue takes it now. Who refuses one refuses those of lower priority too."""
+        if self._pool_free.get(task.queue) == 0:
             return None
-        passed = []
-        chosen = None
-        while heap and chosen is None:
-            negative, agent = heapq.heappop(heap)
-            if -negative != self._free[agent]:  # given a task of its own since: put it back at its true place
-                if self._free[agent] > 0:
-                    heapq.heappush(heap, (-self._free[agent], agent))
-            elif self._rests(agent):
-                continue  # for good: what may start of its recipe has been given to others
-            elif task.priority < self._floor[agent]:
-                passed.append((negative, agent))
-            else:
-                chosen = agent
-        for entry in passed:
-            heapq.heappush(heap, entry)
-        if chosen is None:
-            return None
-        given = self._give(task, chosen, task.queue, assigned=False)
-        if self._free[chosen] > 0:
-            heapq.heappush(heap, (-self._free[chosen], chosen))
-        return given
+        best: tuple[int, str] | None = None
+        for floor, heap in self._heaps.get(task.queue, ()):
+            if floor > task.priority:
+                break
+            first = self._first(heap)
+            if first is not None and (best is None or first < best):
+                best = first
+        return None if best is None else self._give(task, self._agents[best[1]], assigned=False)
 
-    def _rests(self, agent: str) -> bool:
-        return self._resting.get(self._recipe[agent], 1) <= 0
+    def back(self, agent: str) -> None:
+        """A run of the agent is over."""
+        one = self._agents[agent]
+        self._free(one, 1)
+        free = self._pool_free[one.queue]
+        if free is not None:
+            self._pool_free[one.queue] = free + 1
 
-    def _give(self, task: Task, agent: str, queue: str, *, assigned: bool) -> Assignment:
-        self._free[agent] -= 1
-        self.open -= 1
-        if self._recipe[agent] in self._resting:
-            self._resting[self._recipe[agent]] -= 1
+    def _first(self, heap: Heap) -> tuple[int, str] | None:
+        """Who of a heap has most slots free now; who is listed as freer than that, or rests, is dropped from it."""
+        while heap:
+            negative, name = heap[0]
+            agent = self._agents[name]
+            if agent.free == -negative and not self._rests(agent):
+                return heap[0]
+            heapq.heappop(heap)
+            agent.listed &= ~(1 << -negative)
+        return None
+
+    def _rests(self, agent: _Slots) -> bool:
+        return self.resting.get(agent.recipe, 1) <= 0
+
+    def _give(self, task: Task, agent: _Slots, *, assigned: bool) -> Assignment:
+        self._free(agent, -1)
+        if agent.recipe in self.resting:
+            self.resting[agent.recipe] -= 1
+        queue = agent.queue
         free = self._pool_free[queue]
         if free is not None:
             self._pool_free[queue] = free - 1
-        return Assignment(task=task, agent=agent, pool=self._pools[queue].pool, queue=queue, assigned=assigned)
+        return Assignment(task=task, agent=agent.name, pool=self._pools[queue], queue=queue, assigned=assigned)
+
+    def _free(self, agent: _Slots, more: int) -> None:
+        """So many slots of it are free besides; where it stands in its heap follows."""
+        agent.free += more
+        self.open += more
+        bit = 1 << agent.free
+        if agent.free > 0 and agent.heap is not None and not agent.listed & bit:
+            agent.listed |= bit
+            heapq.heappush(agent.heap, (-agent.free, agent.name))

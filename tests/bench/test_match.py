@@ -1,0 +1,105 @@
+"""Matching beside sorting the same tasks, and the simulator's cost by task: ratios measured within one run."""
+
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tsched.model.task import Task
+from tsched.runner.simulate import made_up
+from tsched.schedule.load import Shape, busy, synthetic
+from tsched.schedule.match import AgentSlots, Capacity, match
+from tsched.schedule.order import sort_key
+from tsched.schedule.simulate import simulate
+from tsched.schedule.timeline import Window
+
+POOLS, AGENTS, TASKS = 100, 10_000, 100_000
+
+
+def least(work: Callable[[], object], times: int = 5) -> float:
+    """Seconds of this process's own time, the best of some tries."""
+    found = []
+    for _ in range(times):
+        begun = time.process_time()
+        work()
+        found.append(time.process_time() - begun)
+    return min(found)
+
+
+def tasks(number: int) -> list[Task]:
+    draw = random.Random(7)
+    return [
+        Task(id=str(one), title="", queue=f"q{draw.randrange(POOLS)}", priority=draw.randrange(5),
+             created_at=draw.uniform(0, 1e6))
+        for one in range(number)
+    ]  # fmt: skip
+
+
+def pools(slots: int, *, agents: int = AGENTS, floors: int = 1) -> list[Capacity]:
+    """So many free slots over all agents, as evenly as it goes."""
+    free = [slots // agents + (one < slots % agents) for one in range(agents)]
+    random.Random(7).shuffle(free)
+    each = agents // POOLS
+    return [
+        Capacity(
+            pool=f"q{pool}",
+            queue=f"q{pool}",
+            agents=tuple(
+                AgentSlots(name=f"a{pool}-{one}", free=free[pool * each + one], priority_floor=one % floors)
+                for one in range(each)
+            ),
+        )
+        for pool in range(POOLS)
+    ]
+
+
+@pytest.mark.parametrize(("slots", "bar"), [(40_000, 4.0), (1_000, 1.0)])
+@pytest.mark.parametrize("floors", [1, 5])
+def test_matching_is_no_dearer_than_sorting_by_so_much(slots: int, bar: float, floors: int) -> None:
+    waiting, free = tasks(TASKS), pools(slots, floors=floors)
+    key = sort_key({})
+    ready = sorted(waiting, key=key)
+    sorting = least(lambda: sorted(waiting, key=key))
+    matching = least(lambda: match(ready, free, lifecycles={}))
+    made = len(match(ready, free, lifecycles={}))
+    print(f"\nmatch: {made} of {TASKS} tasks, {floors} floors: {matching / sorting:.2f} x sorting (bar {bar})")
+    assert made == slots if floors == 1 else made > slots * 0.5
+    assert matching <= bar * sorting
+
+
+def test_matching_grows_with_the_tasks() -> None:
+    """Ten times the tasks, slots and agents cost about ten times as much; 20 leaves room for the cache."""
+    times = []
+    for size in (1_000, 10_000, 100_000):
+        ready, free = sorted(tasks(size), key=sort_key({})), pools(size * 2 // 5, agents=max(POOLS, size // 10))
+        times.append(least(lambda ready=ready, free=free: match(ready, free, lifecycles={})))  # type: ignore[misc]
+    print(f"\nmatch: {', '.join(f'{one * 1000:.1f} ms' for one in times)} for 1,000, 10,000, 100,000 tasks")
+    assert times[2] < 20 * times[1] < 400 * times[0]
+
+
+def test_a_task_below_every_floor_is_not_offered_to_every_agent() -> None:
+    """It was: a thousand agents and ten thousand such tasks took 15 s."""
+    agents = tuple(AgentSlots(name=f"a{one}", free=9, priority_floor=1) for one in range(1000))
+    free = [Capacity(pool="q", queue="q", agents=agents)]
+    waiting = [Task(id=str(one), title="", queue="q") for one in range(10_000)]
+    key = sort_key({})
+    sorting = least(lambda: sorted(waiting, key=key))
+    matching = least(lambda: match(waiting, free, lifecycles={}))
+    print(f"\nmatch: nobody takes 10,000 tasks: {matching / sorting:.2f} x sorting")
+    assert matching < sorting
+
+
+def test_a_simulations_cost_follows_its_tasks() -> None:
+    """The same load by task over ten times the agents: what there is costs little beside what happens."""
+    each = []
+    for agents, span in ((1_000, 3600.0), (1_000, 36_000.0), (10_000, 3600.0)):
+        fleet = made_up(agents)
+        load = synthetic(
+            busy(fleet, part=0.8, seconds=600.0), Window(since=0.0, until=span), seed=1, shape=Shape.LOGNORMAL
+        )
+        seconds = least(lambda fleet=fleet, load=load: simulate(fleet, load), 2)  # type: ignore[misc]
+        each.append(seconds / len(load.arrivals) * 1e6)
+        print(f"\nsimulate: {agents} agents, {len(load.arrivals)} tasks: {each[-1]:.0f} µs a task")
+    assert each[1] < 1.5 * each[0]
+    assert each[2] < 3 * each[0]
