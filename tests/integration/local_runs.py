@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.local import LocalExecutor
 from tsched.model.fleet import Recipe, RecipeFile, Resources, Runtime, Workspace
+from tsched.model.placement import Engine, Slurm
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
 from tsched.model.task import Task
 
@@ -56,6 +57,10 @@ class Place:
             log_max=log_max,
             agent_user=agent_user,
         )
+
+    def launch_of(self, runtime: Runtime, **options: Any) -> Launch:
+        """A launch for this place's executor; see launch_of."""
+        return launch_of(runtime, **options)
 
     def launch(self, launch: Launch) -> str:
         """Prepare, write the lease as the runner does, start. Returns the run id."""
@@ -127,6 +132,8 @@ def launch_of(
     workspace: Workspace | None = None,
     attempt: int = 1,
     resources: Resources | None = None,
+    engine: Engine = Engine.LOCAL,
+    slurm: Slurm | None = None,
 ) -> Launch:
     """A launch of agent vaela for task 7."""
     task = task or Task(id="7", title="Mend the gate", queue="dev", description="It squeaks", priority=3)
@@ -144,7 +151,7 @@ def launch_of(
         queue="dev",
         attempt=attempt,
         revision="a" * 40,
-        executor="local",
+        executor=str(engine),
         recipe=recipe.path,
         runtime=runtime.name,
         evidence="exit",
@@ -164,7 +171,7 @@ def launch_of(
         revision="a" * 40,
         pool="dev",
         queue="dev",
-        executor="local",
+        executor=str(engine),
     )
     return Launch(
         run=run,
@@ -177,5 +184,6 @@ def launch_of(
         heartbeat=heartbeat,
         stall=stall,
         resources=resources or Resources(),
+        slurm=slurm or Slurm(),
         workspace=workspace,
     )
