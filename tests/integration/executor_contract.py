@@ -5,7 +5,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-from tests.integration.local_runs import R1, Place, shell, wait_for
+from tests.integration.local_runs import Place, shell, wait_for
 from tsched.executors import processes
 from tsched.executors.executor import Liveness
 from tsched.model.run import ExitReason, RunExit
@@ -14,8 +14,10 @@ WAITS = "until [ -e go ]; do sleep 0.05; done"
 STAYS = "trap 'exit 9' TERM; touch there; while :; do sleep 0.05; done"
 
 
-def recovered(place: Place, run_id: str = R1) -> RunExit:
+def recovered(place: Place, run_id: str = "") -> RunExit:
     """The end of a lost run, each look at it followed by an attempt, as passes do."""
+
+    run_id = run_id or place.run_id
 
     def end() -> RunExit | None:
         lost = place.executor.poll().get(run_id) is Liveness.LOST
@@ -25,7 +27,7 @@ def recovered(place: Place, run_id: str = R1) -> RunExit:
 
 
 def there(place: Place, name: str = "there") -> None:
-    wait_for((place.workspaces / R1 / name).exists)
+    wait_for((place.workspaces / place.run_id / name).exists)
 
 
 class ExecutorContract:
@@ -46,7 +48,7 @@ class ExecutorContract:
         place.ended(run_id)
         told = dict(line.partition("=")[::2] for line in place.log(run_id).splitlines())
         assert "canary" not in place.log(run_id)
-        assert (told["GIVEN"], told["TSCHED_RUN_ID"], told["TSCHED_TASK_ID"]) == ("yes", R1, "7")
+        assert (told["GIVEN"], told["TSCHED_RUN_ID"], told["TSCHED_TASK_ID"]) == ("yes", place.run_id, "7")
         assert not [name for name in told if name.startswith(("SLURM", "SBATCH"))]
 
     def test_a_run_is_alive_also_for_a_runner_that_was_started_anew(self, place: Place) -> None:
@@ -56,14 +58,14 @@ class ExecutorContract:
         assert lease["host"]
         place.executor = place.another()
         assert place.executor.poll() == {run_id: Liveness.ALIVE}
-        (place.workspaces / R1 / "go").touch()
+        (place.workspaces / place.run_id / "go").touch()
         assert place.ended(run_id).exit_code == 0
 
     def test_started_twice_it_runs_once(self, place: Place) -> None:
         run_id = place.launch(place.launch_of(shell(f"echo once; {WAITS}")))
         place.until_running()
         place.another().start(run_id)
-        (place.workspaces / R1 / "go").touch()
+        (place.workspaces / place.run_id / "go").touch()
         assert place.ended(run_id).exit_code == 0
         assert place.log(run_id) == "once\n"
 
@@ -72,10 +74,10 @@ class ExecutorContract:
         place.executor = place.another()
         assert (end := recovered(place)).reason is ExitReason.NOT_STARTED
         assert not end.started
-        place.executor.start(R1)  # by whoever was so slow
-        wait_for(lambda: place.executor.poll()[R1] is Liveness.ENDED)
-        assert place.executor.exit(R1) == end
-        assert not (place.logs / f"{R1}.log").exists()
+        place.executor.start(place.run_id)  # by whoever was so slow
+        wait_for(lambda: place.executor.poll()[place.run_id] is Liveness.ENDED)
+        assert place.executor.exit(place.run_id) == end
+        assert not (place.logs / f"{place.run_id}.log").exists()
 
     def test_a_stop_is_told_by_term_and_is_no_fault_of_the_agent(self, place: Place) -> None:
         run_id = place.launch(place.launch_of(shell(STAYS)))
@@ -86,12 +88,14 @@ class ExecutorContract:
 
     def test_a_stop_holds_before_the_start_too(self, place: Place) -> None:
         place.prepare(place.launch_of(shell("echo no")))
-        place.executor.stop([R1], reason=ExitReason.CANCELLED, at=0)
-        place.executor.start(R1)
+        place.executor.stop([place.run_id], reason=ExitReason.CANCELLED, at=0)
+        place.executor.start(place.run_id)
 
         def ended() -> RunExit | None:
-            state = place.executor.poll()[R1]
-            return place.executor.recover(R1) if state is Liveness.LOST else place.executor.exit(R1)
+            state = place.executor.poll()[place.run_id]
+            return (
+                place.executor.recover(place.run_id) if state is Liveness.LOST else place.executor.exit(place.run_id)
+            )
 
         end = wait_for(ended)
         assert (end.reason, end.started) == (ExitReason.CANCELLED, False)
@@ -111,14 +115,14 @@ class ExecutorContract:
     def test_a_dead_shim_leaves_nothing_alive_and_its_end_is_found_once(self, place: Place) -> None:
         place.launch(place.launch_of(shell("sleep 600 & echo $! > pid; wait")))
         lease = place.until_running()
-        agent = int(wait_for(lambda: _read(place.workspaces / R1 / "pid")))
+        agent = int(wait_for(lambda: _read(place.workspaces / place.run_id / "pid")))
         assert isinstance(lease["pid"], int)
         os.kill(lease["pid"], signal.SIGKILL)
         end = recovered(place)
         assert (end.reason, end.started) == (ExitReason.SHIM_DIED, True)
         assert processes.look(agent) is None
-        assert place.executor.poll()[R1] is Liveness.ENDED
-        assert place.executor.recover(R1) == replace(end)
+        assert place.executor.poll()[place.run_id] is Liveness.ENDED
+        assert place.executor.recover(place.run_id) == replace(end)
 
     def test_what_ended_is_discarded_whole_but_for_its_log(self, place: Place) -> None:
         run_id = place.launch(place.launch_of(shell("echo said; touch file")))

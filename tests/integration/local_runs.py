@@ -34,6 +34,8 @@ def wait_for(what: Callable[[], T | None], *, seconds: float = PATIENCE) -> T:
 class Place:
     """The folders of a state folder and an executor over them."""
 
+    run_id = R1
+
     def __init__(self, root: Path, **environ: str) -> None:
         self.root = root
         self.runs = root / "runs"
@@ -60,7 +62,7 @@ class Place:
 
     def launch_of(self, runtime: Runtime, **options: Any) -> Launch:
         """A launch for this place's executor; see launch_of."""
-        return launch_of(runtime, **options)
+        return launch_of(runtime, **{"run_id": self.run_id, **options})
 
     def launch(self, launch: Launch) -> str:
         """Prepare, write the lease as the runner does, start. Returns the run id."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-PATIENCE = 60.0  # seconds
+PATIENCE = 20.0  # seconds
 CPUS = os.cpu_count() or 1
 HOST = os.uname().nodename.partition(".")[0]
 CONF = """\
@@ -46,7 +46,7 @@ KillWait=2
 MessageTimeout=3
 DefMemPerCPU=100
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 Feature=here State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
 
@@ -162,7 +162,7 @@ class Cluster:
             time.sleep(0.1)
 
     def logs(self) -> str:
-        return "\n".join(path.read_text(errors="replace")[-3000:] for path in sorted((self.root / "log").iterdir()))
+        return "\n".join(path.read_text(errors="replace")[-600:] for path in sorted((self.root / "log").iterdir()))
 
     def _run(self, name: str, *arguments: str) -> None:
         log = (self.root / "log" / f"{name}.out").open("ab")

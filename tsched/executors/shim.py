@@ -23,6 +23,7 @@ LOST_THE_FENCE = 3  # exit status of a shim that came too late: another shim, or
 TICK = 1.0  # seconds between two looks at stop requests
 STALE_LOCK = 60.0  # seconds after which a lock file of git is taken for one that a kill left behind
 SILENT = 4  # heartbeats that a shim on another machine may miss before it ends its run: DESIGN section 4
+TOGETHER = 0.2  # seconds: Slurm's TERM comes to all of a job at once, and an agent may end of it before we hear it
 SWEEP_GRACE = 2.0  # what an agent leaves behind when it ends by itself is given this long after TERM
 KILL_EVERY = 0.05  # seconds between two rounds of KILL
 LOOK_EVERY = 60.0  # seconds between two looks at an agent's progress, or an eighth of `stall`
@@ -684,6 +685,8 @@ class Shim:
         while True:
             ended, alone = self.reap()
             code = ended if code is None else code
+            if ended and self.running and self.lease.alarm and signal.sigtimedwait((signal.SIGTERM,), TOGETHER):
+                self.stop("stopped")
             if alone:
                 while self.log.drain():
                     pass
