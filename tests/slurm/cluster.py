@@ -44,6 +44,7 @@ ReturnToService=2
 MinJobAge=3600
 KillWait=2
 MessageTimeout=3
+SlurmdTimeout=15
 DefMemPerCPU=100
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 Feature=here State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
