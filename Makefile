@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests wait for processes half of their time, so more of them run at once than there are cores.
 TESTERS ?= 4
 
-.PHONY: run test test-agents check check-workflows faults bench docs dist sbom audit clean
+.PHONY: run test test-agents test-slurm check check-workflows faults bench docs dist sbom audit clean
 
 run: $(VENV)/.run ## the whole story in a minute, on this repository's own fleet
 	@$(BIN)/tsched demo
@@ -15,6 +15,11 @@ test: check ## all tests
 
 test-agents: $(VENV)/.dev ## the real goose, Claude Code, codex and opencode (npm, 1.7 GB in .agents) over a local model
 	$(BIN)/python -m pytest -rs tests/agents
+
+test-slurm: $(VENV)/.dev ## runs as jobs of a real Slurm of one node; as root of a Debian machine: installs slurm-wlm and munge if missing
+	@for name in munged slurmctld slurmd sbatch; do command -v $$name >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge; fi
+	TSCHED_TEST_SLURM=1 $(BIN)/python -m pytest -rs tests/slurm
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check tsched tests

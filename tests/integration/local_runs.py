@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.local import LocalExecutor
 from tsched.model.fleet import Recipe, RecipeFile, Resources, Runtime, Workspace
+from tsched.model.placement import Engine, Slurm
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
 from tsched.model.task import Task
 
@@ -32,6 +33,8 @@ def wait_for(what: Callable[[], T | None], *, seconds: float = PATIENCE) -> T:
 
 class Place:
     """The folders of a state folder and an executor over them."""
+
+    run_id = R1
 
     def __init__(self, root: Path, **environ: str) -> None:
         self.root = root
@@ -56,6 +59,10 @@ class Place:
             log_max=log_max,
             agent_user=agent_user,
         )
+
+    def launch_of(self, runtime: Runtime, **options: Any) -> Launch:
+        """A launch for this place's executor; see launch_of."""
+        return launch_of(runtime, **{"run_id": self.run_id, **options})
 
     def launch(self, launch: Launch) -> str:
         """Prepare, write the lease as the runner does, start. Returns the run id."""
@@ -127,6 +134,8 @@ def launch_of(
     workspace: Workspace | None = None,
     attempt: int = 1,
     resources: Resources | None = None,
+    engine: Engine = Engine.LOCAL,
+    slurm: Slurm | None = None,
 ) -> Launch:
     """A launch of agent vaela for task 7."""
     task = task or Task(id="7", title="Mend the gate", queue="dev", description="It squeaks", priority=3)
@@ -144,7 +153,7 @@ def launch_of(
         queue="dev",
         attempt=attempt,
         revision="a" * 40,
-        executor="local",
+        executor=str(engine),
         recipe=recipe.path,
         runtime=runtime.name,
         evidence="exit",
@@ -164,7 +173,7 @@ def launch_of(
         revision="a" * 40,
         pool="dev",
         queue="dev",
-        executor="local",
+        executor=str(engine),
     )
     return Launch(
         run=run,
@@ -177,5 +186,6 @@ def launch_of(
         heartbeat=heartbeat,
         stall=stall,
         resources=resources or Resources(),
+        slurm=slurm or Slurm(),
         workspace=workspace,
     )

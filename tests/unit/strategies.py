@@ -21,6 +21,7 @@ from tsched.model.fleet import (
     Workspace,
 )
 from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.placement import Engine, Slurm
 from tsched.model.task import Task
 
 NAMES = ("ada", "ben", "cy", "dot", "eve", "fay")
@@ -56,9 +57,11 @@ alerts = st.builds(
 resources = st.builds(
     Resources, cpus=st.none() | st.sampled_from((0.5, 2.0)), memory=st.none() | st.sampled_from((1 << 20, 4 << 30))
 )
+slurm = st.builds(Slurm, partition=st.sampled_from(("", "agents")), time=st.none() | st.just(60.0))
 limits = st.builds(
     Limits,
     resources=resources,
+    slurm=slurm,
     max_running=st.none() | st.integers(0, 6),
     spawn_per_cycle=st.none() | st.integers(1, 6),
     retry=st.builds(Retry, attempts=st.integers(1, 3)),
@@ -107,6 +110,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
                         runtime=draw(st.sampled_from(("goose", "make"))),
                         priority_floor=draw(st.integers(0, 1)),
                         resources=draw(resources),
+                        executor=draw(st.sampled_from(list(Engine))),
                     )
                     for one in sorted(NAMES)
                     if homes[one] == name

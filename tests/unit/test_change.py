@@ -7,6 +7,7 @@ from hypothesis import given
 from tests.unit.strategies import fleets
 from tsched.model.change import AgentChange, PoolChange, apply, diff, inverse
 from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, RecipeFile, Resources
+from tsched.model.placement import Engine, Slurm
 from tsched.model.words import describe
 
 
@@ -91,6 +92,15 @@ def test_a_recipes_content_is_a_change_of_its_own() -> None:
 def test_each_fleet_wide_setting_is_a_change_of_its_own() -> None:
     old, new = fleet(limits=Limits(max_running=1)), fleet(limits=Limits(max_running=None, heartbeat=30.0))
     assert [describe(c) for c in diff(old, new)] == ["max_running 1 → none", "heartbeat 15s → 30s"]
+
+
+def test_where_an_agent_runs_is_a_change_in_words() -> None:
+    before = Agent(name="ada", recipe="recipes/a.yaml")
+    after = replace(before, executor=Engine.SLURM, slurm=Slurm(partition="agents", time=7200.0))
+    old, new = (fleet(Pool(name="dev", queue="dev", agents=(one,))) for one in (before, after))
+    assert [describe(change) for change in diff(old, new)] == [
+        "executor local → slurm, slurm none → partition=agents time=2h"
+    ]
 
 
 def test_resources_are_a_change_in_words() -> None:

@@ -21,7 +21,7 @@ SOUND: dict[str, list[Value]] = {
             "workspace": {"repo": "../x", "ref": "main", "keep": "always"},
             "agents": [
                 {"name": "ada", "limit": 0, "recipe": "a/b.yaml", "max_runtime": "5m"},
-                {"name": "b_1-c", "resources": {"cpus": 0.5}},
+                {"name": "b_1-c", "resources": {"cpus": 0.5}, "executor": "local"},
             ],
         },
         {"apiVersion": "tsched/v1", "kind": "Pool", "name": "dev", "suspend": True},
@@ -30,6 +30,7 @@ SOUND: dict[str, list[Value]] = {
         {
             "apiVersion": "tsched/v1", "kind": "Limits", "max_running": 3, "spawn_per_cycle": 1,
             "loop_interval": "1s",
+            "executor": "slurm", "slurm": {"partition": "a,b", "constraint": "(x|y)&z", "time": "2h"},
             "resources": {"cpus": 2, "memory": "4Gi", "processes": 512, "open_files": 4096, "file_size": "10Gi"},
             "retry": {"attempts": 3, "backoff": "1s"}, "guard": {"max_agents_removed": "50%"},
             "runtimes": {"tests": {"argv": ["make", "{workspace}"], "env": ["CI"], "evidence": "exit"}},

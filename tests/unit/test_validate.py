@@ -95,6 +95,47 @@ def test_a_resource_that_is_none_is_told_how_it_is_written(written: str, message
     assert mend in found.mend
 
 
+def test_where_runs_execute_is_resolved_key_by_key() -> None:
+    pool = POOL + (
+        "defaults: {executor: slurm, slurm: {partition: agents, time: 2h}}\n"
+        "agents:\n  - {name: ada, slurm: {partition: big}}\n  - {name: ben, executor: local}\n"
+    )
+    loaded = load(fleet(pool, LIMITS + "slurm: {account: research, partition: main}\n", ben=RECIPE))
+    assert loaded.fleet is not None
+    ada, ben = (loaded.fleet.find(name) for name in ("ada", "ben"))
+    assert ada is not None
+    assert ben is not None
+    assert (ada[1].executor, str(ada[1].slurm)) == ("slurm", "partition=big account=research time=2h")
+    assert (ben[1].executor, str(ben[1].slurm)) == ("local", "partition=agents account=research time=2h")
+
+
+@pytest.mark.parametrize(
+    ("written", "message", "mend"),
+    [
+        ("executor: slrum", 'agents[0].executor is "slrum"', "slurm"),
+        ("slurm: {partiton: a}", "The key 'partiton' is not known in agents[0].slurm.", "Did you mean 'partition'?"),
+        ("slurm: {partition: '-a b'}", 'agents[0].slurm.partition is "-a b", which has the wrong form.', ""),
+        ("slurm: {time: 90}", "agents[0].slurm.time is 90, where a duration is wanted.", "such as 90s"),
+    ],
+)
+def test_a_place_that_is_none_is_told_how_it_is_written(written: str, message: str, mend: str) -> None:
+    (found,) = load(fleet(POOL + f"agents: [{{name: ada, {written}}}]\n")).diagnostics
+    assert message in found.message
+    assert mend in found.mend
+
+
+def test_a_time_limit_of_slurm_that_ends_runs_early_is_an_error() -> None:
+    pool = POOL + "agents: [{name: ada, executor: slurm, slurm: {time: 30m}}]\n"
+    (found,) = load(fleet(pool)).diagnostics
+    assert (found.code, found.line) == ("TS321", len(POOL.splitlines()) + 1)
+    assert (
+        found.message == "Slurm would end runs of ada after 30m, before max_runtime and stop_grace, 3630s, are over."
+    )
+    assert found.mend == "Set slurm.time to 61m or more, leave it out, or lower max_runtime."
+    assert not load(fleet(pool.replace("30m", "61m"))).diagnostics
+    assert not load(fleet(pool.replace("executor: slurm", "max_runtime: 29m"))).diagnostics
+
+
 def test_what_is_built_in() -> None:
     loaded = load(fleet())
     assert loaded.fleet is not None
@@ -296,6 +337,10 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
     "twice in a recipe": (
         fleet(ada=RECIPE + "sub_recipes: [{name: s, path: s.yaml}, {name: s, path: s.yaml}]\n", s=RECIPE),
         ["recipes/ada.yaml:6:47 TS411"],
+    ),
+    "too little of Slurm's time": (
+        fleet(POOL + "agents: [{name: ada, executor: slurm, slurm: {time: 30m}}]\n"),
+        ["pools/dev.yaml:4:53 TS321"],
     ),
     "no schema": (
         fleet(ada=RECIPE + "response: {json_schema: {type: strng}}\n"),

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from tsched.model.fleet import Recipe, Resources, Runtime, Workspace
+from tsched.model.placement import Slurm
 from tsched.model.run import ExitReason, Lease, Run, RunExit
 from tsched.model.task import Task
 
@@ -33,6 +34,7 @@ class Launch:
     heartbeat: float
     stall: float = 0.0  # without progress; 0: no limit
     resources: Resources = field(default_factory=Resources)
+    slurm: Slurm = field(default_factory=Slurm)
     workspace: Workspace | None = None
     again: Again | None = None
 
@@ -40,13 +42,11 @@ class Launch:
 class Liveness(StrEnum):
     ALIVE = "alive"
     ENDED = "ended"  # its exit is on record
-    LOST = "lost"  # no process, no record: recover it
+    LOST = "lost"  # no process, no record: recover it. Never said of what can't be seen just now
 
 
 class Executor(Protocol):
     """Starts runs, knows whether they live, stops them. The executor alone decides liveness."""
-
-    name: str
 
     def prepare(self, launch: Launch) -> None:
         """Durably write all that the run needs, before the claim. Nothing runs yet.
@@ -69,6 +69,10 @@ class Executor(Protocol):
 
     def poll(self) -> Mapping[str, Liveness]:
         """Every run that this executor still has a record of, by run id. One pass, whatever their number."""
+        ...
+
+    def trouble(self) -> str:
+        """Why the newest poll could not see every run: those count as alive. "" where it saw them all."""
         ...
 
     def run(self, run_id: str) -> Run | None:

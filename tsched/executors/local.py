@@ -38,8 +38,6 @@ class LocalExecutor:
     `agent_user`: the name of the user that agents run as, None: the runner's own. `clock`: seconds since the epoch.
     """
 
-    name = "local"
-
     def __init__(
         self,
         *,
@@ -108,10 +106,13 @@ class LocalExecutor:
 
     def start(self, run_id: str) -> None:
         """Start the run's shim; see Executor."""
+        self._taken(run_id)
+        self._spawn(run_id, self._folder(run_id))
+
+    def _taken(self, run_id: str) -> None:
         run = self.run(run_id)
         if run is not None and self._borrowed(run):
             self._departures.take(run)
-        self._spawn(run_id, self._folder(run_id))
 
     def _spawn(self, run_id: str, folder: RunFolder, *words: str) -> None:
         environ = self._host.environ
@@ -166,6 +167,10 @@ class LocalExecutor:
             if ended:
                 del self._children[run_id]
 
+    def trouble(self) -> str:
+        """Nothing of this machine is out of sight; see Executor."""
+        return ""
+
     def run(self, run_id: str) -> Run | None:
         """The run as it was prepared; see Executor."""
         try:
@@ -200,11 +205,15 @@ class LocalExecutor:
         if end is None and (rebooted(folder, self._host.boot_id) or self._clear(folder, run_id)):
             lease = durable.record(self._lease_of(run_id))
             end = end_of(folder, run_id, lease, boot_id=self._host.boot_id, now=self._clock())
+        return self._decided(folder, end)
+
+    def _decided(self, folder: RunFolder, end: RunExit | None) -> RunExit | None:
+        """Put an end on record. None where it can't be: nothing is decided before."""
         if end is not None:
             try:
                 durable.replace(folder.exit, json.dumps(asdict(end)).encode())
             except OSError:
-                return None  # the disk is full: nothing is decided before it is on record
+                return None  # the disk is full
         return end
 
     def _fence(self, folder: RunFolder, run_id: str) -> RunExit | None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from tsched.executors import cgroups, durable, workspace
+from tsched.executors import cgroups, durable, jobs, workspace
 from tsched.executors.account import Account
 from tsched.executors.executor import Launch
 from tsched.executors.limits import limits
@@ -22,6 +22,7 @@ from tsched.executors.runtimes import (
     program,
 )
 from tsched.model.errors import ConfigurationError
+from tsched.model.placement import Engine
 from tsched.model.run import Run
 from tsched.model.units import iso
 
@@ -99,6 +100,26 @@ class RunFolder:
         return self.path / "shim.log"
 
     @property
+    def job(self) -> Path:
+        """What a cluster engine is asked for; present where the run is a job of one."""
+        return self.path / "job.json"
+
+    @property
+    def script(self) -> Path:
+        """What the job runs."""
+        return self.path / "job.sh"
+
+    @property
+    def submitted(self) -> Path:
+        """Present once the job may have been submitted."""
+        return self.path / "submitted"
+
+    @property
+    def missed(self) -> Path:
+        """Made when the job was first found gone."""
+        return self.path / "missed"
+
+    @property
     def unsaved(self) -> Path:
         """Present where the workspace holds work that could not be saved."""
         return self.path / "unsaved"
@@ -163,6 +184,8 @@ def pin(launch: Launch, host: Host) -> Pinned:
     files["spec.json"] = _json(spec)
     files["run.json"] = _json({**asdict(run), "boot_id": host.boot_id})
     files["lock"] = b""
+    if run.executor == Engine.SLURM:
+        files |= jobs.files(launch.slurm, launch.resources, folder=folder.path, environ=host.environ)
     return Pinned(run=run, files=files)
 
 
@@ -218,7 +241,8 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         "log": str(host.log(run.run_id)),
         "log_max": host.log_max,
         "user": None if host.account is None else host.account.ids(),
-        "cgroup": cgroups.place(run.run_id),
+        "cgroup": "" if run.executor == Engine.SLURM else cgroups.place(run.run_id),
+        "elsewhere": run.executor == Engine.SLURM,
         "limits": limits(launch.resources),
         "heartbeat": launch.heartbeat,
         "max_runtime": launch.max_runtime,

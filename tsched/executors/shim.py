@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LOST_THE_FENCE = 3  # exit status of a shim that came too late: another shim, or recovery, was first
 TICK = 1.0  # seconds between two looks at stop requests
 STALE_LOCK = 60.0  # seconds after which a lock file of git is taken for one that a kill left behind
+SILENT = 4  # heartbeats that a shim on another machine may miss before it ends its run: DESIGN section 4
+TOGETHER = 0.2  # seconds: Slurm's TERM comes to all of a job at once, and an agent may end of it before we hear it
 SWEEP_GRACE = 2.0  # what an agent leaves behind when it ends by itself is given this long after TERM
 KILL_EVERY = 0.05  # seconds between two rounds of KILL
 LOOK_EVERY = 60.0  # seconds between two looks at an agent's progress, or an eighth of `stall`
@@ -70,7 +72,7 @@ def stamp(epoch: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(millis // 1000)) + f"{millis % 1000:03d}Z"
 
 
-def attempt(action: "Callable[..., None]", *arguments: str) -> None:
+def attempt(action: "Callable[..., None]", *arguments: "str | int") -> None:
     """Do it where it can be done. (contextlib.suppress would cost a fifth of the start.)"""
     try:
         action(*arguments)
@@ -169,7 +171,7 @@ def write_atomically(path: str, text: str, *, durable: bool) -> None:
 class Lease:
     """The run's own lease and the link beside it. It is only ever written where it stands and is this run's."""
 
-    __slots__ = ("fields", "link", "path", "run_id", "written")
+    __slots__ = ("alarm", "fields", "link", "path", "reached", "run_id", "written")
 
     def __init__(self, spec: "dict[str, Any]") -> None:
         self.path: str = spec["lease"]
@@ -177,6 +179,9 @@ class Lease:
         self.run_id: str = spec["run_id"]
         self.fields: dict[str, object] = spec["lease_fields"]
         self.written = False
+        self.reached = since_boot()  # when it was last seen
+        elsewhere = spec.get("elsewhere", False)
+        self.alarm: float = SILENT * spec["heartbeat"] + spec["stop_grace"] + 10 if elsewhere else 0.0
 
     def standing(self, *, touch: bool = False) -> str:
         """`ours`, `torn` (there, but unreadable), `gone`, or `foreign` (another run's).
@@ -218,6 +223,10 @@ class Lease:
         standing = self.standing(touch=True)
         if standing in ("gone", "foreign"):
             return False
+        if standing == "ours":
+            self.reached = since_boot()
+            if self.alarm:  # a file system that hangs would hang us too: then the kernel ends us, and so the agent
+                signal.setitimer(signal.ITIMER_REAL, self.alarm)
         if running and (standing == "torn" or not self.written):
             self.write()
         return True
@@ -667,6 +676,8 @@ class Shim:
         record = {**agent, "output": os.readlink(f"/proc/self/fd/{self.log.sink}")}
         write_atomically(os.path.join(self.folder, "agent.json"), json.dumps(record), durable=False)
         own = stat_of(os.getpid())
+        if self.spec.get("elsewhere"):
+            self.lease.fields["host"] = os.uname().nodename
         self.lease.fields.update(agent, pid=os.getpid(), state="running", process_start=own[1] if own else 0)
 
     def watch(self, *, limit: float = 0.0) -> int:
@@ -680,6 +691,8 @@ class Shim:
         while True:
             ended, alone = self.reap()
             code = ended if code is None else code
+            if ended and self.running and self.lease.alarm and signal.sigtimedwait((signal.SIGTERM,), TOGETHER):
+                self.stop("stopped")
             if alone:
                 self.log.empty()
                 self.kill_at = None
@@ -728,6 +741,8 @@ class Shim:
             return
         if not self.beat():
             self.stop("lease-gone")
+        elif self.lease.alarm and since_boot() - self.lease.reached > SILENT * self.spec["heartbeat"]:
+            self.stop("lease-gone")  # the runner will soon take us for dead
         elif since_boot() >= self.give_up:
             self.stop("timeout")
         elif reason := self.request():
@@ -915,6 +930,7 @@ def main(folder: str, *, departing: bool = False) -> int:
     """See one run through, or its workspace's removal begin. Returns the exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
     os.closerange(3, 4096)  # nothing of whoever started us may stay open in a run
     if os.getsid(0) != os.getpid():
         attempt(os.setsid)
@@ -936,5 +952,38 @@ def main(folder: str, *, departing: bool = False) -> int:
     return 0
 
 
+def reap_all() -> None:
+    """Collect every ended child. Raises ChildProcessError where none is left."""
+    while os.waitpid(-1, os.WNOHANG)[0]:
+        pass
+
+
+def keep(folder: str) -> int:
+    """On a cluster's node: the shim's own parent, which ends what a shim leaves that is killed. It reads no file.
+
+    There the runner can't look for it, and not every cluster does.
+    """
+    keeper = os.getpid()
+    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    shim = os.fork()
+    if shim == 0:
+        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        return main(folder) if os.getppid() == keeper else LOST_THE_FENCE
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: attempt(os.kill, shim, number))
+    status = -1
+    while status < 0:
+        pid, ended = os.waitpid(-1, 0)
+        status = ended if pid == shim else status
+    while left := descendants():
+        for pid, start in left:
+            send(pid, start, signal.SIGKILL)
+        time.sleep(KILL_EVERY)
+        attempt(reap_all)
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], departing=sys.argv[2:] == ["depart"]))
+    words = sys.argv[2:]
+    sys.exit(keep(sys.argv[1]) if words == ["kept"] else main(sys.argv[1], departing=words == ["depart"]))

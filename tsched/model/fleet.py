@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 from tsched.model.alert import Alerts
+from tsched.model.placement import Engine, Slurm
 from tsched.model.units import format_size
 
 LOCAL = "local-"  # how a revision begins that is no commit: the content of this machine's control file and recipes
@@ -178,6 +179,8 @@ class Limits:
     stall: float = 600.0
     stop_grace: float = 30.0
     resources: Resources = Resources()
+    executor: Engine = Engine.LOCAL
+    slurm: Slurm = field(default_factory=Slurm)
     retry: Retry = Retry()
     guard: Guard = Guard()
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
@@ -255,6 +258,8 @@ class Agent:
     priority_floor: int = 0
     session: Session = Session.FRESH
     resources: Resources = Resources()
+    executor: Engine = Engine.LOCAL
+    slurm: Slurm = field(default_factory=Slurm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ class Sample:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """An ERROR line of the log. `kind`: remote, revision, task-server, start, drain, override, workspace,
-    alert or internal.
+    executor, alert or internal.
     """
 
     time: float

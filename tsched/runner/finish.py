@@ -13,6 +13,8 @@ SOME = 50  # lost runs that are recovered before the next step
 def survey(p: Pass) -> None:
     """Look at every run there is a record of: who it is and whether it lives."""
     p.liveness = dict(p.host.executor.poll())
+    if words := p.host.executor.trouble():
+        p.error("executor", f"{words}; its runs are left as they are")
     runs = {run_id: p.host.executor.run(run_id) for run_id in p.liveness}
     p.runs = {run_id: run for run_id, run in runs.items() if run is not None}
 

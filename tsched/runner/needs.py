@@ -6,7 +6,10 @@ from tsched.executors.runtimes import DEFAULT_PATH, HOST_NAMES, program
 from tsched.model.diagnostic import Diagnostic
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Fleet
+from tsched.model.placement import Engine
 from tsched.model.runtimes import runtime_of, with_goose
+
+SUBMIT = "sbatch"
 
 
 def needs(
@@ -19,6 +22,10 @@ def needs(
     """
     seen: set[tuple[str, str]] = set()
     for _, agent in fleet.agents():
+        if agent.executor is Engine.SLURM and ("TS501", SUBMIT) not in seen:
+            seen.add(("TS501", SUBMIT))
+            if not _found(SUBMIT, environ):
+                yield _program_missing(SUBMIT, "executor slurm", agent.name, agent.recipe)
         runtime = runtime_of(agent.runtime, fleet.limits.runtimes)
         recipe = fleet.recipes.get(agent.recipe)
         wanted: list[tuple[str, str]] = []
@@ -27,7 +34,7 @@ def needs(
             if ("TS501", first) not in seen and "{" not in first:
                 seen.add(("TS501", first))
                 if not _found(first, environ):
-                    yield _program_missing(first, runtime.name, agent.name, agent.recipe)
+                    yield _program_missing(first, f"runtime {runtime.name}", agent.name, agent.recipe)
             wanted += [(name, f"runtime {runtime.name}") for name in runtime.env]
         wanted += [(name, f"recipe {agent.recipe}") for name in (recipe.env_keys if recipe is not None else ())]
         for name, by in wanted:
@@ -49,14 +56,14 @@ def _given(name: str, environ: Mapping[str, str], pass_env: Collection[str]) -> 
     return ours or (bool(environ.get(name)) and (name in HOST_NAMES or name in pass_env))
 
 
-def _program_missing(program: str, runtime: str, agent: str, recipe: str) -> Diagnostic:
+def _program_missing(program: str, by: str, agent: str, recipe: str) -> Diagnostic:
     return Diagnostic(
         path=recipe,
         line=1,
         column=1,
         code="TS501",
-        message=f"The runtime {runtime} of agent {agent} starts `{program}`, which is not on this machine's PATH.",
-        mend=f"Install {program}, or name another runtime.",
+        message=f"The {by} of agent {agent} starts `{program}`, which is not on this machine's PATH.",
+        mend=f"Install {program}, or name another {by.partition(' ')[0]}.",
     )
 
 

@@ -9,6 +9,7 @@ from itertools import chain
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.files import FileKind, RepoFile, RepoFiles
 from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, RecipeFile, Session
+from tsched.model.placement import Engine
 from tsched.validate import rules
 from tsched.validate.pools import (
     LIMITS_FILE,
@@ -17,6 +18,7 @@ from tsched.validate.pools import (
     limits_of,
     parse_pool_file,
     resources_of,
+    slurm_of,
     suspend_of,
     workspace_of,
 )
@@ -176,6 +178,8 @@ def _agent(value: Mapped, defaults: Mapped, pool_runtime: Value, limits: Limits)
         resources=resources_of({**mapping(defaults.get("resources")), **mapping(value.get("resources"))}).over(
             limits.resources
         ),
+        executor=Engine(str(merged.get("executor", limits.executor))),
+        slurm=slurm_of({**mapping(defaults.get("slurm")), **mapping(value.get("slurm"))}).over(limits.slurm),
     )
 
 

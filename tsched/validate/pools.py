@@ -17,6 +17,7 @@ from tsched.model.fleet import (
     Suspend,
     Workspace,
 )
+from tsched.model.placement import Engine, Slurm
 from tsched.model.units import from_iso, parse_size
 from tsched.validate import schema
 from tsched.validate.alerts import alerts_of
@@ -89,6 +90,8 @@ def limits_of(value: Mapped) -> Limits:
         stall=seconds(value.get("stall"), base.stall),
         stop_grace=seconds(value.get("stop_grace"), base.stop_grace),
         resources=resources_of(mapping(value.get("resources"))),
+        executor=Engine(str(value.get("executor", base.executor))),
+        slurm=slurm_of(mapping(value.get("slurm"))),
         retry=Retry(
             attempts=whole(retry.get("attempts"), base.retry.attempts),
             backoff=seconds(retry.get("backoff"), base.retry.backoff),
@@ -121,6 +124,12 @@ def resources_of(value: Mapped) -> Resources:
     sizes = {key: parse_size(str(value[key])) for key in ("memory", "file_size") if key in value}
     counts = {key: whole(value[key], 1) for key in ("processes", "open_files") if key in value}
     return Resources(cpus=float(cpus) if isinstance(cpus, int | float) else None, **sizes, **counts)
+
+
+def slurm_of(value: Mapped) -> Slurm:
+    """`slurm:`, each key optional."""
+    words = {key: str(one) for key, one in value.items() if key != "time"}
+    return Slurm(**words, time=seconds(value["time"], 0) if "time" in value else None)
 
 
 def drain_of(value: Mapped) -> DrainPolicy:

@@ -13,6 +13,7 @@ from tsched.model.runtimes import BUILT_IN
 from tsched.model.units import format_duration
 from tsched.validate.alerts import alert_rules, webhooks
 from tsched.validate.near import Near
+from tsched.validate.placement import job_times
 from tsched.validate.pools import LIMITS_FILE, drain_of
 from tsched.validate.recipe import ParsedRecipe
 from tsched.validate.values import Mapped, mapping, seconds
@@ -50,6 +51,7 @@ def check(
         yield from idle(pools, limits)
         yield from drains(pools, limits)
         yield from sessions(pools, limits)
+        yield from job_times(pools, limits)
     for file in (file for file in files if file.source.name == LIMITS_FILE):
         yield from alert_rules(file, [pool.queue for pool in pools] if whole.pools else None)
         yield from webhooks(file)
