@@ -170,3 +170,30 @@ def test_no_ready_task_waits_beside_a_free_slot(fleet: Fleet, waiting: list[Task
         full = home.free is not None and by_queue[home.queue] >= home.free
         able = [a for a in home.agents if a.free > given_to[a.name] and one.priority >= a.priority_floor]
         assert full or not able
+
+
+agents_free = st.lists(st.builds(
+    AgentSlots, name=st.sampled_from(("ada", "ben", "cy", "dot", "eve")), free=st.integers(0, 3),
+    priority_floor=st.integers(0, 2), recipe=st.sampled_from(("r", "s")),
+), unique_by=lambda one: one.name).map(tuple)  # fmt: skip
+of_dev = st.lists(st.builds(task, st.integers(1, 99), priority=st.integers(0, 2)), unique_by=lambda one: one.id)
+
+
+@given(agents_free, of_dev, st.sampled_from(({}, {"r": 0}, {"r": 1, "s": 2})))
+def test_each_task_goes_to_the_freest_who_takes_it(
+    agents: tuple[AgentSlots, ...], ready: list[Task], resting: dict[str, int]
+) -> None:
+    """By definition: everybody is asked for each task."""
+    free, left, wanted = {one.name: one.free for one in agents}, dict(resting), []
+    for one in ready:
+        able = [
+            (-free[agent.name], agent.name, agent.recipe)
+            for agent in agents
+            if free[agent.name] > 0 and one.priority >= agent.priority_floor and left.get(agent.recipe, 1) > 0
+        ]
+        if able:
+            _, name, recipe = min(able)
+            free[name] -= 1
+            left[recipe] = left.get(recipe, 99) - 1
+            wanted.append((one.id, name))
+    assert pairs(match(ready, [slots(*agents)], lifecycles={}, resting=resting)) == wanted

@@ -2,6 +2,7 @@
 
 import heapq
 import math
+import random
 from collections import Counter
 from dataclasses import replace
 from statistics import fmean, stdev
@@ -145,6 +146,49 @@ def most_at_once(starts: list[Started]) -> int:
         now += change
         most = max(most, now)
     return most
+
+
+def crowded(draw: random.Random) -> tuple[Fleet, Load]:
+    """Two small pools with more work than slots, tasks of certain agents among it, much of which fails."""
+    pools = tuple(
+        Pool(
+            name=name,
+            queue=name,
+            max_running=draw.choice((None, 1, 2)),
+            agents=tuple(
+                Agent(
+                    name=f"{name}{one}", recipe=draw.choice("rs"), limit=draw.randint(1, 2),
+                    priority_floor=draw.choice((0, 0, 1)),
+                )
+                for one in range(3)
+            ),
+        )
+        for name in ("dev", "qa")
+    )  # fmt: skip
+    names = [agent.name for pool in pools for agent in pool.agents]
+    limits = Limits(
+        max_running=draw.choice((None, None, 3)), spawn_per_cycle=draw.choice((None, 1)), retry=Retry(attempts=4)
+    )
+    failing = draw.choice((0.0, 0.9))
+    them = [
+        Arrival(
+            queue=draw.choice(("dev", "qa")), at=draw.uniform(0, 1500), seconds=draw.uniform(10, 300),
+            priority=draw.randint(0, 1), agent=draw.choice((None, *names[:4])),
+            failures=ALWAYS if draw.random() < failing else 0,
+        )
+        for _ in range(40)
+    ]  # fmt: skip
+    arrivals = sorted(them, key=lambda one: one.at)
+    return Fleet(revision="r", pools=pools, limits=limits), load_of(*arrivals, until=1500.0)
+
+
+def test_it_starts_the_same_where_all_is_crowded_and_recipes_rest() -> None:
+    for seed in range(60):
+        fleet, load = crowded(random.Random(seed))
+        starts = [(one.now, one.given.task.id, one.given.agent) for one in Simulation(fleet, load).starts()]
+        passes = 80
+        until = passes * fleet.limits.loop_interval
+        assert sorted(one for one in starts if one[0] < until) == sorted(plainly(fleet, load, passes)), f"seed {seed}"
 
 
 @given(fleets(), loads)
