@@ -65,6 +65,12 @@ def format_json(moment: float, level: Level, message: str, **facts: object) -> s
     return f"{plain.as_json(entry)}\n"
 
 
+def registry_lines(*, source: str, agents: Sequence[str], queues: Sequence[str]) -> Sequence[tuple[Level, str]]:
+    """The registry lines of a fleet, as standing ones."""
+    lines = (messages.loaded_registry(source), messages.registered(agents), messages.agent_types(queues))
+    return tuple((Level.INFO, line) for line in lines)
+
+
 class OperatorLog:
     """Writes `scheduler_YYYYMMDD.log` in a folder and echoes the same lines. Logging never stops its caller.
 
@@ -129,11 +135,6 @@ class OperatorLog:
             now += 1
         if self._pass is not None and now < len(lines):
             self._pass.later.append((self._clock(), Level.INFO, lines[now:] if now else lines))
-
-    def registry(self, *, source: str, agents: Sequence[str], queues: Sequence[str]) -> None:
-        """The registry lines of a fleet, as standing ones."""
-        lines = (messages.loaded_registry(source), messages.registered(agents), messages.agent_types(queues))
-        self.standing([(Level.INFO, line) for line in lines])
 
     def standing(self, lines: Sequence[tuple[Level, str]]) -> None:
         """What holds for now: logged when it is new to this process, and first in each day's file from then on."""
