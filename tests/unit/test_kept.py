@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from tsched.model.fleet import Retry
 from tsched.model.task import Task
 from tsched.runner import backlog
 from tsched.runner.kept import Kept
+from tsched.schedule.order import Ordered, order
 
 
 def task(number: str, *, not_before: float = 0.0) -> Task:
@@ -31,9 +33,13 @@ def test_the_same_things_are_asked_about_once() -> None:
 
 
 def test_a_task_that_backs_off_is_ready_on_time_though_nobody_wrote() -> None:
-    kept, waiting = Kept(), [task("1"), task("2", not_before=50.0)]
-    early = backlog.ordered(kept, waiting, 49.9, blocking=True)
-    assert [one.id for one in early.ready] == ["1"]
-    assert backlog.ordered(kept, waiting, 49.95, blocking=True) is early
-    assert [one.id for one in backlog.ordered(kept, waiting, 50.0, blocking=True).ready] == ["1", "2"]
-    assert [one.id for one in backlog.ordered(kept, waiting, 10.0, blocking=True).ready] == ["1"], "a clock set back"
+    kept, waiting = Kept(), [task("1"), task("2", not_before=50.1)]
+    retry = Retry(backoff=30.1)
+
+    def ready(now: float) -> Ordered:
+        return backlog.ordered(kept, waiting, now, blocking=True, retry=retry)
+
+    assert ready(49.95) is ready(50.05), "found out once"
+    for now in (0.0, 19.9, 20.01, 21.0, 50.05, 50.1, 60.0, 25.0, 10.0):  # also where the clock is set back
+        assert ready(now) == order(waiting, now=now, retry=retry), now
+    assert [len(ready(now).ready) for now in (19.9, 25.0, 50.1)] == [2, 1, 2]
