@@ -17,6 +17,7 @@ from tsched.gitops.mirror import Mirror
 from tsched.gitops.verify import LARGEST, verify_signature
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Fleet
+from tsched.runner.kept import Kept
 from tsched.runner.revise import Held, Rules, Unchanged, consider
 from tsched.state.applied import Applied
 from tsched.validate.fleet import FleetCache
@@ -199,7 +200,7 @@ def test_what_was_applied_before_signatures_were_asked_for_is_looked_at_too(sign
     rules = Rules(allowed_signers=signing.allowed)
     with closing(Mirror(signing.root / "m", str(signing.remote), "main")) as mirror:
         mirror.fetch(tip)
-        look = partial(consider, mirror, tip, applied, cache=FleetCache(), runs=(), now=0.0)
+        look = partial(consider, mirror, tip, applied, cache=FleetCache(), runs=(), kept=Kept())
         held = look(rules)
         assert isinstance(held, Held)
         assert held.kind == "signature"

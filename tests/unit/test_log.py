@@ -17,7 +17,7 @@ from typing import NoReturn
 import pytest
 
 from tsched.observe import messages
-from tsched.observe.log import Level, OperatorLog, format_line
+from tsched.observe.log import Level, OperatorLog, format_line, registry_lines
 
 NOON = datetime(2026, 1, 20, 12, 0, 0, 123_000, tzinfo=UTC).timestamp()
 DAY = 86_400.0
@@ -102,7 +102,7 @@ def test_levels_below_the_set_one_are_dropped(tmp_path: Path) -> None:
 def test_the_file_rolls_at_midnight_and_begins_with_the_registry(tmp_path: Path) -> None:
     clock = Clock()
     log = OperatorLog(tmp_path, clock=clock)
-    log.registry(source="fleet", agents=["vaela", "oscar"], queues=["dev", "qa"])
+    log.standing(registry_lines(source="fleet", agents=["vaela", "oscar"], queues=["dev", "qa"]))
     log.info("first day")
     clock.now += DAY
     log.info("second day")
@@ -124,10 +124,10 @@ def test_midnight_is_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_registry_is_logged_again_only_when_it_changed(tmp_path: Path) -> None:
     log = OperatorLog(tmp_path, clock=Clock())
-    log.registry(source="fleet", agents=["vaela"], queues=["dev"])
-    log.registry(source="fleet", agents=["vaela"], queues=["dev"])
+    log.standing(registry_lines(source="fleet", agents=["vaela"], queues=["dev"]))
+    log.standing(registry_lines(source="fleet", agents=["vaela"], queues=["dev"]))
     assert len(today(tmp_path)) == 3
-    log.registry(source="fleet", agents=["vaela", "damien"], queues=["dev"])
+    log.standing(registry_lines(source="fleet", agents=["vaela", "damien"], queues=["dev"]))
     assert said(today(tmp_path))[4] == "Registered agents: vaela, damien"
 
 
@@ -144,7 +144,7 @@ def test_what_holds_for_now_begins_each_day_at_its_own_level(tmp_path: Path) -> 
 
 def test_a_log_rotated_away_is_begun_anew(tmp_path: Path) -> None:
     log = OperatorLog(tmp_path, clock=Clock())
-    log.registry(source="fleet", agents=["vaela"], queues=["dev"])
+    log.standing(registry_lines(source="fleet", agents=["vaela"], queues=["dev"]))
     (tmp_path / "scheduler_20260120.log").rename(tmp_path / "scheduler_20260120.log.1")
     log.info("after")
     assert said(today(tmp_path))[0] == "Loaded agent registry from fleet"
@@ -286,7 +286,7 @@ def station(tmp_path: Path) -> Path:
     """An operator's folder with today's log of two passes."""
     operator = OperatorLog(tmp_path / "state" / "logs", clock=Clock(time.time()))
     agents, queues = ["vaela", "damien", "oscar"], ["dev", "qa"]
-    operator.registry(source="/srv/fleet.git at 1a2b3c", agents=agents, queues=queues)
+    operator.standing(registry_lines(source="/srv/fleet.git at 1a2b3c", agents=agents, queues=queues))
     for dev in (3, 5):
         with operator.reconciliation_pass() as log:
             log.info(messages.processing("dev"))

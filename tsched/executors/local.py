@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tsched.executors.locks import locked
 from tsched.executors.pinned import Host, RunFolder, pin
 from tsched.executors.premises import PRIVATE, admitted, hand_over, make, make_folders
 from tsched.executors.recovery import Census, Remains, census, clear, end_of, rebooted
+from tsched.executors.watch import Watch
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Keep, Workspace
@@ -65,7 +66,11 @@ class LocalExecutor:
         self._clock = clock
         self._departures = Departures(self._host, lambda run_id, folder: self._spawn(run_id, folder, "depart"))
         self._children: dict[str, int] = {}  # shims that this very process started, until they are reaped
-        self._lost: frozenset[str] = frozenset()  # by the newest poll
+        self._watch = Watch()  # shims that live
+        self._tried: Set[str] = frozenset()  # to have it told when they end; what can't be watched is looked at
+        self._known: dict[str, Run] = {}  # records as they were read: none is ever written again
+        self._alive: frozenset[str] = frozenset()  # by the newest poll
+        self._lost: frozenset[str] = frozenset()  # the same
         self._census: Census | None = None  # taken after that poll, shared by the recoveries of those runs
         self._swept = False
 
@@ -146,20 +151,47 @@ class LocalExecutor:
             names = sorted(os.listdir(self._host.runs))
         except FileNotFoundError:
             return {}
-        found = {name: self._liveness(name) for name in names if _RUN_ID.fullmatch(name)}
+        found = {
+            name: Liveness.ALIVE if name in self._watch else self._liveness(name)
+            for name in names
+            if name in self._watch or _RUN_ID.fullmatch(name)
+        }
         self._lost = frozenset(name for name, state in found.items() if state is Liveness.LOST)
+        alive = frozenset(name for name, state in found.items() if state is Liveness.ALIVE)
+        for name in (alive & self._alive) - self._tried:  # seen twice: to look once alone costs less than this
+            self._begin_to_watch(name)
+        self._tried = (self._tried | (alive & self._alive)) & found.keys()
+        self._alive = alive
+        for name in self._known.keys() - found.keys():
+            del self._known[name]
         return found
 
+    def _begin_to_watch(self, run_id: str) -> None:
+        """Have the kernel tell of a shim's end: our child's by its pid, another's by its lease and its lock."""
+        if (pid := self._children.get(run_id)) is not None:
+            self._watch.add(run_id, pid)  # nobody else reaps it, so the pid is its own
+            return
+        lease = durable.record(self._lease_of(run_id))
+        pid, start = durable.number(lease, "pid"), durable.number(lease, "process_start")
+        mine = lease is not None and lease.get("run_id") == run_id and lease.get("boot_id") == self._host.boot_id
+        if not (mine and pid and start and self._watch.add(run_id, pid)):
+            return
+        process = processes.look(pid)
+        if process is None or process.start != start or not locked(self._folder(run_id).lock):
+            self._watch.drop(run_id)
+
     def _liveness(self, run_id: str) -> Liveness:
-        folder = self._folder(run_id)
-        if locked(folder.lock):
+        if locked(f"{self._host.runs}/{run_id}/lock"):
             return Liveness.ALIVE  # also with the exit on record: it is still letting go of its lease
-        if folder.exit.exists():
+        if self._folder(run_id).exit.exists():
             return Liveness.ENDED
         return Liveness.ALIVE if run_id in self._children else Liveness.LOST
 
     def _reap(self) -> None:
+        over = set(self._watch.ended())
         for run_id, pid in list(self._children.items()):
+            if run_id in self._watch and run_id not in over:
+                continue
             try:
                 ended, _ = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
@@ -173,10 +205,16 @@ class LocalExecutor:
 
     def run(self, run_id: str) -> Run | None:
         """The run as it was prepared; see Executor."""
+        known = self._known.get(run_id)
+        if known is not None:
+            return known
         try:
-            return msgspec.json.decode(durable.read(self._folder(run_id).run), type=Run)
+            found = msgspec.json.decode(durable.read(self._folder(run_id).run), type=Run)
         except (OSError, msgspec.DecodeError):
             return None
+        if run_id in self._alive:
+            self._known[run_id] = found
+        return found
 
     def exit(self, run_id: str) -> RunExit | None:
         """How the run ended; a record that can't be read counts as a dead shim's. None while it has not ended."""

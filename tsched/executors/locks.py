@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 
-def locked(path: Path) -> bool:
+def locked(path: Path | str) -> bool:
     """Whether a shim holds the lock. Shared, so that two readers at once don't take each other for one."""
     try:
         handle = os.open(path, os.O_RDONLY)

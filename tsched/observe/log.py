@@ -32,10 +32,20 @@ def format_line(moment: float, level: Level, message: str) -> str:
 
     `moment` is seconds since the epoch.
     """
+    return f"{_head(moment, level)}{one_line(message)}\n"
+
+
+def format_lines(moment: float, level: Level, lines: Sequence[str]) -> str:
+    """Many entries of one moment as one text. `lines`: messages that are known to be one line each."""
+    head = _head(moment, level)
+    return f"{head}{f'{chr(10)}{head}'.join(lines)}\n" if lines else ""
+
+
+def _head(moment: float, level: Level) -> str:
     local = datetime.fromtimestamp(moment, UTC).astimezone()
     stamp = local.isoformat(timespec="milliseconds").removesuffix("+00:00")
     zone = "Z" if not local.utcoffset() else ""
-    return f"{stamp}{zone}|{level.name} - {one_line(message)}\n"
+    return f"{stamp}{zone}|{level.name} - "
 
 
 def last_line(folder: Path) -> str:
@@ -53,6 +63,12 @@ def format_json(moment: float, level: Level, message: str, **facts: object) -> s
     """The same entry as a JSON object on a line: time (UTC), level, message, and what else is known."""
     entry = {"time": iso(moment), "level": level.name, "message": message, **facts}
     return f"{plain.as_json(entry)}\n"
+
+
+def registry_lines(*, source: str, agents: Sequence[str], queues: Sequence[str]) -> Sequence[tuple[Level, str]]:
+    """The registry lines of a fleet, as standing ones."""
+    lines = (messages.loaded_registry(source), messages.registered(agents), messages.agent_types(queues))
+    return tuple((Level.INFO, line) for line in lines)
 
 
 class OperatorLog:
@@ -104,12 +120,21 @@ class OperatorLog:
         if self._pass is None or self._pass.admits(level):
             self._write(moment, level, message)
         else:
-            self._pass.later.append((moment, level, message))
+            self._pass.later.append((moment, level, (one_line(message),)))
 
-    def registry(self, *, source: str, agents: Sequence[str], queues: Sequence[str]) -> None:
-        """The registry lines of a fleet, as standing ones."""
-        lines = (messages.loaded_registry(source), messages.registered(agents), messages.agent_types(queues))
-        self.standing([(Level.INFO, line) for line in lines])
+    def routine(self, lines: Sequence[str]) -> None:
+        """Many INFO entries of one moment; `lines`: messages without line ends, as `one_line` leaves them.
+
+        Those past the pass's share are kept as they are, so that ten thousand cost one write and no loop.
+        """
+        if self._level > Level.INFO:
+            return
+        now = 0
+        while now < len(lines) and (self._pass is None or self._pass.has_room):
+            self.info(lines[now])
+            now += 1
+        if self._pass is not None and now < len(lines):
+            self._pass.later.append((self._clock(), Level.INFO, lines[now:] if now else lines))
 
     def standing(self, lines: Sequence[tuple[Level, str]]) -> None:
         """What holds for now: logged when it is new to this process, and first in each day's file from then on."""
@@ -144,34 +169,50 @@ class OperatorLog:
                 done = messages.completed(time.monotonic() - began, current.counters)
                 self._write(self._clock(), Level.INFO, done, counters=current.counters)
         finally:
-            for entry in current.later:
-                self._write(*entry)
+            self._write_later(current.later)
             self._pass = None
 
     def _write(self, moment: float, level: Level, message: str, **facts: object) -> None:
         line = format_line(moment, level, message)
+        self._emit(moment, line, lambda: self._json(moment, level, message, **facts))
+
+    def _write_later(self, entries: Sequence[tuple[float, Level, Sequence[str]]]) -> None:
+        """What waited for the pass's end, in one write."""
+        if entries:
+            text = "".join([format_lines(*entry) for entry in entries])
+            self._emit(
+                entries[-1][0], text,
+                lambda: "".join([self._json(moment, level, one) for moment, level, some in entries for one in some]),
+            )  # fmt: skip
+
+    def _json(self, moment: float, level: Level, message: str, **facts: object) -> str:
+        began = {} if self._pass is None else {"pass": iso(self._pass.began)}
+        return format_json(moment, level, message, **began, **facts)
+
+    def _emit(self, moment: float, text: str, as_json: Callable[[], str]) -> None:
+        """Whole lines, into the file and to the echo."""
         if self._folder is not None:
             try:
-                self._append(self._folder, moment, line)
+                self._append(self._folder, moment, text)
             except OSError:
-                self._lost += 1
+                self._lost += text.count("\n")
         if self._echo is not None:
             try:
-                if self._as_json:
-                    began = {} if self._pass is None else {"pass": iso(self._pass.began)}
-                    line = format_json(moment, level, message, **began, **facts)
-                self._echo.write(line)
+                self._echo.write(as_json() if self._as_json else text)
                 self._echo.flush()
             except (OSError, ValueError):  # the reader went away, or the stream is closed
                 self._echo = None
 
-    def _append(self, folder: Path, moment: float, line: str) -> None:
-        """The file is opened for each line: a log rotated away, removed or new today needs no care then."""
+    def _append(self, folder: Path, moment: float, text: str) -> None:
+        """The file is opened for each write: a log rotated away, removed or new today needs no care then."""
         day = moment if self._pass is None else self._pass.began  # a pass stays together over midnight
-        path = folder / f"scheduler_{datetime.fromtimestamp(day, UTC).astimezone():%Y%m%d}.log"
-        if not folder.is_dir():
+        path = f"{folder}/{_name(day)}"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags, 0o600)
+        except FileNotFoundError:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, flags, 0o600)
         try:
             if os.fstat(descriptor).st_size == 0:
                 shown = (entry for entry in self._standing if entry[0] >= self._level)
@@ -180,7 +221,7 @@ class OperatorLog:
                 missing = format_line(moment, Level.WARNING, messages.lines_lost(self._lost))
                 self._put(descriptor, missing)
                 self._lost = 0
-            self._put(descriptor, line)
+            self._put(descriptor, text)
         finally:
             os.close(descriptor)
 
@@ -188,12 +229,18 @@ class OperatorLog:
         data = text.encode("utf-8", "backslashreplace")
         if not data:
             return
-        if self._torn:
-            data = b"\n" + data
+        begin = b"\n" if self._torn else b""
+        data = begin + data
         written = os.write(descriptor, data)
         self._torn = written < len(data)
         if self._torn:
-            raise OSError("the disk took a part of the line")
+            self._lost -= data.count(b"\n", len(begin), written)  # these are whole: the caller counts them all
+            raise OSError("the disk took a part of the lines")
+
+
+def _name(day: float) -> str:
+    """The file of a moment's day."""
+    return f"scheduler_{datetime.fromtimestamp(day, UTC).astimezone():%Y%m%d}.log"
 
 
 class PassLog:
@@ -201,7 +248,7 @@ class PassLog:
 
     def __init__(self, *, log: OperatorLog, began: float) -> None:
         self.began = began
-        self.later: list[tuple[float, Level, str]] = []
+        self.later: list[tuple[float, Level, Sequence[str]]] = []
         self._log = log
         self._counters = dict.fromkeys(messages.COUNTERS, 0)
         self._left = {"routine": ROUTINE_LINES, "urgent": URGENT_LINES}
@@ -215,6 +262,11 @@ class PassLog:
         for name, number in counters.items():
             self._counters[name] = self._counters.get(name, 0) + number
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another routine line may be written before the pass's end."""
+        return self._left["routine"] > 0
+
     def admits(self, level: Level) -> bool:
         """Whether a line of that level may still be written before the pass's end; takes its place if so."""
         kind = "urgent" if level >= Level.WARNING else "routine"
@@ -226,6 +278,9 @@ class PassLog:
 
     def info(self, message: str) -> None:
         self._log.info(message)
+
+    def routine(self, lines: Sequence[str]) -> None:
+        self._log.routine(lines)
 
     def warning(self, message: str) -> None:
         self._log.warning(message)

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from tsched.executors.executor import Liveness
 from tsched.model.diagnostic import Diagnostic, Severity
+from tsched.model.fleet import Fleet
 from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.units import count
 from tsched.model.words import describe, value
+from tsched.observe.log import Level, registry_lines
 from tsched.runner.fleets import HostFiles
 from tsched.runner.legacy import standing
 from tsched.runner.operator import keep_operator_folder
@@ -47,11 +49,15 @@ def registry(p: Pass) -> None:
     if isinstance(source, HostFiles):
         standing(p, source)
     elif fleet is not None:
-        p.host.log.registry(
-            source=f"{source.shown} at {fleet.revision[:12]}",
-            agents=[agent.name for _, agent in fleet.agents()],
-            queues=list(dict.fromkeys(pool.queue for pool in fleet.pools)),
-        )
+        p.host.log.standing(p.host.kept(_registered, fleet, f"{source.shown} at {fleet.revision[:12]}"))
+
+
+def _registered(fleet: Fleet, source: str) -> Sequence[tuple[Level, str]]:
+    return registry_lines(
+        source=source,
+        agents=[agent.name for _, agent in fleet.agents()],
+        queues=list(dict.fromkeys(pool.queue for pool in fleet.pools)),
+    )
 
 
 def _selector(p: Pass) -> None:
@@ -92,6 +98,7 @@ def _apply(p: Pass, ready: Ready) -> None:
             if row.state is AgentState.CORDONED and old.lifecycles.get(key) != row:
                 p.event("agent.cordoned", f"agent/{row.agent}", f"{row.agent} in {row.queue}: takes no new task")
     p.adopted = True
+    p.host.kept.forget()
     p.log.info(f"Applied revision {ready.tip[:12]}, generation {p.applied.generation}{signed}")
 
 

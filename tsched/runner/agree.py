@@ -1,5 +1,7 @@
 """Makes claims, leases and runs agree again, and names what the task server holds that can't be used."""
 
+import os
+
 from tsched.executors.executor import Liveness
 from tsched.model.run import ExitReason
 from tsched.model.task import Settlement, Task, TaskStatus, Verdict
@@ -16,9 +18,10 @@ def agree(p: Pass) -> None:
     _sweep_leases(p)
     with p.guarded("task server", kind="task-server"):
         held = p.host.tasks.held(p.host.runner_id)
-        for start in range(0, len(held), MANY):
+        due = [one for one in held if one.claim_run not in p.liveness or one.status is TaskStatus.CANCELLED]
+        for start in range(0, len(due), MANY):
             with p.host.tasks.together():
-                each(p, held[start : start + MANY], lambda task: _claimed(p, task))
+                each(p, due[start : start + MANY], lambda task: _claimed(p, task))
         _deliver_late(p)
         _say_adrift(p)
         p.elsewhere = p.host.tasks.others(p.host.runner_id)
@@ -53,13 +56,14 @@ def _obey(p: Pass, task: Task, run_id: str) -> None:
 def _sweep_leases(p: Pass) -> None:
     scan = p.host.leases.read_all()
     p.log.count(leases_scanned=len(scan.leases))
-    busy = {run.task_id for run in p.runs.values()}
+    busy, dropped = {run.task_id for run in p.runs.values()}, set[str]()
     for task_id, lease in scan.leases.items():
         if lease.run_id not in p.liveness:
             p.host.leases.remove(task_id, lease.run_id, lasting=False)
+            dropped.add(task_id)
             p.log.warning(f"Dropped the lease of task {task_id}: no run {lease.run_id or '(none named)'} is left")
             p.event("lease.dropped", f"task/{task_id}", f"no run {lease.run_id} is left")
-    if any(lease.run_id not in p.liveness for lease in scan.leases.values()):
+    if dropped:
         p.host.leases.sync()
     for name in scan.unreadable:
         task_id = name.removeprefix("task_").removesuffix(".json")
@@ -67,9 +71,12 @@ def _sweep_leases(p: Pass) -> None:
             p.log.warning(f"Unreadable lease {name}: its run goes on, its lease is made anew when it can be")
         else:
             p.host.leases.remove(task_id, None)
+            dropped.add(task_id)
             p.log.warning(f"Dropped the unreadable lease {name}: no run of task {task_id} is left")
             p.event("lease.dropped", f"task/{task_id}", "it could not be read and no run of the task is left")
-    p.host.leases.mend_links({task: lease for task, lease in scan.leases.items() if lease.run_id in p.liveness})
+    live = {task: lease for task, lease in scan.leases.items() if task not in dropped} if dropped else scan.leases
+    p.host.leases.mend_links(live)
+    p.leased = scan.tasks - {task for task in dropped if not os.path.lexists(p.host.leases.path(task))}
 
 
 def _deliver_late(p: Pass) -> None:
@@ -80,10 +87,12 @@ def _deliver_late(p: Pass) -> None:
 
 def _say_adrift(p: Pass) -> None:
     """Name, once a day each, the tasks of ours that are being worked on by nobody's run. They are never touched."""
-    fleet = p.applied.fleet
+    fleet, adrift = p.applied.fleet, p.host.tasks.adrift()
+    if not adrift:
+        return
     queues = {pool.queue for pool in fleet.pools} if fleet is not None else set()
     agents = {agent.name for _, agent in fleet.agents()} if fleet is not None else set()
-    for task in p.host.tasks.adrift():
+    for task in adrift:
         ours = task.queue in queues or task.assigned_to in agents
         if ours and not events.known(p.host.db, "task.adrift", f"task/{task.id}", since=p.now - AGAIN):
             words = "it is being worked on without a claim, by a person or an agent: make it idle and it is tried"

@@ -5,13 +5,14 @@ from typing import TypeVar
 
 from tsched.model.alert import Alerts, AlertStep, AlertTransition
 from tsched.model.errors import ConfigurationError, TransientError, TschedError
+from tsched.model.fleet import Fleet
 from tsched.model.history import Sample
-from tsched.model.lifecycle import AgentState
 from tsched.model.units import from_iso
 from tsched.runner.chronicle import queue_samples
-from tsched.runner.launch import serving
+from tsched.runner.launch import Rows, serving
 from tsched.runner.record import Pass
 from tsched.runner.report import last_fetch
+from tsched.runner.retire import on_the_way_out
 from tsched.runner.revise import Held, Rejected, Unchanged
 from tsched.runner.tell import deliver, sinks
 from tsched.schedule.alerts import evaluate
@@ -84,15 +85,16 @@ def _served(p: Pass) -> frozenset[str]:
     fleet, mine = p.applied.fleet, serving(p)
     if fleet is None or mine is None:
         return frozenset()
+    return p.host.kept(_able, fleet, mine, p.applied.lifecycles) | {
+        pool.queue for pool in mine.pools if pool.suspend and pool.suspend.holds(p.now)
+    }
+
+
+def _able(fleet: Fleet, mine: Fleet, lifecycles: Rows) -> frozenset[str]:
     here = {pool.queue for pool in mine.pools}
     others = {pool.queue for pool in fleet.pools} - here
-    suspended = {pool.queue for pool in mine.pools if pool.suspend and pool.suspend.holds(p.now)}
-    able = {
-        pool.queue
-        for pool, agent in mine.agents()
-        if agent.limit and admits(p.applied.lifecycles, agent.name, pool.queue)
-    }
-    return frozenset(others | suspended | able)
+    able = {pool.queue for pool, agent in mine.agents() if agent.limit and admits(lifecycles, agent.name, pool.queue)}
+    return frozenset(others | able)
 
 
 def _passes(p: Pass, *, most: int) -> tuple[PassSample, ...]:
@@ -131,8 +133,7 @@ def _drains(p: Pass) -> tuple[DrainSample, ...]:
             deadline=row.deadline,
             runs=sum((run.agent, run.queue) == row.key for run in p.runs.values()),
         )
-        for row in p.applied.lifecycles.values()
-        if row.state is not AgentState.ACTIVE
+        for row in p.host.kept(on_the_way_out, p.applied.lifecycles)
     )
 
 

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 from tsched.model.history import PassRecord, Sample, Total, Trouble
 from tsched.model.run import RunResult
-from tsched.model.task import Task, TaskStatus
 from tsched.model.units import about
+from tsched.runner.backlog import Depth, depths, depths_at
 from tsched.runner.record import Pass
 from tsched.state import passes
 
+NONE = Depth()
 SAMPLED = 60.0  # seconds after which a queue's depth is kept again though it is the same
 BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0)  # seconds of a pass
 RUN_BUCKETS = (10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0)  # seconds of a run
@@ -93,25 +94,16 @@ def queue_samples(p: Pass) -> Sequence[Sample]:
     if p.waiting is None or p.applied.fleet is None:
         return ()
     working = Counter(run.queue for run in p.runs.values())
-    by_queue: dict[str, list[Task]] = {pool.queue: [] for pool in p.applied.fleet.pools}
-    for task in p.waiting:
-        if task.status is TaskStatus.IDLE:
-            by_queue.setdefault(task.queue, []).append(task)
-    started = p.started
-    return [_sample(queue, [one for one in tasks if one.id not in started], working[queue], p.now)
-            for queue, tasks in by_queue.items()]  # fmt: skip
+    if p.started:
+        found = depths_at([task for task in p.waiting if task.id not in p.started], p.now)
+    else:
+        found = depths(p.host.kept, p.waiting, p.now, p.applied.fleet.limits.retry)
+    queues = dict.fromkeys((*(pool.queue for pool in p.applied.fleet.pools), *found))
+    return [_sample(queue, found.get(queue, NONE), working[queue], p.now) for queue in queues]
 
 
-def _sample(queue: str, idle: Sequence[Task], working: int, now: float) -> Sample:
-    ready = [task.created_at for task in idle if not task.blocked and task.not_before <= now]
-    return Sample(
-        time=now,
-        queue=queue,
-        idle=len(idle),
-        blocked=sum(task.blocked for task in idle),
-        working=working,
-        oldest=min(ready, default=None),
-    )
+def _sample(queue: str, depth: Depth, working: int, now: float) -> Sample:
+    return Sample(time=now, queue=queue, idle=depth.idle, blocked=depth.blocked, working=working, oldest=depth.oldest)
 
 
 def fresh_samples(known: Mapping[str, Sample], found: Sequence[Sample]) -> list[Sample]:

@@ -98,7 +98,7 @@ def examine(p: Pass) -> None:
             tip = fetch(source, p.host.remote)
         with p.step("check"):
             p.verdict = consider(
-                source, tip, p.applied, rules_of(p), cache=p.host.cache, runs=list(p.runs.values()), now=p.now
+                source, tip, p.applied, rules_of(p), cache=p.host.cache, runs=list(p.runs.values()), kept=p.host.kept
             )
     except TschedError:
         raise

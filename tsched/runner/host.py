@@ -12,6 +12,7 @@ from tsched.runner.execution import executor_of
 from tsched.runner.fleets import FleetSource, source_for
 from tsched.runner.folder import folder_of
 from tsched.runner.installed import check_source
+from tsched.runner.kept import Kept
 from tsched.runner.patience import Patience
 from tsched.runner.patient import PatientTasks
 from tsched.runner.sources import source_of
@@ -44,6 +45,7 @@ class Host:
     viewed: tuple[int, frozenset[str], Mark | None] | None = None  # the view as it was left: of what, and its mark
     clock: Callable[[], float] = time.time
     cache: FleetCache = field(default_factory=FleetCache)
+    kept: Kept = field(default_factory=Kept)  # what passes need not find out anew
     remote: Patience = field(default_factory=Patience)  # with the fleet repo's
     server: Patience = field(default_factory=Patience)  # with the task server
     diary: Patience = field(default_factory=Patience)  # with history.db

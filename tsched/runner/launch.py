@@ -2,28 +2,32 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from tsched.executors.executor import Again, Launch, Liveness
 from tsched.model.errors import ConfigurationError, TransientError, disk_refuses
 from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Session
-from tsched.model.lifecycle import AgentState
+from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
 from tsched.model.runtimes import runtime_of, with_goose
+from tsched.model.selector import Selector
 from tsched.model.task import Task
 from tsched.model.units import iso
 from tsched.observe import messages
+from tsched.runner import backlog
 from tsched.runner.agree import say_odd
 from tsched.runner.record import Pass
 from tsched.runner.revise import select
 from tsched.runner.settle import settle
 from tsched.schedule.breaker import allowed
-from tsched.schedule.match import Assignment, Capacity, capacities, match, room
-from tsched.schedule.order import Ordered, order
+from tsched.schedule.match import Assignment, Capacity, match, room
+from tsched.schedule.order import Ordered
 from tsched.schedule.override import admitted
-from tsched.schedule.standstill import room_for
+from tsched.schedule.standstill import Room, room_for
 from tsched.state import history, overrides
+
+Rows = Mapping[tuple[str, str], Lifecycle]
 
 
 def serving(p: Pass) -> Fleet | None:
@@ -33,15 +37,17 @@ def serving(p: Pass) -> Fleet | None:
     """
     if p.applied.fleet is None:
         return None
-    rows = p.applied.lifecycles.values()
-    active = {row.queue for row in rows if row.state is AgentState.ACTIVE or row.again}
-    wanted = select(p.applied.fleet, p.host.settings.pools, besides=active)
-    return overridden(wanted, p)
+    settings = p.host.settings
+    return p.host.kept(_serving, p.applied.fleet, p.applied.lifecycles, settings.pools, settings.agent_limits)
 
 
-def overridden(fleet: Fleet, p: Pass) -> Fleet:
+def _serving(fleet: Fleet, lifecycles: Rows, pools: Selector, limits: Mapping[str, int]) -> Fleet:
+    active = {row.queue for row in lifecycles.values() if row.state is AgentState.ACTIVE or row.again}
+    return overridden(select(fleet, pools, besides=active), limits)
+
+
+def overridden(fleet: Fleet, limits: Mapping[str, int]) -> Fleet:
     """Limits given on the command line win over git, for this process alone."""
-    limits = p.host.settings.agent_limits
     if not limits:
         return fleet
     pools = tuple(
@@ -59,30 +65,35 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
     if not p.host.settings.enabled:
         p.log.warning("TINYSCHEDULER_ENABLED is false: nothing new is started")
         return ()
-    queues, agents = wanted(fleet)
+    kept, rows = p.host.kept, p.applied.lifecycles
+    queues, agents = kept(wanted, fleet)
     waiting = p.waiting = p.host.tasks.waiting(queues=queues, agents=agents)
     say_odd(p)
-    blocking = not p.host.settings.disable_blocking
-    ordered = order(waiting, now=p.now, blocking=blocking, retry=fleet.limits.retry)
-    by_agent = Counter(run.agent for run in p.runs.values())
-    by_queue = Counter(run.queue for run in p.runs.values())
-    rests = resting(p, fleet)
-    slots = capacities(
-        fleet, p.applied.lifecycles, running_by_agent=by_agent, running_by_queue=by_queue, now=p.now,
-        resting=rests, overrides=overrides.load(p.host.db),
-    )  # fmt: skip
-    _say(p, waiting, ordered, slots)
-    held, left = held_tasks(p), room(fleet.limits.max_running, len(p.runs))
-    p.room = room_for(ordered.ready, slots, held=held, running_by_queue=by_queue, fleet_free=left)
-    return match(
-        ordered.ready,
-        slots,
-        lifecycles=p.applied.lifecycles,
-        held=held,
-        fleet_free=left,
-        most=fleet.limits.spawn_per_cycle,
-        resting=rests,
+    blocking, retry = not p.host.settings.disable_blocking, fleet.limits.retry
+    ordered = backlog.ordered(kept, waiting, p.now, blocking=blocking, retry=retry)
+    rests, runs = resting(p, fleet), kept(backlog.together, *p.runs.values(), of="runs")
+    slots = backlog.free_slots(
+        kept, fleet, rows, runs=runs, now=p.now, resting=rests, overrides=overrides.load(p.host.db)
     )
+    _say(p, waiting, ordered, slots)
+    held, left = held_tasks(p), room(fleet.limits.max_running, len(runs))
+    p.room = kept(_room, ordered.ready, slots, held, runs, left)
+    most, resting_now = fleet.limits.spawn_per_cycle, frozenset(rests.items())
+    return kept(_matched, ordered.ready, slots, rows, held, left, most, resting_now)
+
+
+def _room(
+    ready: Sequence[Task], slots: Sequence[Capacity], held: frozenset[str], runs: Sequence[Run],
+    left: int | None,
+) -> Room:  # fmt: skip
+    return room_for(ready, slots, held=held, running_by_queue=Counter(run.queue for run in runs), fleet_free=left)
+
+
+def _matched(
+    ready: Sequence[Task], slots: Sequence[Capacity], rows: Rows, held: frozenset[str], left: int | None,
+    most: int | None, resting: frozenset[tuple[str, int]],
+) -> tuple[Assignment, ...]:  # fmt: skip
+    return match(ready, slots, lifecycles=rows, held=held, fleet_free=left, most=most, resting=dict(resting))
 
 
 def wanted(fleet: Fleet | None) -> tuple[Sequence[str], Sequence[str]]:
@@ -95,15 +106,14 @@ def wanted(fleet: Fleet | None) -> tuple[Sequence[str], Sequence[str]]:
 def held_tasks(p: Pass) -> frozenset[str]:
     """Tasks that a run, a lease or an undelivered result still names: never matched, whatever their status says."""
     undelivered = {result.run.task_id for result in history.unacknowledged(p.host.db)}
-    leases = p.host.leases.read_all()
-    names = {name.removeprefix("task_").removesuffix(".json") for name in leases.unreadable}
-    return frozenset({run.task_id for run in p.runs.values()} | undelivered | leases.leases.keys() | names)
+    leased = p.leased if p.leased is not None else p.host.leases.read_all().tasks
+    return leased | undelivered | {run.task_id for run in p.runs.values()}
 
 
 def resting(p: Pass, fleet: Fleet) -> dict[str, int]:
     """Recipes whose breaker is open, and how many more of their runs may start: none of one that is not there."""
     running = Counter(run.recipe for run in p.runs.values())
-    found = {agent.recipe: 0 for _, agent in fleet.agents() if agent.recipe not in fleet.recipes}
+    found = dict.fromkeys(p.host.kept(_absent, fleet), 0)
     for path, breaker in p.breakers.items():
         recipe = fleet.recipes.get(path)
         more = allowed(breaker, running=running[path], now=p.now)
@@ -112,20 +122,13 @@ def resting(p: Pass, fleet: Fleet) -> dict[str, int]:
     return found
 
 
+def _absent(fleet: Fleet) -> Collection[str]:
+    return {agent.recipe for _, agent in fleet.agents() if agent.recipe not in fleet.recipes}
+
+
 def _say(p: Pass, waiting: Sequence[Task], ordered: Ordered, slots: Sequence[Capacity]) -> None:
     """The queue's part of the operator's log, word for word as the guide's greps want it."""
-    found = Counter(task.queue for task in waiting if task.assigned_to is None)
-    own = Counter(task.assigned_to for task in waiting)
-    for capacity in slots:
-        if not capacity.own_only:
-            p.log.info(messages.processing(capacity.queue))
-            p.log.info(messages.found(found[capacity.queue], capacity.queue))
-        if blocked := ordered.blocked.get(capacity.queue):
-            p.log.info(messages.filtered_out(blocked))
-        for agent in capacity.agents:
-            if capacity.own_only:
-                p.log.info(messages.found_assigned(own[agent.name], agent.name))
-            p.log.info(messages.available_slots(agent.name, agent.free))
+    p.log.routine(backlog.log_lines(p.host.kept, waiting, ordered.blocked, slots))
     if ordered.blocks:
         p.log.info(messages.prioritizing(len(ordered.blocks)))
         for task_id, number in ordered.blocks.items():
@@ -138,7 +141,7 @@ def _say(p: Pass, waiting: Sequence[Task], ordered: Ordered, slots: Sequence[Cap
 def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
     """Start each assignment. One that can't be started is its own matter; the others go on."""
     fleet = serving(p)
-    if fleet is None:
+    if fleet is None or not assignments:
         return
     places = {agent.name: (pool, agent) for pool, agent in fleet.agents()}
     for assignment in assignments:

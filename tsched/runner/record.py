@@ -39,6 +39,7 @@ class Pass:
     verdict: Verdict | None = None
     runs: dict[str, Run] = field(default_factory=dict)  # by run id: every run that is not wholly settled
     liveness: dict[str, Liveness] = field(default_factory=dict)
+    leased: frozenset[str] | None = None  # tasks that a lease names; None: the leases were not looked at
     waiting: Sequence[Task] | None = None  # what the task server said of idle tasks; None: it has not been asked
     elsewhere: Sequence[Task] = ()  # tasks that other runners have claimed
     room: Room = field(default_factory=Room)

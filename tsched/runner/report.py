@@ -1,15 +1,18 @@
 """Step 10: what the pass saw, kept for `tsched status`, and the last of its events."""
 
 import os
+from collections.abc import Mapping
+from contextlib import nullcontext
 
 from tsched import __version__
-from tsched.model.lifecycle import AgentState
+from tsched.model.fleet import Fleet
 from tsched.model.override import OverrideKind
 from tsched.model.units import from_iso, iso
 from tsched.observe.conditions import SIGNED, UNASKED, Condition, Facts, conditions
 from tsched.observe.status import ElsewhereStatus, HeldStatus, RejectedStatus, Report, RunnerStatus
 from tsched.runner.override import left_out
 from tsched.runner.record import Pass
+from tsched.runner.retire import on_the_way_out
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged
 from tsched.state import verdicts
 from tsched.validate.report import as_object
@@ -54,8 +57,9 @@ def report(p: Pass) -> None:
     seen["conditions"] = list(
         conditions(p.last["conditions"], facts(p, seen), generation=p.applied.generation, now=now)
     )
-    with p.commit():
-        verdicts.put_report(p.host.db, seen)
+    same = seen == Report(**{**p.last, "runner": {**p.last["runner"], "last_cycle": seen["runner"]["last_cycle"]}})
+    with p.host.db.unhurried() if same and not p.pending else nullcontext(), p.commit():
+        verdicts.put_report(p.host.db, seen)  # of a pass with nothing new only the time is: no disk is waited for
 
 
 def fetched(p: Pass) -> str | None:
@@ -69,12 +73,13 @@ def fetched(p: Pass) -> str | None:
 
 def facts(p: Pass, seen: Report) -> Facts:
     """The pass in the terms of conditions."""
-    fleet, rows = p.applied.fleet, p.applied.lifecycles.values()
+    fleet, leaving = p.applied.fleet, p.host.kept(on_the_way_out, p.applied.lifecycles)
     problem = p.verdict.problem if isinstance(p.verdict, Unchanged) else None
     running: dict[str, int] = {}
     for run in p.runs.values():
         running[run.agent] = running.get(run.agent, 0) + 1
-    agents = [agent for _, agent in fleet.agents()] if fleet is not None else []
+    limits = p.host.kept(_limits, fleet)
+    over = {name for name, number in running.items() if number > limits.get(name, number)}
     rejected = seen["rejected"]
     return Facts(
         applied=fleet.revision if fleet is not None else None,
@@ -85,15 +90,20 @@ def facts(p: Pass, seen: Report) -> Facts:
         signer=signer(p),
         rejected=None if rejected is None else f"revision {rejected['revision'][:12]} breaks the rules",
         held=None if seen["held"] is None else seen["held"]["reason"],
-        draining=[row.agent for row in rows if row.state is not AgentState.ACTIVE],
+        draining=[row.agent for row in leaving],
         suspended=[
             pool.name for pool in (fleet.pools if fleet else ()) if pool.suspend and pool.suspend.holds(p.now)
         ],
-        over_limit=[agent.name for agent in agents if running.get(agent.name, 0) > agent.limit],
+        over_limit=[name for name in limits if name in over] if over else [],
         stopped=[str(one) for one in p.overrides if one.kind is OverrideKind.STOP],
         drained_here=sorted(left_out(p)),
         errors=[*(one.message for one in p.troubles), *p.known],
     )
+
+
+def _limits(fleet: Fleet | None) -> Mapping[str, int]:
+    """Of each agent, in the fleet's order."""
+    return {agent.name: agent.limit for _, agent in fleet.agents()} if fleet is not None else {}
 
 
 def last_fetch(p: Pass, problem: str | None) -> float | None:

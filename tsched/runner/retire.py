@@ -1,5 +1,7 @@
 """Step 7b: removed agents on their way from cordon to deletion."""
 
+from collections.abc import Mapping, Sequence
+
 from tsched.model.errors import TransientError
 from tsched.model.fleet import OnDeadline
 from tsched.model.lifecycle import AgentState, Lifecycle
@@ -13,17 +15,24 @@ from tsched.state import history
 def drain(p: Pass) -> None:
     """Move each removed agent as far as it can go now; one durable commit for all."""
     before = p.applied.lifecycles
-    after = {key: put_right(row, p.now) for key, row in before.items()}
-    for key, row in tuple(after.items()):
-        if row.state is not AgentState.ACTIVE:
-            moved = _advance(p, row)
-            if moved is None:
-                del after[key]
-            else:
-                after[key] = moved
+    leaving = p.host.kept(on_the_way_out, before)
+    if not leaving:
+        return
+    after = dict(before)
+    for row in leaving:
+        moved = _advance(p, put_right(row, p.now))
+        if moved is None:
+            del after[row.key]
+        else:
+            after[row.key] = moved
     if after != dict(before):
         with p.commit():
             p.applied = applied_store.put_lifecycles(p.host.db, p.applied, after)
+
+
+def on_the_way_out(rows: Mapping[tuple[str, str], Lifecycle]) -> Sequence[Lifecycle]:
+    """The rows that are not active."""
+    return [row for row in rows.values() if row.state is not AgentState.ACTIVE]
 
 
 def _advance(p: Pass, row: Lifecycle) -> Lifecycle | None:

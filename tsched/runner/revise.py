@@ -8,10 +8,11 @@ from tsched import __version__
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import LOCAL, Fleet
-from tsched.model.lifecycle import AgentState
+from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.run import Run
 from tsched.model.selector import ALL, Selector
 from tsched.runner.fleets import FleetSource
+from tsched.runner.kept import Kept
 from tsched.runner.patience import Patience
 from tsched.schedule.drain import adopt
 from tsched.schedule.plan import Plan, plan
@@ -114,20 +115,21 @@ def consider(
     *,
     cache: FleetCache,
     runs: Sequence[Run],
-    now: float,
+    kept: Kept,
 ) -> Verdict:
     """Verify, load, check, diff and guard the tip, in that order; each may end the matter."""
     if isinstance(tip, Unchanged):
         return tip
     unsure = rules.allowed_signers is not None and rules.vouched != tip
     known = applied.fleet is not None and tip == applied.fleet.revision
-    if known and not unsure and not reselected(applied, rules, now):
+    as_wanted = known and not kept(reselected, applied.fleet, applied.lifecycles, rules.pools)
+    if as_wanted and not unsure:
         return Unchanged(tip=tip)
     try:
         signer = verify(source, tip, rules)
         if isinstance(signer, Held):
             return signer
-        if known and not reselected(applied, rules, now):
+        if as_wanted:
             return Unchanged(tip=tip, signer=signer)
         return replace(_judge(source, tip, applied, rules, cache, runs), signer=signer)
     except TransientError as error:
@@ -229,12 +231,9 @@ def select(fleet: Fleet, pools: Selector, *, besides: Collection[str] = ()) -> F
     return replace(fleet, pools=tuple(one for one in fleet.pools if pools.chooses(one) or one.queue in besides))
 
 
-def reselected(applied: Applied, rules: Rules, now: float) -> bool:
+def reselected(fleet: Fleet | None, rows: Mapping[tuple[str, str], Lifecycle], pools: Selector) -> bool:
     """Whether TSCHED_POOLS asks for other agents than the lifecycle rows were made for."""
-    if applied.fleet is None:
-        return False
-    wanted = select(applied.fleet, rules.pools)
-    return adopt(applied.lifecycles, applied.fleet, wanted, now=now) != dict(applied.lifecycles)
+    return fleet is not None and adopt(rows, fleet, select(fleet, pools), now=0.0) != dict(rows)
 
 
 def served(applied: Applied) -> Fleet | None:

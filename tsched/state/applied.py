@@ -1,6 +1,7 @@
 """The applied fleet, its generation, each agent's lifecycle and operators' approvals: one durable record."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -26,10 +27,14 @@ class Applied:
 def load(db: Database) -> Applied:
     """The record as it stands. Raises FatalError where it can't be read back whole.
 
-    A fleet that this Database has read before is not decoded again: generations never repeat.
+    What this Database has read before is given again for as long as nobody has written to the file; else a fleet of
+    the same generation is not decoded anew: generations never repeat.
     """
     outer = db.in_transaction  # what stands there now may still be undone, so it is not kept
     with db.picture():  # one moment's picture of several tables
+        version, before = db.version, db.applied if not outer else None
+        if before is not None and before[0] == version:
+            return before[1]
         stored = db.rows("SELECT generation, fleet FROM applied")
         rows = db.rows("SELECT row FROM lifecycles ORDER BY agent, queue")
         accepted = frozenset(str(revision) for (revision,) in db.rows("SELECT revision FROM accepted"))
@@ -37,15 +42,16 @@ def load(db: Database) -> Applied:
         kept = db.fleet if not outer else None
         if stored and (kept is None or kept[0] != generation):
             kept = (generation, _fleet(db, stored[0][1]))
-    if not outer:
-        db.fleet = kept
     lifecycles = db.decode(f"[{','.join(str(row) for (row,) in rows)}]", tuple[Lifecycle, ...], "agents' lifecycles")
-    return Applied(
+    found = Applied(
         fleet=kept[1] if stored and kept is not None else None,
         generation=generation,
         lifecycles={row.key: row for row in lifecycles},
         accepted=accepted,
     )
+    if not outer:
+        db.fleet, db.applied = kept, (version, found)
+    return found
 
 
 def adopt(db: Database, before: Applied, *, fleet: Fleet, lifecycles: Mapping[Key, Lifecycle]) -> Applied:
@@ -53,7 +59,7 @@ def adopt(db: Database, before: Applied, *, fleet: Fleet, lifecycles: Mapping[Ke
 
     `before` is the record as loaded; what is equal in both fleets is not written again.
     """
-    with db.transaction():
+    with _changing(db):
         _put_texts(db, fleet)
         _put_recipes(db, before.fleet, fleet)
         body = msgspec.json.encode(replace(fleet, recipes={})).decode()
@@ -65,7 +71,7 @@ def adopt(db: Database, before: Applied, *, fleet: Fleet, lifecycles: Mapping[Ke
 
 def put_lifecycles(db: Database, before: Applied, lifecycles: Mapping[Key, Lifecycle]) -> Applied:
     """Store the rows that changed, in the caller's transaction."""
-    with db.transaction():
+    with _changing(db):
         for key in before.lifecycles.keys() - lifecycles.keys():
             db.execute("DELETE FROM lifecycles WHERE agent = ? AND queue = ?", key)
         for key, row in lifecycles.items():
@@ -77,9 +83,17 @@ def put_lifecycles(db: Database, before: Applied, lifecycles: Mapping[Key, Lifec
 
 def accept(db: Database, before: Applied, revision: str) -> Applied:
     """Remember that an operator agreed to a revision."""
-    with db.transaction():
+    with _changing(db):
         db.execute("INSERT OR IGNORE INTO accepted VALUES (?)", (revision,))
     return replace(before, accepted=before.accepted | {revision})
+
+
+@contextmanager
+def _changing(db: Database) -> Iterator[None]:
+    """A transaction after which the record is read anew."""
+    db.applied = None
+    with db.transaction():
+        yield
 
 
 def _put_texts(db: Database, fleet: Fleet) -> None:

@@ -23,6 +23,7 @@ from tsched.sqlite import (
 
 if TYPE_CHECKING:
     from tsched.model.fleet import Fleet
+    from tsched.state.applied import Applied
 
 MIGRATIONS = (
     """
@@ -70,11 +71,17 @@ class Database:
         self._path = path
         self._file = _identity(path)
         self.fleet: tuple[int, Fleet] | None = None  # kept by state.applied: a generation and its fleet
+        self.applied: tuple[int, Applied] | None = None  # the same: a version of the file and the record in it
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
         return self._connection.in_transaction
+
+    @property
+    def version(self) -> int:
+        """A number that changes whenever somebody else has written; what is written here does not change it."""
+        return int(str(self.rows("PRAGMA data_version")[0][0]))
 
     @property
     def lost(self) -> bool:
@@ -119,6 +126,15 @@ class Database:
         except sqlite3.Error:  # from its begin or commit: those of the statements are translated already
             with translated(self._path):
                 raise
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """What is written in it need not outlive a power cut: it goes to disk with whatever is durable after it."""
+        self.execute("PRAGMA synchronous=NORMAL")
+        try:
+            yield
+        finally:
+            self.execute("PRAGMA synchronous=FULL")
 
     @contextmanager
     def picture(self) -> Iterator[None]:

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,12 +35,22 @@ class LeaseScan:
     leases: Mapping[str, Lease]
     unreadable: tuple[str, ...] = ()
 
+    @property
+    def tasks(self) -> frozenset[str]:
+        """The tasks that they name, those of unreadable ones by their file's name."""
+        names = {name.removeprefix("task_").removesuffix(".json") for name in self.unreadable}
+        return frozenset(self.leases.keys() | names)
+
 
 class Leases:
     """The folder of leases. The runner writes a lease as `claiming`; from then on the run's shim alone does."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._scan = LeaseScan(leases={})  # the newest, and by name what it was read from
+        self._read_from: dict[str, tuple[_Stamp, Lease]] = {}
+        self._listed: tuple[_Stamp | None, Sequence[str]] = (None, ())  # the folder, and the names in it
+        self._mended: tuple[_Stamp | None, Mapping[str, Lease]] = (None, {})  # the folder, and what links are for
         self._decoder = msgspec.json.Decoder(dict[str, object])
 
     def path(self, task_id: str) -> Path:
@@ -67,24 +78,42 @@ class Leases:
         return self._read(self.path(task_id), task_id)
 
     def read_all(self) -> LeaseScan:
-        """Every lease there is. Never raises for what is in a file; no folder has no leases."""
+        """Every lease there is. Never raises for what is in a file; no folder has no leases.
+
+        A file that is as it was is not read again, and where all are, the answer is the same object.
+        """
+        if not self._folder.is_dir():
+            return LeaseScan(leases={})
+        folder = _settled(self._folder)
+        if folder is None or folder != self._listed[0]:  # else no name came or went since
+            self._listed = (folder, sorted(name for name in os.listdir(self._folder) if name.startswith("task_")))
         leases: dict[str, Lease] = {}
         unreadable: list[str] = []
-        if not self._folder.is_dir():
-            return LeaseScan(leases=leases)
-        for name in sorted(os.listdir(self._folder)):
-            match = _NAME.fullmatch(name)
-            if match is None:
-                continue
-            path = self._folder / name
-            lease = self._read(path, match[1])
-            if lease is not None:
-                leases[lease.task_id] = lease
-            elif os.path.lexists(path):
-                unreadable.append(name)
-        return LeaseScan(leases=leases, unreadable=tuple(unreadable))
+        read_from: dict[str, tuple[_Stamp, Lease]] = {}
+        for name in self._listed[1]:
+            path = f"{self._folder}/{name}"
+            known = self._read_from.get(name)
+            if known is not None and _stamp(path) == known[0]:
+                read_from[name] = known
+                leases[known[1].task_id] = known[1]
+            elif match := _NAME.fullmatch(name):
+                stamp, lease = _settled(path), self._read(path, match[1])
+                if lease is not None:
+                    leases[lease.task_id] = lease
+                    if stamp is not None:
+                        read_from[name] = (stamp, lease)
+                elif os.path.lexists(path):
+                    unreadable.append(name)
+        self._read_from = read_from
+        before = self._scan
+        same = len(leases) == len(before.leases) and all(
+            before.leases.get(task) is one for task, one in leases.items()
+        )
+        if not same or before.unreadable != tuple(unreadable):
+            self._scan = LeaseScan(leases=leases, unreadable=tuple(unreadable))
+        return self._scan
 
-    def _read(self, path: Path, task_id: str) -> Lease | None:
+    def _read(self, path: Path | str, task_id: str) -> Lease | None:
         """None also for what is no regular file, or names another task, or an agent or a run that is no file name."""
         try:
             # Without O_NONBLOCK a named pipe in the place of a lease would stop the runner for ever.
@@ -138,6 +167,10 @@ class Leases:
 
     def mend_links(self, leases: Mapping[str, Lease]) -> None:
         """One link for each lease, none besides; and what a killed runner left half written is cleared away."""
+        stamp = _settled(self._folder)
+        if stamp is not None and stamp == self._mended[0] and leases is self._mended[1]:
+            return  # no name came, went or changed since
+        self._mended = (stamp, leases)
         wanted = {self.link(lease).name: f"task_{task_id}.json" for task_id, lease in leases.items()}
         for entry in list(os.scandir(self._folder)):
             path = Path(entry.path)
@@ -152,6 +185,25 @@ class Leases:
         for name, target in wanted.items():
             with suppress(FileExistsError):  # its shim was faster
                 (self._folder / name).symlink_to(target)
+
+
+_Stamp = tuple[int, int]
+SETTLED = 0.05  # seconds: a file may change again within one tick of its clock, and show the same times
+
+
+def _stamp(path: Path | str) -> _Stamp | None:
+    """What tells whether a file or a folder is as it was."""
+    try:
+        facts = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return (facts.st_ino, facts.st_ctime_ns)  # no write, and no setting of another time, leaves the latter as it was
+
+
+def _settled(path: Path | str) -> _Stamp | None:
+    """The same, None where it changed just now (or, the clock having been set, is yet to change)."""
+    stamp = _stamp(path)
+    return stamp if stamp is not None and time.time() - stamp[1] / 1e9 > SETTLED else None
 
 
 def _target(link: Path) -> str | None:

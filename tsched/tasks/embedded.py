@@ -68,6 +68,7 @@ class EmbeddedTasks:
     ) -> None:
         self._clock = clock
         self._path = path
+        self._answers: dict[str, tuple[object, Sequence[Task]]] = {}  # what a pass asks, while nobody has written
         if read_only or beside:
             opened = open_beside if beside else open_read_only
             self._db = opened(path, migrations=MIGRATIONS) or open_in_memory(migrations=MIGRATIONS)
@@ -81,21 +82,23 @@ class EmbeddedTasks:
     # What the runner asks (see source.py for each promise)
 
     def waiting(self, *, queues: Collection[str], agents: Collection[str]) -> Sequence[Task]:
-        known, named = set(queues), set(agents)
-        rows = self._tasks("WHERE t.status = 'idle' AND t.claim_run IS NULL")
-        return [task for task in rows if task.queue in known or task.assigned_to in named]
+        def ask() -> Sequence[Task]:
+            known, named = set(queues), set(agents)
+            rows = self._tasks("WHERE t.status = 'idle' AND t.claim_run IS NULL")
+            return [task for task in rows if task.queue in known or task.assigned_to in named]
+
+        return self._again("waiting", ask, list(queues), list(agents))
 
     def held(self, runner_id: str) -> Sequence[Task]:
-        return self._tasks("WHERE t.claim_runner = ?", runner_id)
+        return self._again("held", lambda: self._tasks("WHERE t.claim_runner = ?", runner_id), runner_id)
 
     def adrift(self) -> Sequence[Task]:
-        return self._tasks(
-            "WHERE t.status = 'working' AND t.claim_run IS NULL AND NOT EXISTS "
-            "(SELECT 1 FROM tasks c WHERE c.parent = t.id AND c.status = 'working')"
-        )
+        idle_below = "NOT EXISTS (SELECT 1 FROM tasks c WHERE c.parent = t.id AND c.status = 'working')"
+        where = f"WHERE t.status = 'working' AND t.claim_run IS NULL AND {idle_below}"
+        return self._again("adrift", lambda: self._tasks(where))
 
     def others(self, runner_id: str) -> Sequence[Task]:
-        return self._tasks("WHERE t.claim_runner <> ?", runner_id)
+        return self._again("others", lambda: self._tasks("WHERE t.claim_runner <> ?", runner_id), runner_id)
 
     def claims(self) -> Sequence[Task]:
         return self._tasks("WHERE t.claim_runner IS NOT NULL")
@@ -330,6 +333,19 @@ class EmbeddedTasks:
         if not _is_id(task_id):
             return None
         return next(iter(self._tasks("WHERE t.id = ?", int(task_id))), None)
+
+    def _again(self, question: str, ask: Callable[[], Sequence[Task]], *about: object) -> Sequence[Task]:
+        """The answer, the same object for as long as nobody has written to the file and the same is asked."""
+        with translated(self._path):
+            others = self._db.execute("PRAGMA data_version").fetchone()[0]
+        asked = (others, self._db.total_changes, about)
+        before = self._answers.get(question)
+        if before is not None and before[0] == asked:
+            return before[1]
+        answer = ask()
+        if not self._db.in_transaction:  # what it says now may still be undone
+            self._answers[question] = (asked, answer)
+        return answer
 
     def _tasks(self, where: str, *values: object) -> Sequence[Task]:
         with translated(self._path):

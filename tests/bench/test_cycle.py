@@ -1,0 +1,66 @@
+"""A pass with nothing new, beside one bare `git ls-remote` of the same remote: processor time, and growth.
+
+Processor time, since a shared machine's wall time measures its neighbours: of ls-remote as its process used it, of a
+pass as this process used it. The remote is a folder, so libgit2 speaks its transport.
+"""
+
+import os
+import resource
+import statistics
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.bench.idle import Resting, resting
+from tsched.runner.cycle import cycle
+
+ROUNDS = 25
+SETTLE = 4  # passes: until then every run's shim is watched
+BAR = 0.5  # of one ls-remote, beside the task server's own time
+GROWTH = 10.0  # times the agents, runs and tasks
+
+
+def used(who: int) -> float:
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
+
+
+def cost(who: int, act: Callable[[], object]) -> float:
+    """Milliseconds of processor time."""
+    before = used(who)
+    act()
+    return (used(who) - before) * 1000
+
+
+def measured(one: Resting) -> tuple[float, float, float]:
+    """Medians of ls-remote, of what the task server is asked, and of a pass."""
+    for _ in range(SETTLE):
+        cycle(one.host, one.lock)
+    bare = ["git", "ls-remote", str(one.remote), "refs/heads/main"]
+    found = [
+        (
+            cost(resource.RUSAGE_CHILDREN, lambda: subprocess.run(bare, check=True, stdout=subprocess.DEVNULL)),
+            cost(resource.RUSAGE_SELF, one.ask_server),
+            cost(resource.RUSAGE_SELF, lambda: cycle(one.host, one.lock)),
+        )
+        for _ in range(ROUNDS)
+    ]
+    ls, server, whole = (statistics.median(column) for column in zip(*found, strict=True))
+    return ls, server, whole
+
+
+@pytest.mark.parametrize(("agents", "running"), [(1_000, 100), (3_000, 300), (10_000, 1_000)])
+def test_a_pass_with_nothing_new(tmp_path: Path, agents: int, running: int) -> None:
+    with resting(tmp_path / "world", agents=agents, running=running, waiting=agents) as one:
+        children = used(resource.RUSAGE_CHILDREN)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        ls, server, whole = measured(one)
+        assert len(os.listdir("/proc/self/fd")) <= descriptors + running + 1  # a pidfd a run, and their poll
+    print(
+        f"\npass {agents:6} agents, {running:5} running: {whole:6.2f} ms, ls-remote {ls:5.2f} ms, task server "
+        f"{server:5.2f} ms: {(whole - server) / ls:.2f} times ls-remote"
+    )
+    assert children <= used(resource.RUSAGE_CHILDREN)
+    assert whole <= server + 1.2 * ls

@@ -1,0 +1,45 @@
+"""Answers that are kept between passes: given again for the very same things, found out anew for any other."""
+
+from collections.abc import Sequence
+
+from tsched.model.fleet import Retry
+from tsched.model.task import Task
+from tsched.runner import backlog
+from tsched.runner.kept import Kept
+from tsched.schedule.order import Ordered, order
+
+
+def task(number: str, *, not_before: float = 0.0) -> Task:
+    return Task(id=number, title="t", queue="dev", not_before=not_before)
+
+
+def test_the_same_things_are_asked_about_once() -> None:
+    kept, asked = Kept(), []
+
+    def ask(things: Sequence[int], number: int) -> int:
+        asked.append(number)
+        return sum(things) + number
+
+    things = [1, 2]
+    assert [kept(ask, things, 1000), kept(ask, things, int("1000"))] == [1003, 1003]
+    assert asked == [1000]
+    assert kept(ask, [1, 2], 1000) == 1003, "equal, but another object: it might differ in what is not seen here"
+    assert kept(ask, things, 7) == 10
+    assert asked == [1000, 1000, 7]
+    assert [kept(ask, things, 7, of="other"), kept(ask, things, 7)] == [10, 10]
+    kept.forget()
+    kept(ask, things, 7)
+    assert asked == [1000, 1000, 7, 7, 7]
+
+
+def test_a_task_that_backs_off_is_ready_on_time_though_nobody_wrote() -> None:
+    kept, waiting = Kept(), [task("1"), task("2", not_before=50.1)]
+    retry = Retry(backoff=30.1)
+
+    def ready(now: float) -> Ordered:
+        return backlog.ordered(kept, waiting, now, blocking=True, retry=retry)
+
+    assert ready(49.95) is ready(50.05), "found out once"
+    for now in (0.0, 19.9, 20.01, 21.0, 50.05, 50.1, 60.0, 25.0, 10.0):  # also where the clock is set back
+        assert ready(now) == order(waiting, now=now, retry=retry), now
+    assert [len(ready(now).ready) for now in (19.9, 25.0, 50.1)] == [2, 1, 2]

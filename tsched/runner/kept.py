@@ -1,0 +1,39 @@
+"""Answers kept from one pass to the next, so that a pass costs what changed, not what exists."""
+
+from collections.abc import Callable, Hashable
+from typing import TypeVar, TypeVarTuple, cast
+
+T = TypeVar("T")
+Asked = TypeVarTuple("Asked")
+_BY_VALUE = (int, float, str, frozenset, type(None))
+
+
+class Kept:
+    """The last answer to each question, given again for as long as it is asked about the very same things.
+
+    A question is a pure function: its answer follows from its arguments alone, and neither is ever changed. Numbers,
+    texts and frozen sets are the same where they are equal, all else only where it is the same object: to compare a
+    fleet of ten thousand agents by value would cost what is to be saved.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[Hashable, tuple[tuple[object, ...], object]] = {}
+
+    def __call__(self, ask: Callable[[*Asked], T], *about: *Asked, of: str = "") -> T:
+        """The answer to `ask(*about)`. `of`: tells questions apart that are asked of several things in turn."""
+        before = self._answers.get((ask, of))
+        if before is not None and _same(before[0], about):
+            return cast("T", before[1])
+        answer = ask(*about)
+        self._answers[ask, of] = (about, answer)
+        return answer
+
+    def forget(self) -> None:
+        """Ask everything anew: where a fleet has changed, most is about pools that are no more."""
+        self._answers.clear()
+
+
+def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
+    return len(before) == len(now) and all(
+        old is new or (isinstance(new, _BY_VALUE) and old == new) for old, new in zip(before, now, strict=True)
+    )
