@@ -89,7 +89,10 @@ class SlurmExecutor(LocalExecutor):
 
     def poll(self) -> Mapping[str, Liveness]:
         """One look at every run; see Executor. Where the cluster gives no answer its runs count as alive."""
-        self._asked = frozenset(name for name in self._names() if self._awaited(self._folder(name)))
+        local = self._watch  # what is in it is no job
+        self._asked = frozenset(
+            name for name in self._names() if name not in local and self._awaited(self._folder(name))
+        )
         if self._asked or self._trouble:
             try:
                 self._jobs, self._trouble = self._slurm.jobs(), ""
@@ -126,6 +129,11 @@ class SlurmExecutor(LocalExecutor):
         if unseen or word is Word.RUNNING or (word is Word.WAITING and not self._unwanted(folder)):
             return Liveness.ALIVE
         return Liveness.LOST
+
+    def _begin_to_watch(self, run_id: str) -> None:
+        """A job is Slurm's to tell of, also where its node is this machine."""
+        if not self._folder(run_id).job.exists():
+            super()._begin_to_watch(run_id)
 
     def _unwanted(self, folder: RunFolder) -> bool:
         """Whether a stop request's time has come."""
