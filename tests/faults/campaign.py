@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.faults.acts import ACTS, begin, renew
@@ -13,6 +14,7 @@ from tests.faults.record import Report, examined
 
 BUSY = 8  # tasks that wait or run at any time
 PAUSE = 0.4  # seconds at most between two kills of a storm
+CALM = 0.4  # of a storm's kills come only after one more task has ended: work goes on under them
 AT_RUNS = 0.4  # of a storm's kills, where there is a run
 LATE = "_launch > executors.local._spawn: shim started"  # struck a second time, the daemon coming back late
 TRIES = 3  # to reach a point that not every playing of its act passes
@@ -106,12 +108,23 @@ def storm(root: Path, nursery: Nursery, *, kills: int, seed: int, served: bool =
                 one.add(chance.choice(("work", "work", "fork")), queue=chance.choice(("dev", "dev", "tree")))
             if number % 25 == 24:
                 renew(one)
-            one.until(lambda: True, "the daemon is up")
+            least = ended(one) + 1 if chance.random() < CALM else 0
+            one.until(partial(worked, one, least), "a task ends between two kills")
             time.sleep(chance.uniform(0.0, PAUSE))
             strike(one, chance, number)
         renew(one)
         one.until_ended(*one.tasks)
         return examined(one, faults=kills)
+
+
+def ended(one: Machine) -> int:
+    """How many of its newest tasks have ended."""
+    return sum(one.task(task).status in ENDED for task in one.tasks[-3 * BUSY :])
+
+
+def worked(one: Machine, least: int) -> bool:
+    """Whether so many of them have."""
+    return not least or ended(one) >= least
 
 
 def strike(one: Machine, chance: random.Random, number: int) -> None:
