@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.faults.acts import ACTS, begin, renew
-from tests.faults.machine import ENDED, Machine, kill, processes
+from tests.faults.machine import Machine, kill, processes
 from tests.faults.nursery import Nursery
 from tests.faults.record import Report, examined
 
@@ -104,11 +104,11 @@ def storm(root: Path, nursery: Nursery, *, kills: int, seed: int, served: bool =
     with machine(root, nursery, attempts=100, served=served) as one:
         one.start()
         for number in range(kills):
-            while sum(one.task(task).status not in ENDED for task in one.tasks[-BUSY:]) < BUSY:
+            while under_way(one) < BUSY:
                 one.add(chance.choice(("work", "work", "fork")), queue=chance.choice(("dev", "dev", "tree")))
             if number % 25 == 24:
                 renew(one)
-            least = ended(one) + 1 if chance.random() < CALM else 0
+            least = len(one.tasks) - under_way(one) + 1 if chance.random() < CALM else 0
             one.until(partial(worked, one, least), "a task ends between two kills")
             time.sleep(chance.uniform(0.0, PAUSE))
             strike(one, chance, number)
@@ -117,14 +117,14 @@ def storm(root: Path, nursery: Nursery, *, kills: int, seed: int, served: bool =
         return examined(one, faults=kills)
 
 
-def ended(one: Machine) -> int:
-    """How many of its newest tasks have ended."""
-    return sum(one.task(task).status in ENDED for task in one.tasks[-3 * BUSY :])
+def under_way(one: Machine) -> int:
+    """How many of its tasks wait or run."""
+    return sum(queue.idle + queue.working for queue in one.queue.depths())
 
 
 def worked(one: Machine, least: int) -> bool:
-    """Whether so many of them have."""
-    return not least or ended(one) >= least
+    """Whether so many of its tasks have ended."""
+    return not least or len(one.tasks) - under_way(one) >= least
 
 
 def strike(one: Machine, chance: random.Random, number: int) -> None:

@@ -238,7 +238,10 @@ class Machine:
 
     def until_ended(self, *tasks: str) -> None:
         """Wait for the ends of tasks, and until nothing of their runs is left."""
-        self.until(lambda: all(self.task(one).status in ENDED for one in tasks), f"tasks {tasks} end")
+        self.until(
+            lambda: all(self.task(one).status in ENDED for one in tasks),
+            f"tasks {tasks[-8:]} end, and those before them",
+        )
         self.until(lambda: not self.left(), "their runs are gone")
 
     def said(self) -> str:
