@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.e2e.world import World, pool
 from tests.faults.nursery import Nursery, Started
-from tsched.executors.local import SHIM
+from tsched.executors.jobs import SHIM
 from tsched.model.lifecycle import AgentState
 from tsched.model.task import Task
 from tsched.state import applied

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.local_runs import R1, Place, launch_of, shell, wait_for
 from tsched.executors import processes, recovery
 from tsched.executors.executor import Liveness
-from tsched.executors.local import SHIM
+from tsched.executors.jobs import SHIM
 from tsched.model.run import ExitReason, RunExit
 from tsched.model.task import Task
 

@@ -18,7 +18,7 @@ import pytest
 from tests.integration.local_runs import R1, Place, launch_of, python, shell, wait_for
 from tsched.executors import processes, shim
 from tsched.executors.executor import Launch, Liveness
-from tsched.executors.local import SHIM
+from tsched.executors.jobs import SHIM
 from tsched.model.run import ExitReason, RunExit
 
 

@@ -15,6 +15,7 @@ import msgspec
 from tsched.executors import cgroups, durable, processes, views, workspace
 from tsched.executors.departures import Departures, Kept
 from tsched.executors.executor import Launch, Liveness
+from tsched.executors.jobs import PASSED, SHIM
 from tsched.executors.locks import locked
 from tsched.executors.pinned import Host, RunFolder, pin
 from tsched.executors.premises import PRIVATE, admitted, hand_over, make, make_folders
@@ -26,9 +27,7 @@ from tsched.model.fleet import Keep, Workspace
 from tsched.model.run import ExitReason, Run, RunExit
 
 UNSAVED = "its unsaved work could not be put into git"
-SHIM = Path(__file__).with_name("shim.py")
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SHIM_ENV = ("PATH", "HOME", "TMPDIR", "TZ", "TSCHED_FAILPOINT", "TSCHED_FAILPOINT_FILE")
 _NEW, _GONE = ".new_", ".gone_"  # run folders half made, half removed
 
 
@@ -121,7 +120,7 @@ class LocalExecutor:
 
     def _spawn(self, run_id: str, folder: RunFolder, *words: str) -> None:
         environ = self._host.environ
-        env = {name: environ[name] for name in _SHIM_ENV if name in environ}
+        env = {name: environ[name] for name in PASSED if name in environ}
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(folder.shim_log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),

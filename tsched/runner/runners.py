@@ -1,5 +1,6 @@
 """The runners that a task server knows by their claims; the end of a dead one; which of them this host is."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -153,7 +154,5 @@ def _named(runner: str, ids: set[str]) -> str:
 
 
 def _tell(folder: StateFolder, kind: str, words: str) -> None:
-    import time
-
     with closing(Database.open(folder.db)) as db, db.transaction():
         events.append(db, [Event(time=time.time(), kind=kind, subject="runner", message=words, revision=None)])

@@ -16,6 +16,7 @@ from tsched.model.secrets import without
 from tsched.model.task import Task, Verdict
 from tsched.model.units import count, iso
 from tsched.runner.override import forget_kill, policy_at_deadline
+from tsched.runner.patient import MOST_FAILURES
 from tsched.runner.record import Pass
 from tsched.schedule.breaker import Breaker, after
 from tsched.schedule.override import kill_of
@@ -25,7 +26,6 @@ from tsched.state import breakers, history
 T = TypeVar("T")
 AUTHOR = "tsched"
 MOST_WORDS = 2000  # characters of an agent's last words that a comment quotes
-MOST_FAILURES = 3  # in a row, each after its own repetitions: then it is the server, and the pass goes on
 LINES = 20_000  # of a run's log that are looked at for figures; agents that stream write a line a word
 
 
