@@ -18,8 +18,6 @@ from tsched.runner.cycle import cycle
 
 ROUNDS = 25
 SETTLE = 4  # passes: until then every run's shim is watched
-BAR = 0.5  # of one ls-remote, beside the task server's own time
-GROWTH = 10.0  # times the agents, runs and tasks
 
 
 def used(who: int) -> float:

@@ -146,13 +146,9 @@ class LocalExecutor:
         """Look at every run's lock and exit record once; see Executor."""
         self._census = None
         self._reap()
-        try:
-            names = sorted(os.listdir(self._host.runs))
-        except FileNotFoundError:
-            return {}
         found = {
             name: Liveness.ALIVE if name in self._watch else self._liveness(name)
-            for name in names
+            for name in sorted(self._names())
             if name in self._watch or _RUN_ID.fullmatch(name)
         }
         self._lost = frozenset(name for name, state in found.items() if state is Liveness.LOST)
@@ -164,6 +160,13 @@ class LocalExecutor:
         for name in self._known.keys() - found.keys():
             del self._known[name]
         return found
+
+    def _names(self) -> list[str]:
+        """All that is in the folder of runs."""
+        try:
+            return os.listdir(self._host.runs)
+        except FileNotFoundError:
+            return []
 
     def _begin_to_watch(self, run_id: str) -> None:
         """Have the kernel tell of a shim's end: our child's by its pid, another's by its lease and its lock."""

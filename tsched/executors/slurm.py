@@ -5,7 +5,6 @@ comes to be and who says that it lives. A job's name is its run's id. Nothing is
 was not seen to start is fenced (DESIGN section 4), so that a job which turns up late goes home.
 """
 
-import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -103,12 +102,6 @@ class SlurmExecutor(LocalExecutor):
     def trouble(self) -> str:
         """Why jobs could not be looked at; see Executor."""
         return self._trouble
-
-    def _names(self) -> list[str]:
-        try:
-            return os.listdir(self._host.runs)
-        except FileNotFoundError:
-            return []
 
     def _awaited(self, folder: RunFolder) -> bool:
         """Whether it takes Slurm's word to know how a run is."""
