@@ -90,7 +90,7 @@ def write_names(root: Path, nurseries: "SimpleQueue[Nursery]") -> None:
     known: set[str] = set()
     nursery = nurseries.get()
     for served in (False, True):
-        found = list(campaign.named(root / str(served), nursery, served=served))
+        found = list(campaign.named(root / str(served), nursery, served=served, later=True))
         lines = "".join(f"{act}\t{point}\n" for act, point in found if point not in known)
         names.file(served=served).write_text(lines, encoding="utf-8")
         known |= {point for _, point in found}
