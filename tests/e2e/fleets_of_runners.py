@@ -7,7 +7,6 @@ The agents prove the rest themselves: each takes a lock named by its task, and w
 import argparse
 import ctypes
 import json
-import multiprocessing
 import os
 import random
 import sys
@@ -22,6 +21,7 @@ from typing import Protocol
 
 import httpx
 
+from tests.e2e.forked import CHILDREN
 from tests.e2e.world import RECIPE, World, pool, until
 from tests.integration.tinytask_servers import OldServer, old_server, served
 from tsched.cli.main import main
@@ -46,11 +46,6 @@ runtimes:
 """
 AGENTS = ("ada", "ben", "cy")
 SERVED = ("", "dev,qa", "zone=eu")  # what the runners serve, one after the other: each queue is at least two's
-# Real processes, forked from one that has the program loaded: a start costs what it does, not what imports cost.
-CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(
-    ["tsched.cli.main", "tsched.runner.host", "tsched.runner.loop", "tsched.tasks.detected"]
-)
 CLONE_NEWNET = 0x40000000
 PATIENCE = 300.0  # seconds in which all must be done
 

@@ -89,12 +89,12 @@ def write_names(root: Path, nurseries: "SimpleQueue[Nursery]") -> None:
     """Bring points.txt and points_served.txt up to date."""
     known: set[str] = set()
     nursery = nurseries.get()
+    nurseries.put(nursery)  # it is closed at the end
     for served in (False, True):
-        found = list(campaign.named(root / str(served), nursery, served=served, later=True))
+        found = list(campaign.named(root / str(served), nursery, served=served, later=not served))
         lines = "".join(f"{act}\t{point}\n" for act, point in found if point not in known)
         names.file(served=served).write_text(lines, encoding="utf-8")
         known |= {point for _, point in found}
-    nurseries.put(nursery)
 
 
 if __name__ == "__main__":

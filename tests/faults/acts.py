@@ -9,8 +9,8 @@ TREE = "workspace: {{repo: {repo}, ref: main, keep: never, hooks: {{after_create
 QUICK = "drain: {deadline: 1ms, on_deadline: requeue}\n"
 
 
-def dev(*agents: str) -> str:
-    return pool("dev", *agents, extra=QUICK, limit=2)
+def dev(*agents: str, drain: str = QUICK) -> str:
+    return pool("dev", *agents, extra=drain, limit=2)
 
 
 def tree(machine: Machine) -> str:
@@ -59,6 +59,18 @@ def drain(machine: Machine) -> None:
     machine.until_ended(task)
     tip = machine.world.push("with ben", dev=dev("ada", "ben"))
     machine.until(lambda: machine.revision() == tip, "ben is back")
+
+
+def regret(machine: Machine) -> None:
+    """A removal is taken back while the agent drains: the request to stop at its deadline is recalled."""
+    task = machine.add("hold", assign="ben")
+    machine.until_running(task)
+    machine.world.push("without ben", dev=dev("ada", drain="drain: {deadline: 1h, on_deadline: requeue}\n"))
+    machine.until(lambda: list(machine.state.runs.glob(f"{task}-*/stop")), "ben is to stop in an hour")
+    machine.world.push("with ben", dev=dev("ada", "ben"))
+    machine.until(lambda: ("ben", "dev") in machine.serving(), "ben is back")
+    machine.open(task)
+    machine.until_ended(task)
 
 
 def worktree(machine: Machine) -> None:
@@ -153,5 +165,5 @@ def reboot(machine: Machine) -> None:
 
 ACTS: Mapping[str, Callable[[Machine], None]] = {
     act.__name__: act
-    for act in (work, fail, drain, worktree, cancel, halt, lose, reject, converse, damage, move, reboot)
+    for act in (work, fail, drain, regret, worktree, cancel, halt, lose, reject, converse, damage, move, reboot)
 }

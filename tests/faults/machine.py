@@ -106,7 +106,7 @@ class Machine:
         self._hooks = Hooks()
         self.world.environ |= {
             "TSCHED_PASS_ENV": "JOURNAL", "JOURNAL": str(self.journal), "TSCHED_GOOSE_BIN": str(goose),
-            "HOOK": self._hooks.url, "TSCHED_BASE_PATH": str(operator),
+            "HOOK": self._hooks.url, "TSCHED_OPERATOR_FOLDER": str(operator),
         }  # fmt: skip
         if served:
             self._serve(root / "server")
