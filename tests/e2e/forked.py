@@ -1,7 +1,7 @@
 """Starts of the real program that cost what it does and not what its imports cost.
 
 Each is a process of its own, forked from one that has loaded the program once. What belongs to the start itself
-(`python -m tsched`, the installed commands) is shown by tests that start it so: of the documents, the demo, the guide.
+(`python -m tsched`, the installed commands) is shown by tests that start it so: documents, demo, guide.
 """
 
 import multiprocessing
