@@ -68,9 +68,12 @@ def shown(parts: Sequence[Part], root: Path, nurseries: "SimpleQueue[Nursery]", 
     def played(part: Part) -> tuple[str, Report, float]:
         began, nursery = time.monotonic(), nurseries.get()
         try:
-            return part[0], part[1](root / part[0].replace(": ", "-"), nursery), time.monotonic() - began
+            found = part[1](root / part[0].replace(": ", "-"), nursery)
+        except AssertionError as error:  # something never came to its end
+            found = Report(faults=0, tasks=0, lost=[f"{part[0]}: {error}"])
         finally:
             nurseries.put(nursery)
+        return part[0], found, time.monotonic() - began
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         for ended in as_completed([pool.submit(played, part) for part in parts]):

@@ -6,7 +6,7 @@ from tests.e2e.world import RECIPE, pool
 from tests.faults.machine import ENDED, Machine, kill
 
 TREE = "workspace: {{repo: {repo}, ref: main, keep: never, hooks: {{after_create: 'true', before_remove: 'true'}}}}\n"
-QUICK = "drain: {deadline: 1ms, on_deadline: requeue}\n"
+QUICK, PATIENT = (f"drain: {{deadline: {deadline}, on_deadline: requeue}}\n" for deadline in ("1ms", "1h"))
 
 
 def dev(*agents: str, drain: str = QUICK) -> str:
@@ -63,12 +63,14 @@ def drain(machine: Machine) -> None:
 
 def regret(machine: Machine) -> None:
     """A removal is taken back while the agent drains: the request to stop at its deadline is recalled."""
+    tip = machine.world.push("patience", dev=dev("ada", "ben", drain=PATIENT))
+    machine.until(lambda: machine.revision() == tip, "drains take an hour")
     task = machine.add("hold", assign="ben")
     machine.until_running(task)
-    machine.world.push("without ben", dev=dev("ada", drain="drain: {deadline: 1h, on_deadline: requeue}\n"))
+    machine.world.push("without ben", dev=dev("ada", drain=PATIENT))
     machine.until(lambda: list(machine.state.runs.glob(f"{task}-*/stop")), "ben is to stop in an hour")
-    machine.world.push("with ben", dev=dev("ada", "ben"))
-    machine.until(lambda: ("ben", "dev") in machine.serving(), "ben is back")
+    tip = machine.world.push("with ben", dev=dev("ada", "ben"))
+    machine.until(lambda: machine.revision() == tip, "ben is back")
     machine.open(task)
     machine.until_ended(task)
 
