@@ -133,6 +133,7 @@ def converse(machine: Machine) -> None:
 
 def damage(machine: Machine) -> None:
     """While it is down the history and the mirror are damaged, and a lease was half written by a shim."""
+    machine.until(machine.revision, "a fleet is applied")
     machine.stop()
     machine.state.history_db.write_bytes(b"no database" * 1000)
     (machine.state.mirror / "HEAD").write_text("none")
@@ -145,6 +146,7 @@ def damage(machine: Machine) -> None:
 
 def move(machine: Machine) -> None:
     """The state folder is taken for a copy of another runner's, with a run of that one's, and gets its own id."""
+    machine.until(machine.revision, "a fleet is applied")
     machine.stop()
     (machine.state.root / "runner_home.json").write_text('{"host": "elsewhere", "machine": "", "file": 0}')
     for place in (machine.state.runs, machine.state.workspaces):
