@@ -5,8 +5,8 @@ The agents prove the rest themselves: each takes a lock named by its task, and w
 """
 
 import argparse
+import ctypes
 import json
-import multiprocessing
 import os
 import random
 import sys
@@ -21,6 +21,7 @@ from typing import Protocol
 
 import httpx
 
+from tests.e2e.forked import CHILDREN
 from tests.e2e.world import RECIPE, World, pool, until
 from tests.integration.tinytask_servers import OldServer, old_server, served
 from tsched.cli.main import main
@@ -45,11 +46,7 @@ runtimes:
 """
 AGENTS = ("ada", "ben", "cy")
 SERVED = ("", "dev,qa", "zone=eu")  # what the runners serve, one after the other: each queue is at least two's
-# Real processes, forked from one that has the program loaded: a start costs what it does, not what imports cost.
-CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(
-    ["tsched.cli.main", "tsched.runner.host", "tsched.runner.loop", "tsched.tasks.detected"]
-)
+CLONE_NEWNET = 0x40000000
 PATIENCE = 300.0  # seconds in which all must be done
 
 
@@ -96,7 +93,7 @@ def drill(root: Path, *, runners: int, tasks: int, kills: int, seed: int, server
     with ExitStack() as opened:
         shared = opened.enter_context(SERVERS[server](root / "server"))
         team = [Runner(root, number, shared, first_on_store=server == "store") for number in range(runners)]
-        _fleet(team[0].world)
+        fleet(team[0].world)
         ids = [shared.add(number) for number in range(max(1, tasks // 2))]  # all start with a race for these
         for one in team:
             opened.callback(one.stop)
@@ -106,12 +103,15 @@ def drill(root: Path, *, runners: int, tasks: int, kills: int, seed: int, server
             due = tasks * (number + kills + 1) // (2 * kills)
             ids += [shared.add(number) for number in range(len(ids), due)]
         ids += [shared.add(number) for number in range(len(ids), tasks)]
-        _wait(shared, team)
-        return _judge(root, ids, shared, team, kills)
+        wait(shared, team)
+        return judge(root, ids, shared, team, kills)
 
 
-def _daemon(environ: Mapping[str, str], root: Path) -> None:
-    """A process's whole life: `tsched run --daemon`."""
+def _daemon(environ: Mapping[str, str], root: Path, namespace: str | None) -> None:
+    """A process's whole life: `tsched run --daemon`, in that network namespace where one is named."""
+    if namespace is not None:
+        with open(namespace, "rb") as net:
+            assert ctypes.CDLL(None).setns(net.fileno(), CLONE_NEWNET) == 0, "it may not enter the namespace"
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(root)
@@ -128,7 +128,8 @@ class Runner:
     root: Path
     number: int
     server: Server
-    first_on_store: bool
+    first_on_store: bool = False
+    namespace: str | None = None  # the file of its network namespace, None for the one that we are in
     world: World = field(init=False)
     process: ForkServerProcess | None = None
 
@@ -144,7 +145,7 @@ class Runner:
             environ |= {"TSCHED_STATE": str(self.world.state), "TSCHED_TASKS": "embedded"}
 
     def start(self) -> None:
-        self.process = CHILDREN.Process(target=_daemon, args=(self.world.environ, self.world.root))
+        self.process = CHILDREN.Process(target=_daemon, args=(self.world.environ, self.world.root, self.namespace))
         self.process.start()
 
     def kill(self, *, after: float) -> None:
@@ -175,7 +176,8 @@ class Runner:
         return [f"{self.world.root.name}: {one.name}" for one in found if not one.name.startswith(".new_")]
 
 
-def _fleet(world: World) -> None:
+def fleet(world: World) -> None:
+    """The first commit."""
     world.recipes(*AGENTS, text=RECIPE)
     world.push(
         "fleet", limits=LIMITS,
@@ -184,7 +186,7 @@ def _fleet(world: World) -> None:
     )  # fmt: skip
 
 
-def _wait(server: Server, team: Sequence[Runner]) -> None:
+def wait(server: Server, team: Sequence[Runner]) -> None:
     """Until all is done and put away; what is not by then is what the report names."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
@@ -194,7 +196,8 @@ def _wait(server: Server, team: Sequence[Runner]) -> None:
         time.sleep(0.1)
 
 
-def _judge(root: Path, ids: Sequence[str], server: Server, team: Sequence[Runner], kills: int) -> Report:
+def judge(root: Path, ids: Sequence[str], server: Server, team: Sequence[Runner], kills: int) -> Report:
+    """What the agents wrote down, held against what the server says."""
     ends = server.ends()
     lost, duplicated = [], []
     for task_id in ids:
@@ -217,10 +220,12 @@ class Served:
     """`tsched tasks serve`."""
 
     base: str
+    token: str = ""
 
     def __post_init__(self) -> None:
         self.address = f"tinytask+{self.base}"
-        self.http = httpx.Client(base_url=f"{self.base}/api/v1", timeout=30)
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        self.http = httpx.Client(base_url=f"{self.base}/api/v1", headers=headers, timeout=30)
 
     def add(self, number: int) -> str:
         body: dict[str, object] = {"title": f"task {number}", "queue_name": ("dev", "qa")[number % 2]}

@@ -53,7 +53,7 @@ class Operator(World):
         return super().run(*arguments, check=check, cwd=folder, **environ)  # type: ignore[arg-type]
 
     @contextmanager
-    def daemon(self, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    def daemon(self, **environ: str) -> Iterator[subprocess.Popen[str]]:  # type: ignore[override]
         """The runner, started as the guide's units start it; SIGTERM must end it with exit code 0."""
         process = subprocess.Popen(
             [self.folder / "tinyscheduler", "run", "--daemon"], env={**self.environ, **environ}, cwd=self.folder,

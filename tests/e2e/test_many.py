@@ -2,7 +2,9 @@
 
 import io
 import json
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -214,6 +216,18 @@ def test_two_runners_never_share_a_folder_of_leases(tmp_path: Path) -> None:
         assert not other.lock_file.exists()
     with RunnerLock(other):
         pass
+
+
+# Cut off
+
+
+def test_a_machine_that_is_cut_off_keeps_its_runs_and_nobody_else_does_them() -> None:
+    apart = ["unshare", "--map-root-user", "--net"]
+    if shutil.which("ip") is None or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs iproute2, and to be allowed a network namespace")
+    drill = [sys.executable, "-m", "tests.e2e.cut_off", "--tasks", "12", "--cuts", "1"]
+    done = subprocess.run([*apart, *drill], capture_output=True, text=True, check=False)
+    assert done.stdout == "cuts=1 tasks=12 lost=0 duplicated=0 leaked=0\n", done.stdout + done.stderr
 
 
 # Killed at random

@@ -4,13 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.e2e import forked
 from tests.e2e.here import look, waiting
 
 PATIENCE = 90.0  # seconds until an event that should come has failed to; more testers than cores share them
@@ -142,10 +142,8 @@ class World:
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Run the program; `check`: the exit code it must have; `only`: the whole environment instead of ours."""
         settings = {**(self.environ if only is None else only), **environ}
-        done = look(arguments, settings, cwd or self.root) or subprocess.run(
-            [sys.executable, "-m", "tsched", *arguments], env=settings, cwd=cwd or self.root,
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        stand = cwd or self.root
+        done = look(arguments, settings, stand) or forked.run(arguments, settings, stand, timeout=120)
         assert "Traceback" not in done.stderr, done.stderr
         assert check is None or done.returncode == check, f"exit {done.returncode}: {done.stdout}{done.stderr}"
         return done
@@ -154,14 +152,12 @@ class World:
         return self.run("run", "--once", *flags, check=check).stdout
 
     @contextmanager
-    def daemon(self, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    def daemon(self, **environ: str) -> Iterator[forked.Forked]:
         """A daemon that runs until the block ends; then SIGTERM must end it with exit code 0."""
-        log = (self.root / "daemon.log").open("a")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tsched", "run", "--daemon"], env={**self.environ, **environ}, cwd=self.root,
-            stdout=log, stderr=log, text=True,
-        )  # fmt: skip
-        log.close()
+        log = str(self.root / "daemon.log")
+        process = forked.Forked(
+            ("run", "--daemon"), environ={**self.environ, **environ}, cwd=self.root, out=log, err=log
+        )
         try:
             yield process
         finally:

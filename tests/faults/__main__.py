@@ -68,9 +68,12 @@ def shown(parts: Sequence[Part], root: Path, nurseries: "SimpleQueue[Nursery]", 
     def played(part: Part) -> tuple[str, Report, float]:
         began, nursery = time.monotonic(), nurseries.get()
         try:
-            return part[0], part[1](root / part[0].replace(": ", "-"), nursery), time.monotonic() - began
+            found = part[1](root / part[0].replace(": ", "-"), nursery)
+        except AssertionError as error:  # something never came to its end
+            found = Report(faults=0, tasks=0, lost=[f"{part[0]}: {error}"])
         finally:
             nurseries.put(nursery)
+        return part[0], found, time.monotonic() - began
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         for ended in as_completed([pool.submit(played, part) for part in parts]):
@@ -89,12 +92,12 @@ def write_names(root: Path, nurseries: "SimpleQueue[Nursery]") -> None:
     """Bring points.txt and points_served.txt up to date."""
     known: set[str] = set()
     nursery = nurseries.get()
+    nurseries.put(nursery)  # it is closed at the end
     for served in (False, True):
-        found = list(campaign.named(root / str(served), nursery, served=served))
+        found = list(campaign.named(root / str(served), nursery, served=served, later=not served))
         lines = "".join(f"{act}\t{point}\n" for act, point in found if point not in known)
         names.file(served=served).write_text(lines, encoding="utf-8")
         known |= {point for _, point in found}
-    nurseries.put(nursery)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from tests.faults import names
 from tests.faults.acts import ACTS, begin, renew
 from tests.faults.machine import Machine, kill, processes
 from tests.faults.nursery import Nursery
@@ -75,18 +76,36 @@ def passed(one: Machine, act: Callable[[Machine], None]) -> Sequence[str]:
 
 
 def struck(one: Machine, act: Callable[[Machine], None], point: str) -> bool:
-    """Play an act with a kill at a point. Whether it was reached."""
-    one.start(point)
+    """Play an act with a kill at a point, and at a second one where it names two. Whether they were reached."""
+    kills = point.split(names.THEN)
+    one.start(*kills)
     act(one)
     one.stop()
-    reached = one.hit.exists()
-    one.hit.unlink(missing_ok=True)
+    files = (one.hit, one.then)[: len(kills)]
+    reached = all(file.exists() for file in files)
+    for file in files:
+        file.unlink(missing_ok=True)
     return reached
 
 
-def named(root: Path, nursery: Nursery, *, served: bool = False) -> Iterator[tuple[str, str]]:
-    """Every point with the act that first passes it: those of a machine's first start, then act by act."""
+def recovered(one: Machine, act: Callable[[Machine], None], point: str) -> Sequence[str]:
+    """The points that a runner passes which comes back after a kill at a point, in order."""
+    one.start(point, "*")
+    act(one)
+    one.stop()
+    one.hit.unlink(missing_ok=True)
+    found = list(dict.fromkeys(one.then.read_text().splitlines())) if one.then.exists() else []
+    one.then.unlink(missing_ok=True)
+    return found
+
+
+def named(root: Path, nursery: Nursery, *, served: bool = False, later: bool = False) -> Iterator[tuple[str, str]]:
+    """Every point with the act that first passes it: those of a machine's first start, then act by act.
+
+    `later`: also those steps that only a runner takes which comes back after a kill.
+    """
     known: set[str] = set()
+    firsts: dict[str, Sequence[str]] = {}
     with machine(root, nursery, served=served) as one:
         one.renew()
         births_ = passed(one, ACTS["work"])
@@ -94,8 +113,22 @@ def named(root: Path, nursery: Nursery, *, served: bool = False) -> Iterator[tup
         usual = {point for found in again.values() for point in found}
         yield from (("births", point) for point in births_ if point not in usual)
         for name, found in again.items():
-            yield from ((name, point) for point in found if point not in known)
+            fresh: Sequence[str] = [point for point in found if point not in known]
+            yield from ((name, point) for point in fresh)
             known |= set(found)
+            firsts[name] = fresh
+        steps = {step(point) for point in {*births_, *known}}
+        for name, fresh in firsts.items() if later else ():
+            for first in fresh:
+                for point in recovered(one, ACTS[name], first):
+                    if step(point) not in steps:
+                        steps.add(step(point))
+                        yield name, f"{first}{names.THEN}{point}"
+
+
+def step(point: str) -> str:
+    """Without the part of a pass that wants it: which one comes to it first is left to chance."""
+    return point.rpartition(" > ")[2]
 
 
 def storm(root: Path, nursery: Nursery, *, kills: int, seed: int, served: bool = False) -> Report:

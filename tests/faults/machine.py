@@ -9,7 +9,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 from tests.e2e.world import World, pool
 from tests.faults.nursery import Nursery, Started
@@ -20,6 +22,7 @@ from tsched.state import applied
 from tsched.state.applied import Applied
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
+from tsched.state.operator import ENV_FILE, limits_line
 from tsched.tasks.embedded import EmbeddedTasks
 
 PATIENCE = 60.0  # seconds until an event that should come has failed to
@@ -40,6 +43,21 @@ case "$TSCHED_TASK_TITLE" in
 esac
 echo "end $TSCHED_TASK_ID $TSCHED_RUN_ID" >> "$JOURNAL/journal"
 """
+# A conversation: the first run on a task fails and leaves work behind, the next goes on with both.
+GOOSE = f"""\
+#!/bin/sh
+agent() {{
+{AGENT}}}
+said='"role":"assistant","content":[{{"type":"text","text":"Hm."}}]'
+model='{{"userVisible":true,"inference":{{"provider":"openai"}}}}'
+echo '{{"type":"message","message":{{"id":"m",'"$said"',"metadata":'"$model"'}}}}'
+echo '{{"type":"complete","total_tokens":'"$(date +%s%3N)"'}}'  # of the whole conversation: ever more
+case "$TSCHED_TASK_TITLE $*" in
+  talk*--resume*) ;;
+  talk*) TSCHED_TASK_TITLE=unsaved;;
+esac
+agent
+"""
 LIMITS = """\
 apiVersion: tsched/v1
 kind: Limits
@@ -51,7 +69,7 @@ retry: {attempts: ATTEMPTS, backoff: 10ms, max_backoff: 50ms}
 guard: {max_agents_removed: 100%}
 alerts:
   rules: [{type: revision, name: refused}]
-  notify: [{type: command, argv: ["true"]}, {type: log}]
+  notify: [{type: command, argv: ["true"]}, {type: webhook, format: generic, url_env: HOOK}, {type: log}]
 runtimes:
   work: {argv: [sh, -c, AGENT, agent], evidence: exit}
 """
@@ -68,7 +86,7 @@ class Machine:
         self.state = StateFolder(self.world.state)
         self.journal = root / "journal"
         self.journal.mkdir()
-        self.hit = root / "hit"  # what TSCHED_FAILPOINT_FILE names
+        self.hit, self.then = root / "hit", root / "then"  # what TSCHED_FAILPOINT_FILE names, first and afterwards
         self.log = root / "daemon.log"
         self.kills = 0  # those that were sent, and those at a fail-point
         self.tasks: list[str] = []
@@ -76,10 +94,20 @@ class Machine:
         self._nursery = nursery
         self._daemon: Started | None = None
         self._armed: Mapping[str, str] = self.world.environ
+        self._then: list[str] = []
         self._server: Started | None = None
         self._queue: EmbeddedTasks | None = None
         self._limits = LIMITS.replace("AGENT", json.dumps(AGENT)).replace("ATTEMPTS", str(attempts))
-        self.world.environ |= {"TSCHED_PASS_ENV": "JOURNAL", "JOURNAL": str(self.journal)}
+        goose, operator = root / "goose", root / "operator"
+        goose.write_text(GOOSE)
+        goose.chmod(0o755)
+        operator.mkdir()
+        (operator / ENV_FILE).write_text(f"{limits_line({})}\n")
+        self._hooks = Hooks()
+        self.world.environ |= {
+            "TSCHED_PASS_ENV": "JOURNAL", "JOURNAL": str(self.journal), "TSCHED_GOOSE_BIN": str(goose),
+            "HOOK": self._hooks.url, "TSCHED_OPERATOR_FOLDER": str(operator),
+        }  # fmt: skip
         if served:
             self._serve(root / "server")
 
@@ -104,7 +132,7 @@ class Machine:
 
     def fleet(self, **pools: str) -> str:
         """The first commit."""
-        self.world.recipes("ada", "ben", "cy", "dot")
+        self.world.recipes("ada", "ben", "cy", "dot", "eve")
         return self.world.push("fleet", limits=self._limits, **pools)
 
     def add(self, title: str, *, queue: str = "dev", assign: str | None = None, after: str | None = None) -> str:
@@ -148,11 +176,16 @@ class Machine:
 
     # the machine
 
-    def start(self, point: str | None = None) -> None:
-        """Start the daemon, to die at a fail-point where one is given."""
+    def start(self, *points: str) -> None:
+        """Start the daemon, to die at a fail-point where one is given; to die at the next when it has come back."""
+        first, *self._then = points or ("",)
         self._armed = {
-            **self.world.environ, "TSCHED_FAILPOINT": point or "", "TSCHED_FAILPOINT_FILE": str(self.hit)
+            **self.world.environ, "TSCHED_FAILPOINT": first, "TSCHED_FAILPOINT_FILE": str(self.hit)
         }  # fmt: skip
+        self.again()
+
+    def again(self) -> None:
+        """Start it as it was started before."""
         self._daemon = self._nursery.start("run", "--daemon", environ=self._armed, log=self.log)
 
     def kill(self) -> None:
@@ -208,10 +241,17 @@ class Machine:
             if self._daemon is not None and not self._daemon.alive():
                 if self.late and not all(map(begun, processes(self.world.root))):
                     return False
-                self._daemon = self._nursery.start("run", "--daemon", environ=self.world.environ, log=self.log)
+                self._come_back()
             return seen()
 
         self._wait(seen_by_a_live_daemon, what)
+
+    def _come_back(self) -> None:
+        environ = self.world.environ
+        if self._then and self.hit.exists():
+            self.then.unlink(missing_ok=True)
+            environ = {**environ, "TSCHED_FAILPOINT": self._then.pop(0), "TSCHED_FAILPOINT_FILE": str(self.then)}
+        self._daemon = self._nursery.start("run", "--daemon", environ=environ, log=self.log)
 
     def _wait(self, seen: Callable[[], object], what: str) -> None:
         end = time.monotonic() + PATIENCE
@@ -256,8 +296,17 @@ class Machine:
             for folder in (self.state.running, self.state.runs, self.state.workspaces)
             if folder.is_dir()
             for name in os.listdir(folder)
-            if name not in (".repos", ".kept", ".leaving") or (name != ".repos" and os.listdir(folder / name))
+            if name not in (".repos", ".kept", ".leaving")
+            or (name != ".repos" and {*os.listdir(folder / name)} - {".lock"})
         ]
+
+    def runs(self) -> Sequence[str]:
+        """What is left of runs that are not settled."""
+        return [one for one in self.left() if not one.startswith("workspaces/")]
+
+    def kept(self) -> Sequence[str]:
+        """The runs whose work folders a person has to remove."""
+        return sorted(note.stem for note in (self.state.workspaces / ".kept").glob("*.json"))
 
     def close(self) -> None:
         """End all that is left of it."""
@@ -268,6 +317,30 @@ class Machine:
             kill(pid)
         if self._queue is not None:
             self._queue.close()
+        self._hooks.close()
+
+
+class Hooks:
+    """A web server that is told of alerts."""
+
+    def __init__(self) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Told)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Told(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def processes(root: Path) -> Sequence[int]:

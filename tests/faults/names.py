@@ -1,8 +1,12 @@
-"""The fail-points by name, with the act in which each is struck; `python -m tests.faults --list` writes the files."""
+"""The fail-points by name, with the act in which each is struck; `python -m tests.faults --list` writes the files.
+
+One that is passed only by a runner that comes back after a kill is written behind that kill: `first => then`.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+THEN = " => "
 HERE = Path(__file__).parent
 
 

@@ -44,8 +44,8 @@ def test_a_storm_of_kills_breaks_no_promise(served: bool, tmp_path: Path, nurser
 
 
 def test_every_point_is_written_down(tmp_path: Path, nursery: Nursery) -> None:
-    known = {step(point) for found in EMBEDDED.values() for point in found}
-    passed = {step(point) for _, point in campaign.named(tmp_path / "machine", nursery)}
+    known = {campaign.step(point) for found in EMBEDDED.values() for point in found}
+    passed = {campaign.step(point) for _, point in campaign.named(tmp_path / "machine", nursery)}
     assert not passed - known, "new ones: `python -m tests.faults --list` writes them down"
 
 
@@ -70,11 +70,6 @@ def test_what_agents_saw_is_held_against_the_history(
     journal: str, exits: dict[str, RunExit], lost: int, twice: int
 ) -> None:
     assert tuple(map(len, contradictions(journal.split(","), exits))) == (lost, twice)
-
-
-def step(point: str) -> str:
-    """Without the part of a pass that wants it: which one comes to it first is left to chance."""
-    return point.rpartition(" > ")[2]
 
 
 def assert_sound(found: Report) -> None:

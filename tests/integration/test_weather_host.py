@@ -13,8 +13,10 @@ import pytest
 from tests.e2e.world import alive
 from tests.integration.passes import Runner, World, faults, pool, runner, until
 from tsched.model.errors import TransientError
+from tsched.runner import orders
 from tsched.runner.patience import Patience
 from tsched.schedule.outage import REMIND
+from tsched.state import history
 from tsched.state.leases import Leases
 
 MIB = 1 << 20
@@ -282,6 +284,34 @@ def test_a_clock_that_jumps_stops_nothing_and_holds_nothing_for_ever(world: Worl
         world.open(held)
         one.until(lambda: status(one, held) == "complete", "and is done")
         assert started(one, held) == 1
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_an_operators_stop_holds_whatever_the_clock_says(world: World, jump: float) -> None:
+    with runner(world) as one:
+        one.once()
+        orders.stop(one.host.settings, pool=None, now=False, by="op", reason="")
+        task = add(one, "quick")
+        for shift in (0.0, jump, 0.0):
+            one.shift = shift
+            one.once()
+            assert status(one, task) == "idle"
+        one.shift = jump
+        orders.resume(one.host.settings, pool=None, by="op")
+        one.until(lambda: status(one, task) == "complete", "it is done")
+
+
+def test_the_newest_run_of_a_task_is_the_one_decided_last_whatever_the_clock_said(world: World) -> None:
+    """What a conversation goes on with, and what `tsched why` tells."""
+    with runner(world) as one:
+        task = add(one, "fail")
+        one.shift = 3600.0
+        one.until(lambda: one.host.tasks.get([task])[task].attempts == 1, "its first attempt failed")
+        one.shift = 0.0
+        one.until(lambda: status(one, task) == "parked", "so did its second, an hour earlier by the clock")
+        first, second = history.of_task(one.host.db, task)
+        assert (first.run.attempt, second.run.attempt) == (1, 2)
+        assert second.run.created_at < first.run.created_at
 
 
 @pytest.mark.parametrize("run_id", ["../outside", "a/b", ".", "x" * 65, "a\n"])

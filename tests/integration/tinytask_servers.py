@@ -29,13 +29,13 @@ Json = dict[str, object]
 
 
 @contextmanager
-def served(state: Path, *, token: str | None = None) -> Iterator[str]:
+def served(state: Path, *, token: str | None = None, host: str = "127.0.0.1") -> Iterator[str]:
     """`tsched tasks serve` over the embedded queue of that state folder. Gives its address."""
     environ = {"PATH": os.environ["PATH"], "HOME": str(state), "TSCHED_STATE": str(state)}
     if token is not None:
         environ["TSCHED_TASKS_TOKEN"] = token
     with subprocess.Popen(
-        [sys.executable, "-m", "tsched", "tasks", "serve", "--port", "0"],
+        [sys.executable, "-m", "tsched", "tasks", "serve", "--host", host, "--port", "0"],
         env=environ, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:

@@ -58,7 +58,9 @@ class Departures:
 
     def take(self, run: Run) -> None:
         """The run goes on in a workspace that was kept: it is no longer one that may be removed."""
+        failpoint("note to be removed")
         self._note(Path(run.workspace)).unlink(missing_ok=True)
+        failpoint("note removed")
         tree = self._host.worktree(run)
         if tree is not None:
             (tree.admin / "index.lock").unlink(missing_ok=True)  # of a git that was killed with the run before
@@ -115,6 +117,7 @@ class Departures:
         if self.needed(place):  # saving took its time
             return "a process works in it"
         self._remove(name, run)
+        failpoint("note to be removed")
         note.unlink(missing_ok=True)
         return None
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import pygit2
 
+from tsched.failpoint import failpoint
 from tsched.gitops.commits import Commits
 from tsched.gitops.git import TIMEOUT, GitFailed, check_branch, git
 from tsched.gitops.remotes import remote_of
@@ -150,6 +151,7 @@ class Mirror(Commits):
         """Remove the locks of a git that was killed; whether there was one. Nobody else writes to the mirror."""
         left = [*self.folder.glob("*.lock"), *self.folder.glob("refs/**/*.lock")]
         for lock in left:
+            failpoint("lock to be removed")
             lock.unlink(missing_ok=True)
         return bool(left)
 
@@ -211,6 +213,7 @@ class Mirror(Commits):
 
     def _remove(self) -> None:
         """Also what is no folder, in the mirror's place."""
+        failpoint("mirror to be removed")
         if self.folder.is_dir() and not self.folder.is_symlink():
             shutil.rmtree(self.folder, ignore_errors=True)
         else:

@@ -6,6 +6,7 @@ from contextlib import closing
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from tsched.failpoint import failpoint
 from tsched.model.alert import AlertStep, AlertTransition, WebhookFormat
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.units import iso
@@ -55,10 +56,12 @@ def post(url: str, body: Mapping[str, object], *, timeout: float = HASTE) -> Non
     except (OSError, ValueError, ImportError, httpx.InvalidURL):
         raise ConfigurationError("no connection can be made: mend SSL_CERT_FILE or the proxy variables") from None
     answer: Future[int] = Future()
+    failpoint("POST to be sent")
     Thread(target=_ask, args=(client, url, body, answer), name="webhook", daemon=True).start()
     try:
         with closing(client):  # which also ends the thread, should it still wait
             status = answer.result(timeout)
+            failpoint("POST answered")
     except TimeoutError:
         raise TransientError(f"it does not answer within {timeout:g} s") from None
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):

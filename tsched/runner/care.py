@@ -132,7 +132,7 @@ def rotate_logs(
             if place == folder.logs
             else keep.run_logs(written, live=live, now=now, keep_days=keep_days)
         )
-        due += [(place / name, Path.unlink, done.removed) for name in chores.remove]
+        due += [(place / name, rotation.remove, done.removed) for name in chores.remove]
         packed = [place / name for name in chores.compress]
         due += [(path, rotation.compress, done.compressed) for path in packed if budget is None or _light(path)]
     if not due:
@@ -165,7 +165,7 @@ def _leftovers(folder: StateFolder, done: Kept, *, now: float, dry_run: bool) ->
         for name, written in rotation.plain_files(place).items():
             if name.startswith(".") and name.endswith(".tmp") and written < now - LEFT:
                 if not dry_run:
-                    (place / name).unlink(missing_ok=True)
+                    rotation.remove(place / name)
                 done.leftovers.append(_shown(place / name, folder))
 
 

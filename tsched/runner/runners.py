@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsched.executors.executor import Liveness
+from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError
 from tsched.model.event import Event
 from tsched.model.task import Settlement, Task, Verdict
@@ -113,6 +114,7 @@ def _put_aside(folder: StateFolder, before: str) -> Path | None:
     for thing in things:
         (aside / thing.parent.name).mkdir(mode=0o700, parents=True, exist_ok=True)
         thing.rename(aside / thing.parent.name / thing.name)
+        failpoint("put aside")
     return aside
 
 

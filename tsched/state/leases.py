@@ -176,6 +176,7 @@ class Leases:
             path = Path(entry.path)
             if half := _HALF_WRITTEN.fullmatch(entry.name):
                 if half[2] == ".json" or half[1] not in leases:  # a live run's shim may be writing just now
+                    failpoint("half to be removed")
                     path.unlink(missing_ok=True)
             elif entry.is_symlink() and entry.name.startswith("agent_"):
                 if wanted.get(entry.name) == _target(path):

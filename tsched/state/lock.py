@@ -58,6 +58,7 @@ class RunnerLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        failpoint("pid file to be removed")
         try:
             self._folder.lock_file.unlink(missing_ok=True)
         except OSError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Fleet
 from tsched.state.folder import StateFolder, write_durably
@@ -121,6 +122,7 @@ def keep_recipes(folder: Path, state: StateFolder, fleet: Fleet) -> Sequence[str
     wanted = {f"{agent.name}.yaml": f"{shown}/{agent.recipe.removeprefix('recipes/')}" for _, agent in fleet.agents()}
     for old in links.iterdir():
         if old.is_symlink() and old.name not in wanted and os.readlink(old).startswith(f"{shown}/"):
+            failpoint("link to be removed")
             old.unlink()
     said = []
     for name, target in wanted.items():
@@ -141,7 +143,9 @@ def _link(path: Path, target: str) -> bool:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
+    failpoint("made beside")
     temporary.rename(path)
+    failpoint("in place")
     return True
 
 
@@ -161,5 +165,6 @@ def _write_texts(state: StateFolder, fleet: Fleet) -> None:
         if not target.is_file() or target.read_text(encoding="utf-8", errors="replace") != text:
             write_durably(target, text, mode=0o400)
     for old in [path for path in top.rglob("*") if path.is_file() and path.relative_to(top).as_posix() not in texts]:
+        failpoint("text to be removed")
         old.unlink()
     write_durably(mark, fleet.revision)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from tsched.failpoint import failpoint
 from tsched.model.errors import FatalError, TransientError, TschedError
 from tsched.model.history import PassRecord, Sample, Total, Trouble
 from tsched.state.database import Database
@@ -83,7 +84,9 @@ def _sound(db: Database) -> bool:
 
 def _put_aside(path: Path) -> str:
     aside = path.with_name(f"{path.name}.damaged")
+    failpoint("to be put aside")
     path.replace(aside)
+    failpoint("put aside")
     for suffix in ("-wal", "-shm"):  # of the old file: they must not be taken for the new one's
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     return aside.name

@@ -49,6 +49,12 @@ def plain_files(folder: Path) -> dict[str, float]:
     return found
 
 
+def remove(path: Path) -> None:
+    """Drop a file that nobody needs any more. Raises OSError."""
+    failpoint("file to be removed")
+    path.unlink(missing_ok=True)
+
+
 def compress(path: Path) -> None:
     """Put a log into `<name>.gz`, whole and durable, before the plain one goes. Needs `alone`.
 
