@@ -4,7 +4,7 @@ import os
 import resource
 import select
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 SHARE = 4  # of the descriptors that this process may have: this part at most is used here
 
@@ -24,6 +24,11 @@ class Watch:
 
     def __contains__(self, name: str) -> bool:
         return name in self._handles
+
+    @property
+    def names(self) -> Set[str]:
+        """All that are watched."""
+        return self._handles.keys()
 
     def add(self, name: str, pid: int) -> bool:
         """Watch a process. Whether it is watched now; who asks then has to see that the pid is still its own."""

@@ -4,7 +4,6 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from tsched.model.fleet import Fleet, Pool, Retry
 from tsched.model.lifecycle import Lifecycle
@@ -13,13 +12,12 @@ from tsched.model.run import Run
 from tsched.model.task import Task, TaskStatus
 from tsched.observe import messages
 from tsched.observe.text import one_line
-from tsched.runner.kept import Kept
+from tsched.runner.kept import Kept, together
 from tsched.schedule.match import Capacity, capacities
 from tsched.schedule.order import Ordered, order
 from tsched.schedule.override import Overrides
 from tsched.schedule.recovery import backoff
 
-T = TypeVar("T")
 ROUNDING = 0.001  # seconds: two reckonings of one moment differ by less
 Rows = Mapping[tuple[str, str], Lifecycle]
 
@@ -83,14 +81,25 @@ def free_slots(
     overrides: Overrides,
 ) -> tuple[Capacity, ...]:  # fmt: skip
     """What match.capacities says of the whole fleet, where only pools of which something changed are looked at."""
-    by_queue, busy = kept(_running, kept(_homes, fleet), runs)
-    rests, ordained = frozenset(resting.items()), frozenset(overrides)
+    moment = now if kept(_any_suspended, fleet) else 0.0
+    return kept(_free_slots, kept, fleet, lifecycles, runs, moment, frozenset(resting.items()), frozenset(overrides))
+
+
+def _any_suspended(fleet: Fleet) -> bool:
+    return any(pool.suspend is not None for pool in fleet.pools)
+
+
+def _free_slots(
+    kept: Kept, fleet: Fleet, lifecycles: Rows, runs: Sequence[Run], now: float, resting: frozenset[tuple[str, int]],
+    overrides: frozenset[Override],
+) -> tuple[Capacity, ...]:  # fmt: skip
+    by_queue, busy = _running(kept(_homes, fleet), runs)
     return kept(
         together,
         *(
             kept(
                 _capacity, fleet, lifecycles, pool, frozenset(busy.get(pool.queue, {}).items()), by_queue[pool.queue],
-                now if pool.suspend is not None else 0.0, rests, ordained, of=pool.queue,
+                now if pool.suspend is not None else 0.0, resting, overrides, of=pool.queue,
             )
             for pool in fleet.pools
         ),
@@ -125,15 +134,16 @@ def _capacity(
     return found
 
 
-def together(*parts: T) -> tuple[T, ...]:
-    """The parts as one thing: kept, it is the same object for as long as each of them is."""
-    return parts
-
-
 def log_lines(
     kept: Kept, waiting: Sequence[Task], blocked: Mapping[str, int], slots: Sequence[Capacity]
 ) -> Sequence[str]:
     """The queues' part of the operator's log, word for word as the guide's greps want it."""
+    return kept(_log_lines, kept, waiting, blocked, slots)
+
+
+def _log_lines(
+    kept: Kept, waiting: Sequence[Task], blocked: Mapping[str, int], slots: Sequence[Capacity]
+) -> Sequence[str]:
     found, own = kept(_unassigned, waiting), kept(_assigned, waiting)
     lines: list[str] = []
     for one in slots:

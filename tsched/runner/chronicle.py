@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from tsched.model.history import PassRecord, Sample, Total, Trouble
-from tsched.model.run import RunResult
+from tsched.model.run import Run, RunResult
 from tsched.model.units import about
 from tsched.runner.backlog import Depth, depths, depths_at
 from tsched.runner.record import Pass
@@ -93,13 +93,17 @@ def queue_samples(p: Pass) -> Sequence[Sample]:
     """How the served queues stand; none where the task server did not say."""
     if p.waiting is None or p.applied.fleet is None:
         return ()
-    working = Counter(run.queue for run in p.runs.values())
+    working = p.host.kept(_working, p.every_run())
     if p.started:
         found = depths_at([task for task in p.waiting if task.id not in p.started], p.now)
     else:
         found = depths(p.host.kept, p.waiting, p.now, p.applied.fleet.limits.retry)
     queues = dict.fromkeys((*(pool.queue for pool in p.applied.fleet.pools), *found))
     return [_sample(queue, found.get(queue, NONE), working[queue], p.now) for queue in queues]
+
+
+def _working(runs: Sequence[Run]) -> Counter[str]:
+    return Counter(run.queue for run in runs)
 
 
 def _sample(queue: str, depth: Depth, working: int, now: float) -> Sample:

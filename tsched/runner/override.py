@@ -120,6 +120,8 @@ def enforce(p: Pass) -> None:
     with p.guarded("overrides", kind="override"):
         _forget_kills(p)
         say_standing(p)
+        if not p.overrides:
+            return
         live = {run_id: run for run_id, run in p.runs.items() if p.liveness[run_id] is Liveness.ALIVE}
         for one in p.overrides:
             stop_covered(p.host.executor, live, one)

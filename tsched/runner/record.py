@@ -15,6 +15,7 @@ from tsched.model.task import Task
 from tsched.observe.log import PassLog
 from tsched.observe.status import Report
 from tsched.runner.host import Host
+from tsched.runner.kept import together
 from tsched.runner.revise import Verdict
 from tsched.schedule.breaker import Breaker
 from tsched.schedule.override import Overrides
@@ -39,6 +40,7 @@ class Pass:
     verdict: Verdict | None = None
     runs: dict[str, Run] = field(default_factory=dict)  # by run id: every run that is not wholly settled
     liveness: dict[str, Liveness] = field(default_factory=dict)
+    surveyed: Mapping[str, Liveness] = field(default_factory=dict)  # as the pass began; never changed
     leased: frozenset[str] | None = None  # tasks that a lease names; None: the leases were not looked at
     waiting: Sequence[Task] | None = None  # what the task server said of idle tasks; None: it has not been asked
     elsewhere: Sequence[Task] = ()  # tasks that other runners have claimed
@@ -52,6 +54,10 @@ class Pass:
     left: bool = False  # what has ended is more than one pass may take: the next one follows at once
     known: list[str] = field(default_factory=list)  # troubles that a person was told of already
     pending: list[Event] = field(default_factory=list)
+
+    def every_run(self) -> Sequence[Run]:
+        """The runs as they are now: the same object as in the last pass where they are the same."""
+        return self.host.kept(together, *self.runs.values(), of="runs")
 
     def begin_settling(self) -> None:
         """From now on what has ended has its share of the pass."""
