@@ -72,6 +72,7 @@ class LocalExecutor:
         self._known: dict[str, Run] = {}  # records as they were read: none is ever written again
         self._alive: frozenset[str] = frozenset()  # by the newest poll
         self._lost: frozenset[str] = frozenset()  # the same
+        self._without: tuple[frozenset[str], ...] = (frozenset(), frozenset(), frozenset())
         self._polled: frozenset[str] = frozenset()  # what was in the folder of runs
         self._found: Mapping[str, Liveness] = {}  # and what that poll said
         self._census: Census | None = None  # taken after that poll, shared by the recoveries of those runs
@@ -150,8 +151,7 @@ class LocalExecutor:
         """Look at the lock and exit record of every run whose end the kernel would not tell; see Executor."""
         self._census = None
         self._reap()
-        names = self._listing.names()
-        unknown = names - self._watch.names
+        names, unknown = self._listing.names(), self._unwatched()
         if names is self._polled and not unknown and len(self._alive) == len(self._found):
             return self._found
         found = {
@@ -169,6 +169,13 @@ class LocalExecutor:
             del self._known[name]
         self._polled, self._found = names, found
         return found
+
+    def _unwatched(self) -> frozenset[str]:
+        """What is in the folder of runs and has to be looked at."""
+        names, watched = self._listing.names(), self._watch.names
+        if names is not self._without[0] or watched is not self._without[1]:
+            self._without = (names, watched, names - watched)
+        return self._without[2]
 
     def _begin_to_watch(self, run_id: str) -> None:
         """Have the kernel tell of a shim's end: our child's by its pid, another's by its lease and its lock."""
@@ -194,7 +201,7 @@ class LocalExecutor:
     def _reap(self) -> None:
         for _ in self._watch.ended():
             pass  # they are watched no more
-        for run_id in self._children.keys() - self._watch.names:
+        for run_id in self._children.keys() - self._watch.names if self._children else ():
             try:
                 ended, _ = os.waitpid(self._children[run_id], os.WNOHANG)
             except ChildProcessError:

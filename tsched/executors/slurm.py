@@ -88,7 +88,7 @@ class SlurmExecutor(LocalExecutor):
 
     def poll(self) -> Mapping[str, Liveness]:
         """One look at every run; see Executor. Where the cluster gives no answer its runs count as alive."""
-        unwatched = self._listing.names() - self._watch.names  # no job is watched
+        unwatched = self._unwatched()  # no job is watched
         self._asked = frozenset(name for name in unwatched if self._awaited(self._folder(name)))
         if self._asked or self._trouble:
             try:

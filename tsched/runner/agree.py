@@ -1,7 +1,7 @@
 """Makes claims, leases and runs agree again, and names what the task server holds that can't be used."""
 
 import os
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 
 from tsched.executors.executor import Liveness
 from tsched.model.run import ExitReason
@@ -31,14 +31,13 @@ def agree(p: Pass) -> None:
 
 def _due(p: Pass, held: Sequence[Task]) -> Sequence[Task]:
     """Claims whose run is no more, or whose task was cancelled."""
-    runs, cancelled = p.host.kept(_claims, held)
-    if not cancelled and runs <= p.liveness.keys():
+    if len(p.liveness) == len(p.surveyed) and not p.host.kept(_any_due, held, p.surveyed):
         return ()
     return [one for one in held if one.claim_run not in p.liveness or one.status is TaskStatus.CANCELLED]
 
 
-def _claims(held: Sequence[Task]) -> tuple[Set[str | None], bool]:
-    return {one.claim_run for one in held}, any(one.status is TaskStatus.CANCELLED for one in held)
+def _any_due(held: Sequence[Task], runs: Mapping[str, Liveness]) -> bool:
+    return any(one.claim_run not in runs or one.status is TaskStatus.CANCELLED for one in held)
 
 
 def _claimed(p: Pass, task: Task) -> None:
@@ -70,18 +69,21 @@ def _obey(p: Pass, task: Task, run_id: str) -> None:
 def _sweep_leases(p: Pass) -> None:
     scan = p.host.leases.scan()
     p.log.count(leases_scanned=len(scan.leases))
-    named, tasks = p.host.kept(_named, scan)
-    dropped = set[str]()
-    if scan.unreadable or not named <= p.liveness.keys():
+    tasks, dropped = p.host.kept(_tasks, scan), set[str]()
+    if len(p.liveness) < len(p.surveyed) or not p.host.kept(_sound, scan, p.surveyed):
         dropped = {*_drop_orphans(p, scan), *_drop_unreadable(p, scan)}
     live = {task: lease for task, lease in scan.leases.items() if task not in dropped} if dropped else scan.leases
     p.host.leases.mend_links(live)
     p.leased = tasks - {task for task in dropped if not os.path.lexists(p.host.leases.path(task))}
 
 
-def _named(scan: LeaseScan) -> tuple[Set[str], frozenset[str]]:
-    """The runs and the tasks that leases name."""
-    return {lease.run_id for lease in scan.leases.values()}, scan.tasks
+def _tasks(scan: LeaseScan) -> frozenset[str]:
+    return scan.tasks
+
+
+def _sound(scan: LeaseScan, runs: Mapping[str, Liveness]) -> bool:
+    """Whether every lease is a run's that is there."""
+    return not scan.unreadable and all(lease.run_id in runs for lease in scan.leases.values())
 
 
 def _drop_orphans(p: Pass, scan: LeaseScan) -> Iterator[str]:

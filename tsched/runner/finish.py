@@ -17,10 +17,10 @@ def survey(p: Pass) -> None:
     p.liveness = dict(p.surveyed)
     if words := executor.trouble():
         p.error("executor", f"{words}; its runs are left as they are")
-    runs = p.host.kept(_recorded, executor, p.surveyed)
-    if len(runs) < len(p.surveyed):  # a record that could not be read may be by now
-        runs = _recorded(executor, p.surveyed)
-    p.runs = dict(runs)
+    p.recorded = p.host.kept(_recorded, executor, p.surveyed)
+    if len(p.recorded) < len(p.surveyed):  # a record that could not be read may be by now
+        p.recorded = _recorded(executor, p.surveyed)
+    p.runs = dict(p.recorded)
 
 
 def _recorded(executor: Executor, run_ids: Iterable[str]) -> Mapping[str, Run]:

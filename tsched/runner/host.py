@@ -42,6 +42,7 @@ class Host:
     runner_id: str
     history: Database
     sampled: dict[str, Sample] = field(default_factory=dict)  # by queue: what history.db was last told; a cache
+    stood: tuple[object, float] = (None, 0.0)  # how all of them stood then, and since when that is known
     viewed: tuple[int, frozenset[str], Mark | None] | None = None  # the view as it was left: of what, and its mark
     clock: Callable[[], float] = time.time
     cache: FleetCache = field(default_factory=FleetCache)

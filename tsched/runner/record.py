@@ -15,7 +15,6 @@ from tsched.model.task import Task
 from tsched.observe.log import PassLog
 from tsched.observe.status import Report
 from tsched.runner.host import Host
-from tsched.runner.kept import together
 from tsched.runner.revise import Verdict
 from tsched.schedule.breaker import Breaker
 from tsched.schedule.override import Overrides
@@ -24,6 +23,10 @@ from tsched.state import events
 from tsched.state.applied import Applied
 
 BUDGET = 10.0  # seconds of a pass
+
+
+def _values(runs: Mapping[str, Run]) -> Sequence[Run]:
+    return tuple(runs.values())
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,7 +43,8 @@ class Pass:
     verdict: Verdict | None = None
     runs: dict[str, Run] = field(default_factory=dict)  # by run id: every run that is not wholly settled
     liveness: dict[str, Liveness] = field(default_factory=dict)
-    surveyed: Mapping[str, Liveness] = field(default_factory=dict)  # as the pass began; never changed
+    surveyed: Mapping[str, Liveness] = field(default_factory=dict)  # both as the pass began, never changed: the same
+    recorded: Mapping[str, Run] = field(default_factory=dict)  # objects as in the last pass where all is as it was
     leased: frozenset[str] | None = None  # tasks that a lease names; None: the leases were not looked at
     waiting: Sequence[Task] | None = None  # what the task server said of idle tasks; None: it has not been asked
     elsewhere: Sequence[Task] = ()  # tasks that other runners have claimed
@@ -57,7 +61,9 @@ class Pass:
 
     def every_run(self) -> Sequence[Run]:
         """The runs as they are now: the same object as in the last pass where they are the same."""
-        return self.host.kept(together, *self.runs.values(), of="runs")
+        if self.started or len(self.runs) < len(self.recorded):
+            return tuple(self.runs.values())
+        return self.host.kept(_values, self.recorded)
 
     def begin_settling(self) -> None:
         """From now on what has ended has its share of the pass."""
