@@ -25,11 +25,11 @@ def used(who: int) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def cost(who: int, act: Callable[[], object]) -> float:
+def cost(act: Callable[[], object], *who: int) -> float:
     """Milliseconds of processor time."""
-    before = used(who)
+    before = sum(used(one) for one in who)
     act()
-    return (used(who) - before) * 1000
+    return (sum(used(one) for one in who) - before) * 1000
 
 
 def measured(one: Resting) -> tuple[float, float, float]:
@@ -39,9 +39,9 @@ def measured(one: Resting) -> tuple[float, float, float]:
     bare = ["git", "ls-remote", str(one.remote), "refs/heads/main"]
     found = [
         (
-            cost(resource.RUSAGE_CHILDREN, lambda: subprocess.run(bare, check=True, stdout=subprocess.DEVNULL)),
-            cost(resource.RUSAGE_SELF, one.ask_server),
-            cost(resource.RUSAGE_SELF, lambda: cycle(one.host, one.lock)),
+            cost(lambda: subprocess.run(bare, check=True, stdout=subprocess.DEVNULL), resource.RUSAGE_CHILDREN),
+            cost(one.ask_server, resource.RUSAGE_SELF),
+            cost(lambda: cycle(one.host, one.lock), resource.RUSAGE_SELF),
         )
         for _ in range(ROUNDS)
     ]

@@ -3,16 +3,16 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tsched.model.fleet import Fleet, Pool, Retry
-from tsched.model.lifecycle import Lifecycle
+from tsched.model.kept import Kept, together
+from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.override import Override
 from tsched.model.run import Run
 from tsched.model.task import Task, TaskStatus
 from tsched.observe import messages
 from tsched.observe.text import one_line
-from tsched.runner.kept import Kept, together
 from tsched.schedule.match import Capacity, capacities
 from tsched.schedule.order import Ordered, order
 from tsched.schedule.override import Overrides
@@ -20,6 +20,7 @@ from tsched.schedule.recovery import backoff
 
 ROUNDING = 0.001  # seconds: two reckonings of one moment differ by less
 Rows = Mapping[tuple[str, str], Lifecycle]
+NOBODY: frozenset[Lifecycle] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,17 +95,27 @@ def _free_slots(
     overrides: frozenset[Override],
 ) -> tuple[Capacity, ...]:  # fmt: skip
     by_queue, busy = _running(kept(_homes, fleet), runs)
+    leaving = kept(_leaving, lifecycles)
     return kept(
         together,
         *(
             kept(
-                _capacity, fleet, lifecycles, pool, frozenset(busy.get(pool.queue, {}).items()), by_queue[pool.queue],
-                now if pool.suspend is not None else 0.0, resting, overrides, of=pool.queue,
+                _capacity, pool, leaving.get(pool.queue, NOBODY), frozenset(busy.get(pool.queue, {}).items()),
+                by_queue[pool.queue], now if pool.suspend is not None else 0.0, resting, overrides, of=pool.queue,
             )
             for pool in fleet.pools
         ),
         of="slots",
     )  # fmt: skip
+
+
+def _leaving(lifecycles: Rows) -> Mapping[str, frozenset[Lifecycle]]:
+    """The rows by queue that are not active: an agent without one of them may take work."""
+    found: dict[str, set[Lifecycle]] = {}
+    for row in lifecycles.values():
+        if row.state is not AgentState.ACTIVE:
+            found.setdefault(row.queue, set()).add(row)
+    return {queue: frozenset(some) for queue, some in found.items()}
 
 
 def _homes(fleet: Fleet) -> Mapping[str, str]:
@@ -123,11 +134,11 @@ def _running(
 
 
 def _capacity(
-    fleet: Fleet, lifecycles: Rows, pool: Pool, busy: frozenset[tuple[str, int]], in_queue: int, now: float,
+    pool: Pool, leaving: frozenset[Lifecycle], busy: frozenset[tuple[str, int]], in_queue: int, now: float,
     resting: frozenset[tuple[str, int]], overrides: frozenset[Override],
 ) -> Capacity:  # fmt: skip
     (found,) = capacities(
-        replace(fleet, pools=(pool,)), lifecycles, running_by_agent=dict(busy),
+        Fleet(revision="", pools=(pool,)), {row.key: row for row in leaving}, running_by_agent=dict(busy),
         running_by_queue={pool.queue: in_queue}, now=now, resting=dict(resting),
         overrides=tuple(overrides),
     )  # fmt: skip

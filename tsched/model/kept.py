@@ -1,6 +1,6 @@
 """Answers kept from one pass to the next, so that a pass costs what changed, not what exists."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Set
 from operator import is_
 from typing import TypeVar, TypeVarTuple, cast
 
@@ -18,7 +18,7 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self._answers: dict[Hashable, tuple[tuple[object, ...], object]] = {}
+        self._answers: dict[tuple[Hashable, str], tuple[tuple[object, ...], object]] = {}
 
     def __call__(self, ask: Callable[[*Asked], T], *about: *Asked, of: str = "") -> T:
         """The answer to `ask(*about)`. `of`: tells questions apart that are asked of several things in turn."""
@@ -29,9 +29,10 @@ class Kept:
         self._answers[ask, of] = (about, answer)
         return answer
 
-    def forget(self) -> None:
-        """Ask everything anew: where a fleet has changed, most is about pools that are no more."""
-        self._answers.clear()
+    def forget(self, gone: Set[str]) -> None:
+        """Let go of what was asked of things (`of`) that are no more."""
+        if gone:
+            self._answers = {key: answer for key, answer in self._answers.items() if key[1] not in gone}
 
 
 def together(*parts: T) -> tuple[T, ...]:
