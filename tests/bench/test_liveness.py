@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +13,9 @@ import pytest
 
 from tests.integration.local_runs import Place, launch_of, shell
 from tests.integration.test_state import lease
-from tsched.executors import local, processes
+from tsched.executors import processes
 from tsched.executors.executor import Liveness
+from tsched.executors.locks import locked
 from tsched.executors.watch import SHARE
 from tsched.model.task import Task
 
@@ -50,10 +51,11 @@ def test_runs_that_are_watched_are_not_looked_at(
     if most[0] // SHARE < number:
         pytest.skip(f"this shell may have {most[0]} descriptors: a part of the runs would be watched")
 
-    def counted(ask: Callable[[Path | str], bool]) -> Callable[[Path | str], bool]:
-        return lambda path: looked.append(str(path)) or ask(path)
+    def counted(path: Path | str) -> bool:
+        looked.append(str(path))
+        return locked(path)
 
-    monkeypatch.setattr(local, "locked", counted(local.locked))
+    monkeypatch.setattr("tsched.executors.local.locked", counted)
     place = Place(tmp_path)
     with living(place, number) as names:
         counts = []

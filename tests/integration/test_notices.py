@@ -35,11 +35,11 @@ def test_names_are_told_once_whatever_happened_to_them(folder: Path) -> None:
     (folder / "new").symlink_to("old")
     (folder / "made").mkdir()
     (folder / "made").rename(folder / "moved")
-    assert notices.taken() == {"old", "new", "made", "moved"}
+    assert notices.taken() == frozenset({"old", "new", "made", "moved"})
     os.utime(folder / "old", (1.0, 1.0))
     assert notices.taken() == frozenset(), "a heartbeat is no writing"
     (folder / "old").unlink()
-    assert notices.taken() == {"old"}
+    assert notices.taken() == frozenset({"old"})
 
 
 def test_another_folder_in_its_place_is_not_taken_for_it(folder: Path) -> None:

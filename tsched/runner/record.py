@@ -29,6 +29,21 @@ def _values(runs: Mapping[str, Run]) -> Sequence[Run]:
     return tuple(runs.values())
 
 
+class Step:
+    """Adds the seconds from `with` to its end to a step's."""
+
+    __slots__ = ("_began", "_name", "_steps")
+
+    def __init__(self, steps: dict[str, float], name: str) -> None:
+        self._steps, self._name = steps, name
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self._steps[self._name] = self._steps.get(self._name, 0.0) + time.monotonic() - self._began
+
+
 @dataclass(kw_only=True, slots=True)
 class Pass:
     """One pass. `now` is its one clock reading (seconds since the epoch); `events` wait for the next commit."""
@@ -98,14 +113,9 @@ class Pass:
         else:
             self.error(kind, words.replace("{}", said))
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str) -> "Step":
         """A part of the pass whose time is kept; one that is taken up again goes on counting."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.steps[name] = self.steps.get(name, 0.0) + time.monotonic() - began
+        return Step(self.steps, name)
 
     @contextmanager
     def commit(self) -> Iterator[None]:
