@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from urllib.parse import quote
 
 from tsched.failpoint import failpoint
@@ -182,14 +183,32 @@ def _in_memory(copy: Path) -> sqlite3.Connection:
     return memory
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
+class Translated:
+    """SQLite's errors in our words. No generator: each statement passes through one."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        match error:
+            case sqlite3.OperationalError():
+                raise TransientError(
+                    f"{self._path}: {error}: see that the disk has room and may be written"
+                ) from error
+            case sqlite3.DatabaseError():
+                words = f"{self._path} can't be read as a database ({error}): move it away, or restore it"
+                raise FatalError(words) from error
+            case OSError():
+                raise TransientError(f"{self._path}: {error.strerror}") from error
+
+
+def translated(path: Path) -> Translated:
     """SQLite's errors in our words: what passes by itself is transient, a damaged file is fatal."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise TransientError(f"{path}: {error}: see that the disk has room and may be written") from error
-    except sqlite3.DatabaseError as error:
-        raise FatalError(f"{path} can't be read as a database ({error}): move it away, or restore it") from error
-    except OSError as error:
-        raise TransientError(f"{path}: {error.strerror}") from error
+    return Translated(path)

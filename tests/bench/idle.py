@@ -17,6 +17,7 @@ from tsched.executors import processes
 from tsched.runner.cycle import cycle
 from tsched.runner.host import Host, open_host
 from tsched.settings import load
+from tsched.state import applied
 from tsched.state.lock import RunnerLock
 from tsched.tasks.embedded import EmbeddedTasks
 
@@ -33,6 +34,7 @@ class Resting:
     host: Host
     lock: RunnerLock
     remote: Path
+    world: World
     queues: list[str] = field(default_factory=list)
     agents: list[str] = field(default_factory=list)
 
@@ -44,6 +46,21 @@ class Resting:
         tasks.others(me)
         tasks.waiting(queues=self.queues, agents=self.agents)
 
+    def change(self, number: int) -> None:
+        """A commit that gives one agent another limit."""
+        self.world.push(f"change {number}", **{self.queues[0]: _pool(self.queues[0], self.agents[:PER_POOL], number)})
+
+    def generation(self) -> int:
+        return applied.load(self.host.db).generation
+
+
+def _pool(queue: str, agents: list[str], limit: int | None = None) -> str:
+    """The first agent's own limit, where one is given."""
+    lines = [f"  - name: {one}\n" for one in agents]
+    if limit is not None:
+        lines[0] = f"  - {{name: {agents[0]}, limit: {limit + 3}}}\n"
+    return POOL.format(name=queue, agents="".join(lines))
+
 
 @contextmanager
 def resting(folder: Path, *, agents: int, running: int, waiting: int, extra: str = "") -> Iterator[Resting]:
@@ -53,9 +70,7 @@ def resting(folder: Path, *, agents: int, running: int, waiting: int, extra: str
     queues = [f"pool-{start:05d}" for start in range(0, agents, PER_POOL)]
     world.recipes(*names, text=RECIPE)
     pools = {
-        queue: POOL.format(
-            name=queue, agents="".join(f"  - name: {one}\n" for one in names[start : start + PER_POOL])
-        )
+        queue: _pool(queue, names[start : start + PER_POOL])
         for start, queue in zip(range(0, agents, PER_POOL), queues, strict=True)
     }
     world.push("fleet", limits=LIMITS.format(running=running, extra=extra) + RUNTIME, **pools)
@@ -67,7 +82,7 @@ def resting(folder: Path, *, agents: int, running: int, waiting: int, extra: str
         try:
             cycle(host, lock)
             assert len(held) == running
-            yield Resting(host=host, lock=lock, remote=world.remote, queues=queues, agents=names)
+            yield Resting(host=host, lock=lock, remote=world.remote, world=world, queues=queues, agents=names)
         finally:
             for handle in held:
                 os.close(handle)

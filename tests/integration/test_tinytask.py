@@ -343,6 +343,28 @@ def test_what_a_pass_asks_does_not_grow_with_tasks_or_claims(
     assert wire.requests - before == 2 + LOOKS
 
 
+@pytest.mark.parametrize(("queues", "tasks"), [(1, 30), (5, 300), (25, 2_000)])
+def test_a_pass_asks_once_a_queue_and_twice_besides_at_most(
+    tmp_path: Path, task_server: tuple[str, Path], queues: int, tasks: int
+) -> None:
+    base, store = task_server
+    forget(store)
+    names = [f"q{number}" for number in range(queues)]
+    with closing(sqlite3.connect(store)) as db, db:
+        db.executemany(
+            "INSERT INTO tasks (title, queue, created_at, updated_at) VALUES ('t', ?, 1, 1)",
+            [(names[number % queues],) for number in range(tasks)],
+        )
+    wires: tuple[RestWire | McpWire, ...] = (RestWire(base), McpWire(f"{base}/mcp", events=False))
+    for wire in wires:
+        with closing(CommentedTasks(TinyTask(wire), Ledger(tmp_path / "ledger.db", base))) as source:
+            source.waiting(queues=names, agents=["ada"])  # by MCP the first call says hello
+            before = wire.requests
+            assert source.held("me") == source.adrift() == source.others("me") == []
+            assert len(source.waiting(queues=names, agents=["ada"])) == tasks
+            assert 0 < wire.requests - before <= queues + 2
+
+
 def test_a_run_costs_six_requests_at_its_start_and_six_at_its_end(
     source: CommentedTasks, wire: RestWire, queue: RestQueue
 ) -> None:

@@ -17,7 +17,7 @@ from tsched.gitops.mirror import Mirror
 from tsched.gitops.verify import LARGEST, verify_signature
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Fleet
-from tsched.runner.kept import Kept
+from tsched.model.kept import Kept
 from tsched.runner.revise import Held, Rules, Unchanged, consider
 from tsched.state.applied import Applied
 from tsched.validate.fleet import FleetCache

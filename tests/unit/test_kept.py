@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from tsched.model.fleet import Retry
+from tsched.model.kept import Kept
 from tsched.model.task import Task
 from tsched.runner import backlog
-from tsched.runner.kept import Kept
 from tsched.schedule.order import Ordered, order
 
 
@@ -27,9 +27,9 @@ def test_the_same_things_are_asked_about_once() -> None:
     assert kept(ask, things, 7) == 10
     assert asked == [1000, 1000, 7]
     assert [kept(ask, things, 7, of="other"), kept(ask, things, 7)] == [10, 10]
-    kept.forget()
-    kept(ask, things, 7)
-    assert asked == [1000, 1000, 7, 7, 7]
+    kept.forget({"other"})
+    assert [kept(ask, things, 7, of="other"), kept(ask, things, 7)] == [10, 10]
+    assert asked == [1000, 1000, 7, 7, 7], "what is not gone is still known"
 
 
 def test_a_task_that_backs_off_is_ready_on_time_though_nobody_wrote() -> None:

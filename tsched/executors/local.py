@@ -25,6 +25,7 @@ from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Keep, Workspace
 from tsched.model.run import ExitReason, Run, RunExit
+from tsched.stamp import Listing
 
 UNSAVED = "its unsaved work could not be put into git"
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -66,10 +67,14 @@ class LocalExecutor:
         self._departures = Departures(self._host, lambda run_id, folder: self._spawn(run_id, folder, "depart"))
         self._children: dict[str, int] = {}  # shims that this very process started, until they are reaped
         self._watch = Watch()  # shims that live
+        self._listing = Listing(self._host.runs)
         self._tried: Set[str] = frozenset()  # to have it told when they end; what can't be watched is looked at
         self._known: dict[str, Run] = {}  # records as they were read: none is ever written again
         self._alive: frozenset[str] = frozenset()  # by the newest poll
         self._lost: frozenset[str] = frozenset()  # the same
+        self._without: tuple[frozenset[str], ...] = (frozenset(), frozenset(), frozenset())
+        self._polled: frozenset[str] = frozenset()  # what was in the folder of runs
+        self._found: Mapping[str, Liveness] = {}  # and what that poll said
         self._census: Census | None = None  # taken after that poll, shared by the recoveries of those runs
         self._swept = False
 
@@ -143,13 +148,16 @@ class LocalExecutor:
     # -- liveness ----------------------------------------------------------------------------------------------
 
     def poll(self) -> Mapping[str, Liveness]:
-        """Look at every run's lock and exit record once; see Executor."""
+        """Look at the lock and exit record of every run whose end the kernel would not tell; see Executor."""
         self._census = None
         self._reap()
+        names, unknown = self._listing.names(), self._unwatched()
+        if names is self._polled and not unknown and len(self._alive) == len(self._found):
+            return self._found
         found = {
-            name: Liveness.ALIVE if name in self._watch else self._liveness(name)
-            for name in sorted(self._names())
-            if name in self._watch or _RUN_ID.fullmatch(name)
+            name: Liveness.ALIVE if name not in unknown else self._liveness(name)
+            for name in sorted(names)
+            if name not in unknown or _RUN_ID.fullmatch(name)
         }
         self._lost = frozenset(name for name, state in found.items() if state is Liveness.LOST)
         alive = frozenset(name for name, state in found.items() if state is Liveness.ALIVE)
@@ -159,14 +167,15 @@ class LocalExecutor:
         self._alive = alive
         for name in self._known.keys() - found.keys():
             del self._known[name]
+        self._polled, self._found = names, found
         return found
 
-    def _names(self) -> list[str]:
-        """All that is in the folder of runs."""
-        try:
-            return os.listdir(self._host.runs)
-        except FileNotFoundError:
-            return []
+    def _unwatched(self) -> frozenset[str]:
+        """What is in the folder of runs and has to be looked at."""
+        names, watched = self._listing.names(), self._watch.names
+        if names is not self._without[0] or watched is not self._without[1]:
+            self._without = (names, watched, names - watched)
+        return self._without[2]
 
     def _begin_to_watch(self, run_id: str) -> None:
         """Have the kernel tell of a shim's end: our child's by its pid, another's by its lease and its lock."""
@@ -190,14 +199,13 @@ class LocalExecutor:
         return Liveness.ALIVE if run_id in self._children else Liveness.LOST
 
     def _reap(self) -> None:
-        over = set(self._watch.ended())
-        for run_id, pid in list(self._children.items()):
-            if run_id in self._watch and run_id not in over:
-                continue
+        for _ in self._watch.ended():
+            pass  # they are watched no more
+        for run_id in self._children.keys() - self._watch.names if self._children else ():
             try:
-                ended, _ = os.waitpid(pid, os.WNOHANG)
+                ended, _ = os.waitpid(self._children[run_id], os.WNOHANG)
             except ChildProcessError:
-                ended = pid
+                ended = self._children[run_id]
             if ended:
                 del self._children[run_id]
 

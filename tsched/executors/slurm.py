@@ -88,10 +88,8 @@ class SlurmExecutor(LocalExecutor):
 
     def poll(self) -> Mapping[str, Liveness]:
         """One look at every run; see Executor. Where the cluster gives no answer its runs count as alive."""
-        local = self._watch  # what is in it is no job
-        self._asked = frozenset(
-            name for name in self._names() if name not in local and self._awaited(self._folder(name))
-        )
+        unwatched = self._unwatched()  # no job is watched
+        self._asked = frozenset(name for name in unwatched if self._awaited(self._folder(name)))
         if self._asked or self._trouble:
             try:
                 self._jobs, self._trouble = self._slurm.jobs(), ""

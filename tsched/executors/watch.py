@@ -19,11 +19,19 @@ class Watch:
         self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // SHARE
         self._names: dict[int, str] = {}  # by handle
         self._handles: dict[str, int] = {}
+        self._all: frozenset[str] | None = None
         self._poll: select.epoll | None = None
         weakref.finalize(self, _close_all, self._names)
 
     def __contains__(self, name: str) -> bool:
         return name in self._handles
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All that are watched: the same object for as long as they are the same."""
+        if self._all is None:
+            self._all = frozenset(self._handles)
+        return self._all
 
     def add(self, name: str, pid: int) -> bool:
         """Watch a process. Whether it is watched now; who asks then has to see that the pid is still its own."""
@@ -34,7 +42,7 @@ class Watch:
             handle = os.pidfd_open(pid)
         except OSError:
             return False
-        self._names[handle], self._handles[name] = name, handle
+        self._names[handle], self._handles[name], self._all = name, handle, None
         self._poll.register(handle, select.EPOLLIN)
         return True
 
@@ -43,6 +51,7 @@ class Watch:
         handle = self._handles.pop(name, None)
         if handle is not None:
             del self._names[handle]
+            self._all = None
             os.close(handle)  # which takes it out of the poll too: nobody else has a copy
 
     def ended(self) -> Iterator[str]:

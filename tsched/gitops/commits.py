@@ -27,6 +27,9 @@ class Commits:
         self.folder = folder
         self.shown = shown if shown is not None else str(folder)
         self._repository: pygit2.Repository | None = None
+        self._trees: dict[
+            str, tuple[str, Mapping[str, RepoFile]]
+        ] = {}  # by name: each folder's newest tree, its files
 
     @classmethod
     def around(cls, folder: Path) -> "Commits":
@@ -53,7 +56,7 @@ class Commits:
 
     def files(self, revision: str) -> RepoFiles:
         """The files of `pools/` and `recipes/` of a commit: names, kinds and sizes; content only when it is read."""
-        files = self._read(lambda repository: _files(repository, revision))
+        files = self._read(lambda repository: _files(repository, revision, self._trees))
 
         def read(file: RepoFile) -> bytes:
             return self._read(lambda repository: bytes(repository[file.blob].peel(pygit2.Blob).data))
@@ -200,15 +203,23 @@ def _tree_id(repository: pygit2.Repository, revision: str, name: str) -> str:
     return str(tree[name].id) if name in tree else ""
 
 
-def _files(repository: pygit2.Repository, revision: str) -> RepoFiles:
+def _files(
+    repository: pygit2.Repository, revision: str, known: dict[str, tuple[str, Mapping[str, RepoFile]]]
+) -> RepoFiles:
+    """`known`: trees that were gone through before, and will have been now."""
     root = repository[revision].peel(pygit2.Tree)
-    entries: dict[str, RepoFile] = {}
     for name in FOLDERS[:2]:
-        if name in root:
-            entries.update((file.path, file) for file in _walk(repository, root[name], name))
+        tree, before = known.get(name, ("", {}))
+        if name not in root:
+            known.pop(name, None)
+        elif str(root[name].id) != tree:
+            entries = {file.path: file for file in _walk(repository, root[name], name, before)}
+            known[name] = (str(root[name].id), entries)
+    folders = {name: entries for name, (_, entries) in known.items()}
     return RepoFiles(
         revision=revision,
-        entries=entries,
+        entries={**folders.get(FOLDERS[0], {}), **folders.get(FOLDERS[1], {})},
+        folders=folders,
         read=lambda file: repository[file.blob].peel(pygit2.Blob).data,
         content_key=" ".join(_tree_id(repository, revision, name) or "-" for name in FOLDERS),
     )
@@ -219,12 +230,19 @@ def _plain(name: str | None) -> str:
     return (name or "").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _walk(repository: pygit2.Repository, entry: pygit2.Object, path: str) -> Iterator[RepoFile]:
+def _walk(
+    repository: pygit2.Repository, entry: pygit2.Object, path: str, known: Mapping[str, RepoFile]
+) -> Iterator[RepoFile]:
+    """`known`: files as they were; one that is as it was is the same object."""
     if entry.filemode == FileMode.COMMIT:
         yield RepoFile(path=path, blob=str(entry.id), kind=FileKind.SUBMODULE)
     elif entry.filemode == FileMode.TREE:
         for child in repository[entry.id].peel(pygit2.Tree):
-            yield from _walk(repository, child, f"{path}/{_plain(child.name)}")
+            yield from _walk(repository, child, f"{path}/{_plain(child.name)}", known)
     else:
         kind = FileKind.SYMLINK if entry.filemode == FileMode.LINK else FileKind.FILE
-        yield RepoFile(path=path, blob=str(entry.id), kind=kind, size=repository.odb.read_header(entry.id)[1])
+        before, blob = known.get(path), str(entry.id)
+        if before is not None and (before.blob, before.kind) == (blob, kind):
+            yield before
+        else:
+            yield RepoFile(path=path, blob=blob, kind=kind, size=repository.odb.read_header(entry.id)[1])

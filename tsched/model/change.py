@@ -20,11 +20,14 @@ class Delta(Generic[K, V]):
 
 
 def keyed(old: Mapping[K, V], new: Mapping[K, V]) -> Delta[K, V]:
-    """Compare two mappings by key. Order follows `new`, then `old`."""
+    """Compare two mappings by key. Order follows `new`, then `old`. What is the same object is equal."""
+    if old is new:
+        return Delta(added={}, removed={}, changed={})
+    other = {key: value for key, value in new.items() if old.get(key) is not value}
     return Delta(
-        added={key: value for key, value in new.items() if key not in old},
+        added={key: value for key, value in other.items() if key not in old},
         removed={key: value for key, value in old.items() if key not in new},
-        changed={key: (old[key], value) for key, value in new.items() if key in old and old[key] != value},
+        changed={key: (old[key], value) for key, value in other.items() if key in old and old[key] != value},
     )
 
 
@@ -179,6 +182,8 @@ def _pools(old: Fleet, new: Fleet) -> Iterable[PoolChange]:
     gone = {pool.name: pool for queue, pool in before.items() if queue not in after}
     for queue, pool in after.items():
         same = before.get(queue) or gone.pop(pool.name, None)
+        if same is pool:
+            continue
         if same is None:
             yield PoolChange(old=None, new=_shell(pool))
         elif _shell(same) != _shell(pool):
@@ -191,8 +196,8 @@ def _agents(old: Fleet, new: Fleet, became: Mapping[str, Pool | None]) -> Iterab
     """`became`: what each changed or removed pool of `old` is in `new`. A pool's new name or queue moves no agent."""
     by_name = {pool.name: pool for pool in old.pools}
     same = {pool.name for pool in new.pools if pool.name not in became and by_name.get(pool.name) == pool}
-    before = {agent.name: (pool, agent) for pool, agent in old.agents() if pool.name not in same}
-    after = {agent.name: (pool, agent) for pool, agent in new.agents() if pool.name not in same}
+    before = {agent.name: (pool, agent) for pool in old.pools if pool.name not in same for agent in pool.agents}
+    after = {agent.name: (pool, agent) for pool in new.pools if pool.name not in same for agent in pool.agents}
     for name in sorted(before.keys() | after.keys()):
         (pool_a, a), (pool_b, b) = before.get(name, (None, None)), after.get(name, (None, None))
         home = pool_a and became.get(pool_a.name, pool_a)

@@ -125,16 +125,15 @@ class OperatorLog:
     def routine(self, lines: Sequence[str]) -> None:
         """Many INFO entries of one moment; `lines`: messages without line ends, as `one_line` leaves them.
 
-        Those past the pass's share are kept as they are, so that ten thousand cost one write and no loop.
+        Those past the pass's share are kept as they are, so that ten thousand cost two writes and no loop.
         """
-        if self._level > Level.INFO:
+        if self._level > Level.INFO or not lines:
             return
-        now = 0
-        while now < len(lines) and (self._pass is None or self._pass.has_room):
-            self.info(lines[now])
-            now += 1
+        moment = self._clock()
+        now = len(lines) if self._pass is None else self._pass.share(len(lines))
+        self._write_all([(moment, Level.INFO, lines[:now])] if now else ())
         if self._pass is not None and now < len(lines):
-            self._pass.later.append((self._clock(), Level.INFO, lines[now:] if now else lines))
+            self._pass.later.append((moment, Level.INFO, lines[now:] if now else lines))
 
     def standing(self, lines: Sequence[tuple[Level, str]]) -> None:
         """What holds for now: logged when it is new to this process, and first in each day's file from then on."""
@@ -169,15 +168,15 @@ class OperatorLog:
                 done = messages.completed(time.monotonic() - began, current.counters)
                 self._write(self._clock(), Level.INFO, done, counters=current.counters)
         finally:
-            self._write_later(current.later)
+            self._write_all(current.later)
             self._pass = None
 
     def _write(self, moment: float, level: Level, message: str, **facts: object) -> None:
         line = format_line(moment, level, message)
         self._emit(moment, line, lambda: self._json(moment, level, message, **facts))
 
-    def _write_later(self, entries: Sequence[tuple[float, Level, Sequence[str]]]) -> None:
-        """What waited for the pass's end, in one write."""
+    def _write_all(self, entries: Sequence[tuple[float, Level, Sequence[str]]]) -> None:
+        """Many entries in one write."""
         if entries:
             text = "".join([format_lines(*entry) for entry in entries])
             self._emit(
@@ -230,7 +229,7 @@ class OperatorLog:
         if not data:
             return
         begin = b"\n" if self._torn else b""
-        data = begin + data
+        data = begin + data if begin else data
         written = os.write(descriptor, data)
         self._torn = written < len(data)
         if self._torn:
@@ -262,10 +261,11 @@ class PassLog:
         for name, number in counters.items():
             self._counters[name] = self._counters.get(name, 0) + number
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another routine line may be written before the pass's end."""
-        return self._left["routine"] > 0
+    def share(self, wanted: int) -> int:
+        """How many of so many routine lines may be written before the pass's end; takes their places."""
+        found = min(wanted, max(0, self._left["routine"]))
+        self._left["routine"] -= found
+        return found
 
     def admits(self, level: Level) -> bool:
         """Whether a line of that level may still be written before the pass's end; takes its place if so."""

@@ -1,6 +1,6 @@
 """Step 6: make a sound revision the applied one, atomically, or record why not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from tsched.executors.executor import Liveness
 from tsched.model.diagnostic import Diagnostic, Severity
@@ -87,6 +87,7 @@ def _apply(p: Pass, ready: Ready) -> None:
         p.event(f"change.{change.kind}", change.subject, describe(change), revision=ready.tip)
     signed = "" if ready.signer is None else f", signed by {ready.signer}"
     with p.commit():
+        version = p.host.db.version
         p.applied = applied_store.adopt(p.host.db, old, fleet=ready.fleet, lifecycles=rows)
         carry(p, old.fleet, ready.fleet)
         p.event(
@@ -97,9 +98,14 @@ def _apply(p: Pass, ready: Ready) -> None:
         for key, row in rows.items():
             if row.state is AgentState.CORDONED and old.lifecycles.get(key) != row:
                 p.event("agent.cordoned", f"agent/{row.agent}", f"{row.agent} in {row.queue}: takes no new task")
+    applied_store.adopted(p.host.db, p.applied, version)
     p.adopted = True
-    p.host.kept.forget()
+    p.host.kept.forget(_queues(old.fleet) - _queues(ready.fleet))
     p.log.info(f"Applied revision {ready.tip[:12]}, generation {p.applied.generation}{signed}")
+
+
+def _queues(fleet: Fleet | None) -> Set[str]:
+    return {pool.queue for pool in fleet.pools} if fleet is not None else set()
 
 
 def _recall(p: Pass, before: Rows, after: Rows) -> frozenset[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Makes claims, leases and runs agree again, and names what the task server holds that can't be used."""
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
 
 from tsched.executors.executor import Liveness
 from tsched.model.run import ExitReason
@@ -8,6 +9,7 @@ from tsched.model.task import Settlement, Task, TaskStatus, Verdict
 from tsched.runner.record import Pass
 from tsched.runner.settle import deliver, each
 from tsched.state import events, history
+from tsched.state.leases import LeaseScan
 
 MANY = 500  # claims that are let go of before the next step
 AGAIN = 24 * 3600.0  # seconds after which a task that is adrift is named again
@@ -18,13 +20,24 @@ def agree(p: Pass) -> None:
     _sweep_leases(p)
     with p.guarded("task server", kind="task-server"):
         held = p.host.tasks.held(p.host.runner_id)
-        due = [one for one in held if one.claim_run not in p.liveness or one.status is TaskStatus.CANCELLED]
+        due = _due(p, held)
         for start in range(0, len(due), MANY):
             with p.host.tasks.together():
                 each(p, due[start : start + MANY], lambda task: _claimed(p, task))
         _deliver_late(p)
         _say_adrift(p)
         p.elsewhere = p.host.tasks.others(p.host.runner_id)
+
+
+def _due(p: Pass, held: Sequence[Task]) -> Sequence[Task]:
+    """Claims whose run is no more, or whose task was cancelled."""
+    if len(p.liveness) == len(p.surveyed) and not p.host.kept(_any_due, held, p.surveyed):
+        return ()
+    return [one for one in held if one.claim_run not in p.liveness or one.status is TaskStatus.CANCELLED]
+
+
+def _any_due(held: Sequence[Task], runs: Mapping[str, Liveness]) -> bool:
+    return any(one.claim_run not in runs or one.status is TaskStatus.CANCELLED for one in held)
 
 
 def _claimed(p: Pass, task: Task) -> None:
@@ -54,29 +67,49 @@ def _obey(p: Pass, task: Task, run_id: str) -> None:
 
 
 def _sweep_leases(p: Pass) -> None:
-    scan = p.host.leases.read_all()
+    scan = p.host.leases.scan()
     p.log.count(leases_scanned=len(scan.leases))
-    busy, dropped = {run.task_id for run in p.runs.values()}, set[str]()
-    for task_id, lease in scan.leases.items():
-        if lease.run_id not in p.liveness:
-            p.host.leases.remove(task_id, lease.run_id, lasting=False)
-            dropped.add(task_id)
-            p.log.warning(f"Dropped the lease of task {task_id}: no run {lease.run_id or '(none named)'} is left")
-            p.event("lease.dropped", f"task/{task_id}", f"no run {lease.run_id} is left")
-    if dropped:
+    tasks, dropped = p.host.kept(_tasks, scan), set[str]()
+    if len(p.liveness) < len(p.surveyed) or not p.host.kept(_sound, scan, p.surveyed):
+        dropped = {*_drop_orphans(p, scan), *_drop_unreadable(p, scan)}
+    live = {task: lease for task, lease in scan.leases.items() if task not in dropped} if dropped else scan.leases
+    p.host.leases.mend_links(live)
+    p.leased = tasks - {task for task in dropped if not os.path.lexists(p.host.leases.path(task))}
+
+
+def _tasks(scan: LeaseScan) -> frozenset[str]:
+    return scan.tasks
+
+
+def _sound(scan: LeaseScan, runs: Mapping[str, Liveness]) -> bool:
+    """Whether every lease is a run's that is there."""
+    return not scan.unreadable and all(lease.run_id in runs for lease in scan.leases.values())
+
+
+def _drop_orphans(p: Pass, scan: LeaseScan) -> Iterator[str]:
+    """Drop the leases of runs that are no more. Their tasks."""
+    orphans = [(task_id, lease) for task_id, lease in scan.leases.items() if lease.run_id not in p.liveness]
+    for task_id, lease in orphans:
+        p.host.leases.remove(task_id, lease.run_id, lasting=False)
+        p.log.warning(f"Dropped the lease of task {task_id}: no run {lease.run_id or '(none named)'} is left")
+        p.event("lease.dropped", f"task/{task_id}", f"no run {lease.run_id} is left")
+        yield task_id
+    if orphans:
         p.host.leases.sync()
+
+
+def _drop_unreadable(p: Pass, scan: LeaseScan) -> Iterator[str]:
+    """Drop what can't be read and is no lease of a run that is there. The tasks of those that went."""
+    busy = {run.task_id for run in p.runs.values()}
     for name in scan.unreadable:
         task_id = name.removeprefix("task_").removesuffix(".json")
         if task_id in busy:
             p.log.warning(f"Unreadable lease {name}: its run goes on, its lease is made anew when it can be")
         else:
             p.host.leases.remove(task_id, None)
-            dropped.add(task_id)
             p.log.warning(f"Dropped the unreadable lease {name}: no run of task {task_id} is left")
             p.event("lease.dropped", f"task/{task_id}", "it could not be read and no run of the task is left")
-    live = {task: lease for task, lease in scan.leases.items() if task not in dropped} if dropped else scan.leases
-    p.host.leases.mend_links(live)
-    p.leased = scan.tasks - {task for task in dropped if not os.path.lexists(p.host.leases.path(task))}
+            yield task_id
 
 
 def _deliver_late(p: Pass) -> None:

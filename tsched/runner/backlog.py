@@ -3,25 +3,24 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
 from tsched.model.fleet import Fleet, Pool, Retry
-from tsched.model.lifecycle import Lifecycle
+from tsched.model.kept import Kept, together
+from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.override import Override
 from tsched.model.run import Run
 from tsched.model.task import Task, TaskStatus
 from tsched.observe import messages
 from tsched.observe.text import one_line
-from tsched.runner.kept import Kept
 from tsched.schedule.match import Capacity, capacities
 from tsched.schedule.order import Ordered, order
 from tsched.schedule.override import Overrides
 from tsched.schedule.recovery import backoff
 
-T = TypeVar("T")
 ROUNDING = 0.001  # seconds: two reckonings of one moment differ by less
 Rows = Mapping[tuple[str, str], Lifecycle]
+NOBODY: frozenset[Lifecycle] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,19 +82,40 @@ def free_slots(
     overrides: Overrides,
 ) -> tuple[Capacity, ...]:  # fmt: skip
     """What match.capacities says of the whole fleet, where only pools of which something changed are looked at."""
-    by_queue, busy = kept(_running, kept(_homes, fleet), runs)
-    rests, ordained = frozenset(resting.items()), frozenset(overrides)
+    moment = now if kept(_any_suspended, fleet) else 0.0
+    return kept(_free_slots, kept, fleet, lifecycles, runs, moment, frozenset(resting.items()), frozenset(overrides))
+
+
+def _any_suspended(fleet: Fleet) -> bool:
+    return any(pool.suspend is not None for pool in fleet.pools)
+
+
+def _free_slots(
+    kept: Kept, fleet: Fleet, lifecycles: Rows, runs: Sequence[Run], now: float, resting: frozenset[tuple[str, int]],
+    overrides: frozenset[Override],
+) -> tuple[Capacity, ...]:  # fmt: skip
+    by_queue, busy = _running(kept(_homes, fleet), runs)
+    leaving = kept(_leaving, lifecycles)
     return kept(
         together,
         *(
             kept(
-                _capacity, fleet, lifecycles, pool, frozenset(busy.get(pool.queue, {}).items()), by_queue[pool.queue],
-                now if pool.suspend is not None else 0.0, rests, ordained, of=pool.queue,
+                _capacity, pool, leaving.get(pool.queue, NOBODY), frozenset(busy.get(pool.queue, {}).items()),
+                by_queue[pool.queue], now if pool.suspend is not None else 0.0, resting, overrides, of=pool.queue,
             )
             for pool in fleet.pools
         ),
         of="slots",
     )  # fmt: skip
+
+
+def _leaving(lifecycles: Rows) -> Mapping[str, frozenset[Lifecycle]]:
+    """The rows by queue that are not active: an agent without one of them may take work."""
+    found: dict[str, set[Lifecycle]] = {}
+    for row in lifecycles.values():
+        if row.state is not AgentState.ACTIVE:
+            found.setdefault(row.queue, set()).add(row)
+    return {queue: frozenset(some) for queue, some in found.items()}
 
 
 def _homes(fleet: Fleet) -> Mapping[str, str]:
@@ -114,26 +134,27 @@ def _running(
 
 
 def _capacity(
-    fleet: Fleet, lifecycles: Rows, pool: Pool, busy: frozenset[tuple[str, int]], in_queue: int, now: float,
+    pool: Pool, leaving: frozenset[Lifecycle], busy: frozenset[tuple[str, int]], in_queue: int, now: float,
     resting: frozenset[tuple[str, int]], overrides: frozenset[Override],
 ) -> Capacity:  # fmt: skip
     (found,) = capacities(
-        replace(fleet, pools=(pool,)), lifecycles, running_by_agent=dict(busy),
+        Fleet(revision="", pools=(pool,)), {row.key: row for row in leaving}, running_by_agent=dict(busy),
         running_by_queue={pool.queue: in_queue}, now=now, resting=dict(resting),
         overrides=tuple(overrides),
     )  # fmt: skip
     return found
 
 
-def together(*parts: T) -> tuple[T, ...]:
-    """The parts as one thing: kept, it is the same object for as long as each of them is."""
-    return parts
-
-
 def log_lines(
     kept: Kept, waiting: Sequence[Task], blocked: Mapping[str, int], slots: Sequence[Capacity]
 ) -> Sequence[str]:
     """The queues' part of the operator's log, word for word as the guide's greps want it."""
+    return kept(_log_lines, kept, waiting, blocked, slots)
+
+
+def _log_lines(
+    kept: Kept, waiting: Sequence[Task], blocked: Mapping[str, int], slots: Sequence[Capacity]
+) -> Sequence[str]:
     found, own = kept(_unassigned, waiting), kept(_assigned, waiting)
     lines: list[str] = []
     for one in slots:

@@ -5,14 +5,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from tsched.model.fleet import Fleet
 from tsched.model.history import PassRecord, Sample, Total, Trouble
-from tsched.model.run import RunResult
+from tsched.model.run import Run, RunResult
 from tsched.model.units import about
 from tsched.runner.backlog import Depth, depths, depths_at
 from tsched.runner.record import Pass
 from tsched.state import passes
 
 NONE = Depth()
+Stand = Mapping[str, tuple[Depth, int]]  # by queue: its idle tasks, and how many runs work on its tasks
 SAMPLED = 60.0  # seconds after which a queue's depth is kept again though it is the same
 BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0)  # seconds of a pass
 RUN_BUCKETS = (10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0)  # seconds of a run
@@ -56,6 +58,7 @@ def _renew(p: Pass, *, doubted: bool = False) -> str:
     p.host.history, note = passes.renewed(before, p.host.folder.history_db, doubted=doubted)
     if p.host.history is not before:
         p.host.sampled.clear()
+        p.host.stood = (None, 0.0)
     if p.host.history.lost:
         return note
     if note:
@@ -80,26 +83,60 @@ def _append(p: Pass, seconds: float, broken: str) -> None:
     troubles = [*p.troubles]
     if broken:
         troubles.append(Trouble(time=p.now, kind="internal", message=f"the pass was broken off: {broken}"))
-    fresh = fresh_samples(p.host.sampled, queue_samples(p))
+    fresh, stands = _news(p)
     number = passes.append(
         p.host.history, record, samples=fresh, troubles=troubles, totals=pass_totals(p, record, troubles)
     )
     p.host.sampled.update({one.queue: one for one in fresh})
+    p.host.stood = stands
     if number % passes.EVERY == 1:
         passes.prune(p.host.history, before=p.now - p.host.settings.keep_days * 86_400.0)
 
 
+def _news(p: Pass) -> tuple[Sequence[Sample], tuple[object, float]]:
+    """What the history is to be told of the queues, and what it then knows: since the time of its oldest sample.
+
+    Where they stand as they did, no queue is looked at until one is due again.
+    """
+    stand, known = _stand(p), p.host.stood
+    if stand is None or (stand is known[0] and 0.0 <= p.now - known[1] < SAMPLED):
+        return (), known
+    found = _samples(stand, p.now)
+    fresh = fresh_samples(p.host.sampled, found)
+    known_by_then = {**p.host.sampled, **{one.queue: one for one in fresh}}
+    return fresh, (stand, min((known_by_then[queue].time for queue in stand), default=p.now))
+
+
 def queue_samples(p: Pass) -> Sequence[Sample]:
     """How the served queues stand; none where the task server did not say."""
-    if p.waiting is None or p.applied.fleet is None:
-        return ()
-    working = Counter(run.queue for run in p.runs.values())
+    stand = _stand(p)
+    return () if stand is None else _samples(stand, p.now)
+
+
+def _stand(p: Pass) -> Stand | None:
+    """The same object for as long as no queue is, or is being served, in another way."""
+    fleet = p.applied.fleet
+    if p.waiting is None or fleet is None:
+        return None
+    working = p.host.kept(_working, p.every_run())
     if p.started:
         found = depths_at([task for task in p.waiting if task.id not in p.started], p.now)
     else:
-        found = depths(p.host.kept, p.waiting, p.now, p.applied.fleet.limits.retry)
-    queues = dict.fromkeys((*(pool.queue for pool in p.applied.fleet.pools), *found))
-    return [_sample(queue, found.get(queue, NONE), working[queue], p.now) for queue in queues]
+        found = depths(p.host.kept, p.waiting, p.now, fleet.limits.retry)
+    return p.host.kept(_standing, fleet, found, working)
+
+
+def _standing(fleet: Fleet, found: Mapping[str, Depth], working: Mapping[str, int]) -> Stand:
+    queues = dict.fromkeys((*(pool.queue for pool in fleet.pools), *found))
+    return {queue: (found.get(queue, NONE), working.get(queue, 0)) for queue in queues}
+
+
+def _samples(stand: Stand, now: float) -> Sequence[Sample]:
+    return [_sample(queue, depth, working, now) for queue, (depth, working) in stand.items()]
+
+
+def _working(runs: Sequence[Run]) -> Counter[str]:
+    return Counter(run.queue for run in runs)
 
 
 def _sample(queue: str, depth: Depth, working: int, now: float) -> Sample:

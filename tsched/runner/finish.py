@@ -1,9 +1,9 @@
 """Step 7a: look at every run there is, settle those that ended, recover those that are lost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from tsched.executors.executor import Liveness
-from tsched.model.run import RunExit
+from tsched.executors.executor import Executor, Liveness
+from tsched.model.run import Run, RunExit
 from tsched.runner.record import Pass
 from tsched.runner.settle import settle_all
 
@@ -12,11 +12,23 @@ SOME = 50  # lost runs that are recovered before the next step
 
 def survey(p: Pass) -> None:
     """Look at every run there is a record of: who it is and whether it lives."""
-    p.liveness = dict(p.host.executor.poll())
-    if words := p.host.executor.trouble():
+    executor = p.host.executor
+    p.surveyed = executor.poll()
+    p.liveness = dict(p.surveyed)
+    if words := executor.trouble():
         p.error("executor", f"{words}; its runs are left as they are")
-    runs = {run_id: p.host.executor.run(run_id) for run_id in p.liveness}
-    p.runs = {run_id: run for run_id, run in runs.items() if run is not None}
+    p.recorded = p.host.kept(_recorded, executor, p.surveyed)
+    if len(p.recorded) < len(p.surveyed):  # a record that could not be read may be by now
+        p.recorded = _recorded(executor, p.surveyed)
+    p.runs = dict(p.recorded)
+
+
+def _recorded(executor: Executor, run_ids: Iterable[str]) -> Mapping[str, Run]:
+    return {run_id: run for run_id in run_ids if (run := executor.run(run_id)) is not None}
+
+
+def _those(surveyed: Mapping[str, Liveness], wanted: Liveness) -> Sequence[str]:
+    return [run_id for run_id, state in surveyed.items() if state is wanted]
 
 
 def reap(p: Pass) -> None:
@@ -24,13 +36,13 @@ def reap(p: Pass) -> None:
     executor = p.host.executor
     with p.guarded("workspaces", kind="workspace"):
         executor.tidy()
-    ended = [run_id for run_id, state in p.liveness.items() if state is Liveness.ENDED]
+    ended = p.host.kept(_those, p.surveyed, Liveness.ENDED, of="ended")
     settle_all(p, {run_id: end for run_id in ended if (end := executor.exit(run_id)) is not None})
 
 
 def recover(p: Pass) -> None:
     """Fence each lost run, kill what is left of it, then settle it like any other."""
-    lost = [run_id for run_id, state in p.liveness.items() if state is Liveness.LOST]
+    lost = p.host.kept(_those, p.surveyed, Liveness.LOST, of="lost")
     for start in range(0, len(lost), SOME):
         if start and p.late():
             p.log.info(f"{len(lost) - start} more stale leases are left to the next pass")

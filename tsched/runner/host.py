@@ -7,12 +7,12 @@ from typing import TextIO
 
 from tsched.executors.executor import Executor
 from tsched.model.history import Sample
+from tsched.model.kept import Kept
 from tsched.observe.log import OperatorLog
 from tsched.runner.execution import executor_of
 from tsched.runner.fleets import FleetSource, source_for
 from tsched.runner.folder import folder_of
 from tsched.runner.installed import check_source
-from tsched.runner.kept import Kept
 from tsched.runner.patience import Patience
 from tsched.runner.patient import PatientTasks
 from tsched.runner.sources import source_of
@@ -42,7 +42,8 @@ class Host:
     runner_id: str
     history: Database
     sampled: dict[str, Sample] = field(default_factory=dict)  # by queue: what history.db was last told; a cache
-    viewed: tuple[int, frozenset[str], Mark | None] | None = None  # the view as it was left: of what, and its mark
+    stood: tuple[object, float] = (None, 0.0)  # how all of them stood then, and since when that is known
+    viewed: tuple[object, frozenset[str], Mark | None] | None = None  # the view as it was left: of what, and its mark
     clock: Callable[[], float] = time.time
     cache: FleetCache = field(default_factory=FleetCache)
     kept: Kept = field(default_factory=Kept)  # what passes need not find out anew

@@ -71,7 +71,7 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
     say_odd(p)
     blocking, retry = not p.host.settings.disable_blocking, fleet.limits.retry
     ordered = backlog.ordered(kept, waiting, p.now, blocking=blocking, retry=retry)
-    rests, runs = resting(p, fleet), kept(backlog.together, *p.runs.values(), of="runs")
+    rests, runs = resting(p, fleet), p.every_run()
     slots = backlog.free_slots(
         kept, fleet, rows, runs=runs, now=p.now, resting=rests, overrides=overrides.load(p.host.db)
     )
@@ -105,14 +105,18 @@ def wanted(fleet: Fleet | None) -> tuple[Sequence[str], Sequence[str]]:
 
 def held_tasks(p: Pass) -> frozenset[str]:
     """Tasks that a run, a lease or an undelivered result still names: never matched, whatever their status says."""
-    undelivered = {result.run.task_id for result in history.unacknowledged(p.host.db)}
-    leased = p.leased if p.leased is not None else p.host.leases.read_all().tasks
-    return leased | undelivered | {run.task_id for run in p.runs.values()}
+    undelivered = frozenset(result.run.task_id for result in history.unacknowledged(p.host.db))
+    leased = p.leased if p.leased is not None else p.host.leases.scan().tasks
+    return p.host.kept(_held, leased, undelivered, p.every_run())
+
+
+def _held(leased: frozenset[str], undelivered: frozenset[str], runs: Sequence[Run]) -> frozenset[str]:
+    return leased | undelivered | {run.task_id for run in runs}
 
 
 def resting(p: Pass, fleet: Fleet) -> dict[str, int]:
     """Recipes whose breaker is open, and how many more of their runs may start: none of one that is not there."""
-    running = Counter(run.recipe for run in p.runs.values())
+    running = Counter(run.recipe for run in p.runs.values() if p.breakers)
     found = dict.fromkeys(p.host.kept(_absent, fleet), 0)
     for path, breaker in p.breakers.items():
         recipe = fleet.recipes.get(path)

@@ -91,12 +91,22 @@ def show(p: Pass) -> None:
         view.forget(p.host.db)
     elif p.applied.fleet is not None and not as_left(p):
         view.write(p.host.folder, p.host.db, p.applied.fleet, left_out(p))
-        p.host.viewed = (p.applied.generation, left_out(p), view.mark(p.host.folder))
+        p.host.viewed = (_shown(p), left_out(p), view.mark(p.host.folder))
 
 
 def as_left(p: Pass) -> bool:
     """Whether the view shows what it should, by its mark alone."""
-    return p.host.viewed == (p.applied.generation, left_out(p), view.mark(p.host.folder))
+    return p.host.viewed == (_shown(p), left_out(p), view.mark(p.host.folder))
+
+
+def _shown(p: Pass) -> Sequence[tuple[str, Sequence[str]]]:
+    """What of the fleet the view shows: equal for two fleets that look the same in it."""
+    return p.host.kept(_names, p.applied.fleet)
+
+
+def _names(fleet: Fleet | None) -> Sequence[tuple[str, Sequence[str]]]:
+    pools = fleet.pools if fleet is not None else ()
+    return tuple((pool.queue, tuple(agent.name for agent in pool.agents)) for pool in pools)
 
 
 def left_out(p: Pass) -> frozenset[str]:
@@ -120,6 +130,8 @@ def enforce(p: Pass) -> None:
     with p.guarded("overrides", kind="override"):
         _forget_kills(p)
         say_standing(p)
+        if not p.overrides:
+            return
         live = {run_id: run for run_id, run in p.runs.items() if p.liveness[run_id] is Liveness.ALIVE}
         for one in p.overrides:
             stop_covered(p.host.executor, live, one)

@@ -25,6 +25,25 @@ from tsched.state.applied import Applied
 BUDGET = 10.0  # seconds of a pass
 
 
+def _values(runs: Mapping[str, Run]) -> Sequence[Run]:
+    return tuple(runs.values())
+
+
+class Step:
+    """Adds the seconds from `with` to its end to a step's."""
+
+    __slots__ = ("_began", "_name", "_steps")
+
+    def __init__(self, steps: dict[str, float], name: str) -> None:
+        self._steps, self._name = steps, name
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self._steps[self._name] = self._steps.get(self._name, 0.0) + time.monotonic() - self._began
+
+
 @dataclass(kw_only=True, slots=True)
 class Pass:
     """One pass. `now` is its one clock reading (seconds since the epoch); `events` wait for the next commit."""
@@ -39,6 +58,8 @@ class Pass:
     verdict: Verdict | None = None
     runs: dict[str, Run] = field(default_factory=dict)  # by run id: every run that is not wholly settled
     liveness: dict[str, Liveness] = field(default_factory=dict)
+    surveyed: Mapping[str, Liveness] = field(default_factory=dict)  # both as the pass began, never changed: the same
+    recorded: Mapping[str, Run] = field(default_factory=dict)  # objects as in the last pass where all is as it was
     leased: frozenset[str] | None = None  # tasks that a lease names; None: the leases were not looked at
     waiting: Sequence[Task] | None = None  # what the task server said of idle tasks; None: it has not been asked
     elsewhere: Sequence[Task] = ()  # tasks that other runners have claimed
@@ -52,6 +73,12 @@ class Pass:
     left: bool = False  # what has ended is more than one pass may take: the next one follows at once
     known: list[str] = field(default_factory=list)  # troubles that a person was told of already
     pending: list[Event] = field(default_factory=list)
+
+    def every_run(self) -> Sequence[Run]:
+        """The runs as they are now: the same object as in the last pass where they are the same."""
+        if self.started or len(self.runs) < len(self.recorded):
+            return tuple(self.runs.values())
+        return self.host.kept(_values, self.recorded)
 
     def begin_settling(self) -> None:
         """From now on what has ended has its share of the pass."""
@@ -86,14 +113,9 @@ class Pass:
         else:
             self.error(kind, words.replace("{}", said))
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str) -> "Step":
         """A part of the pass whose time is kept; one that is taken up again goes on counting."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.steps[name] = self.steps.get(name, 0.0) + time.monotonic() - began
+        return Step(self.steps, name)
 
     @contextmanager
     def commit(self) -> Iterator[None]:

@@ -1,12 +1,14 @@
 """Step 10: what the pass saw, kept for `tsched status`, and the last of its events."""
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 from tsched import __version__
 from tsched.model.fleet import Fleet
 from tsched.model.override import OverrideKind
+from tsched.model.run import Run
 from tsched.model.units import from_iso, iso
 from tsched.observe.conditions import SIGNED, UNASKED, Condition, Facts, conditions
 from tsched.observe.status import ElsewhereStatus, HeldStatus, RejectedStatus, Report, RunnerStatus
@@ -75,11 +77,7 @@ def facts(p: Pass, seen: Report) -> Facts:
     """The pass in the terms of conditions."""
     fleet, leaving = p.applied.fleet, p.host.kept(on_the_way_out, p.applied.lifecycles)
     problem = p.verdict.problem if isinstance(p.verdict, Unchanged) else None
-    running: dict[str, int] = {}
-    for run in p.runs.values():
-        running[run.agent] = running.get(run.agent, 0) + 1
     limits = p.host.kept(_limits, fleet)
-    over = {name for name, number in running.items() if number > limits.get(name, number)}
     rejected = seen["rejected"]
     return Facts(
         applied=fleet.revision if fleet is not None else None,
@@ -94,7 +92,7 @@ def facts(p: Pass, seen: Report) -> Facts:
         suspended=[
             pool.name for pool in (fleet.pools if fleet else ()) if pool.suspend and pool.suspend.holds(p.now)
         ],
-        over_limit=[name for name in limits if name in over] if over else [],
+        over_limit=p.host.kept(_over, limits, p.every_run()),
         stopped=[str(one) for one in p.overrides if one.kind is OverrideKind.STOP],
         drained_here=sorted(left_out(p)),
         errors=[*(one.message for one in p.troubles), *p.known],
@@ -104,6 +102,12 @@ def facts(p: Pass, seen: Report) -> Facts:
 def _limits(fleet: Fleet | None) -> Mapping[str, int]:
     """Of each agent, in the fleet's order."""
     return {agent.name: agent.limit for _, agent in fleet.agents()} if fleet is not None else {}
+
+
+def _over(limits: Mapping[str, int], runs: Sequence[Run]) -> Sequence[str]:
+    running = Counter(run.agent for run in runs)
+    over = {name for name, number in running.items() if number > limits.get(name, number)}
+    return [name for name in limits if name in over] if over else []
 
 
 def last_fetch(p: Pass, problem: str | None) -> float | None:

@@ -8,11 +8,11 @@ from tsched import __version__
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import LOCAL, Fleet
+from tsched.model.kept import Kept
 from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.run import Run
 from tsched.model.selector import ALL, Selector
 from tsched.runner.fleets import FleetSource
-from tsched.runner.kept import Kept
 from tsched.runner.patience import Patience
 from tsched.schedule.drain import adopt
 from tsched.schedule.plan import Plan, plan

@@ -17,16 +17,21 @@ def adopt(
     Agents that are in `new` are active; those that no longer serve a queue are cordoned with the drain policy that
     `old` gave them. `stopping`: agents added again whose runs have already begun to stop.
     """
-    wanted = {(agent.name, pool.queue): (pool, agent.limit) for pool, agent in new.agents()}
-    policies = {(agent.name, pool.queue): (pool.drain, agent.limit) for pool, agent in (old.agents() if old else ())}
-    after = {}
-    for key, (pool, limit) in wanted.items():
+    after: dict[Key, Lifecycle] = {}
+    for pool, agent in new.agents():
+        key = (agent.name, pool.queue)
         row = rows.get(key)
-        after[key] = _wanted(row, key, pool, limit, new.revision, stuck=key in stopping)
-    for key, row in rows.items():
-        if key not in wanted:
-            policy, limit = policies.get(key, (DrainPolicy(), row.limit))
-            after[key] = _unwanted(row, policy, limit, now)
+        if row is None or row.state is not AgentState.ACTIVE or row.pool != pool.name or row.limit != agent.limit:
+            row = _wanted(row, key, pool, agent.limit, new.revision, stuck=key in stopping)
+        after[key] = row
+    if gone := rows.keys() - after.keys():
+        policies = {
+            (agent.name, pool.queue): (pool.drain, agent.limit) for pool, agent in (old.agents() if old else ())
+        }
+        for key, row in rows.items():
+            if key in gone:
+                policy, limit = policies.get(key, (DrainPolicy(), row.limit))
+                after[key] = _unwanted(row, policy, limit, now)
     return after
 
 

@@ -56,8 +56,13 @@ def plan(
 
 def removed_agents(old: Fleet | None, new: Fleet) -> tuple[str, ...]:
     """Agents of `old` that are nowhere in `new`; a move is no removal."""
-    kept = {agent.name for _, agent in new.agents()}
-    return tuple(sorted({agent.name for _, agent in old.agents()} - kept)) if old is not None else ()
+    if old is None:
+        return ()
+    same = {id(pool) for pool in old.pools}.intersection(map(id, new.pools))  # their agents are nowhere else
+    before, after = (
+        {agent.name for pool in fleet.pools if id(pool) not in same for agent in pool.agents} for fleet in (old, new)
+    )
+    return tuple(sorted(before - after))
 
 
 def guard(old: Fleet | None, removed: Sequence[str]) -> str | None:
@@ -65,7 +70,7 @@ def guard(old: Fleet | None, removed: Sequence[str]) -> str | None:
 
     Agents that legacy mode knew by their limit alone go as that mode ends: they are not counted.
     """
-    if old is None:
+    if old is None or not removed:
         return None
     applied = {agent.name for pool, agent in old.agents() if not (pool.own_only and pool.name == LEGACY)}
     gone = len(applied.intersection(removed))

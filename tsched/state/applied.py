@@ -60,13 +60,23 @@ def adopt(db: Database, before: Applied, *, fleet: Fleet, lifecycles: Mapping[Ke
     `before` is the record as loaded; what is equal in both fleets is not written again.
     """
     with _changing(db):
-        _put_texts(db, fleet)
-        _put_recipes(db, before.fleet, fleet)
+        if before.fleet is None or before.fleet.recipes is not fleet.recipes:
+            _put_texts(db, fleet)
+            _put_recipes(db, before.fleet, fleet)
         body = msgspec.json.encode(replace(fleet, recipes={})).decode()
         db.execute("INSERT OR REPLACE INTO applied VALUES (1, ?, ?)", (before.generation + 1, body))
         db.execute("DELETE FROM accepted")
         put_lifecycles(db, before, lifecycles)
     return Applied(fleet=fleet, generation=before.generation + 1, lifecycles=dict(lifecycles))
+
+
+def adopted(db: Database, now: Applied, version: int) -> None:
+    """Give the record again without reading it back. `version`: of the file, in the transaction that wrote it.
+
+    Only for what was committed: what is undone may come again, as another fleet under the same generation.
+    """
+    db.fleet = (now.generation, now.fleet) if now.fleet is not None else None
+    db.applied = (version, now)
 
 
 def put_lifecycles(db: Database, before: Applied, lifecycles: Mapping[Key, Lifecycle]) -> Applied:
@@ -75,7 +85,8 @@ def put_lifecycles(db: Database, before: Applied, lifecycles: Mapping[Key, Lifec
         for key in before.lifecycles.keys() - lifecycles.keys():
             db.execute("DELETE FROM lifecycles WHERE agent = ? AND queue = ?", key)
         for key, row in lifecycles.items():
-            if before.lifecycles.get(key) != row:
+            known = before.lifecycles.get(key)
+            if known is not row and known != row:
                 body = msgspec.json.encode(row).decode()
                 db.execute("INSERT OR REPLACE INTO lifecycles VALUES (?, ?, ?)", (*key, body))
     return replace(before, lifecycles=dict(lifecycles))
@@ -113,7 +124,8 @@ def _put_recipes(db: Database, before: Fleet | None, fleet: Fleet) -> None:
     for path in known - fleet.recipes.keys():
         db.execute("DELETE FROM recipes WHERE path = ?", (path,))
     for path, recipe in fleet.recipes.items():
-        if path not in known or old.get(path) != recipe:
+        same = old.get(path)
+        if path not in known or (same is not recipe and same != recipe):
             body = msgspec.json.encode(_retold(recipe, lambda blob: "")).decode()
             db.execute("INSERT OR REPLACE INTO recipes VALUES (?, ?)", (path, body))
 

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -146,6 +146,11 @@ class Database:
         """One statement; its errors in our words."""
         with translated(self._path):
             return self._connection.execute(statement, values)
+
+    def each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """One statement for each row of values."""
+        with translated(self._path):
+            self._connection.executemany(statement, rows)
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
         """All rows of one query."""

@@ -2,8 +2,7 @@
 
 import os
 import re
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,8 @@ from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError
 from tsched.model.run import Lease, LeaseState
 from tsched.model.units import LAST, iso
+from tsched.notices import Notices
+from tsched.stamp import Listing, Stamp, settled, stamp
 from tsched.state.folder import sync_folder, write_durably
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -48,9 +49,11 @@ class Leases:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._scan = LeaseScan(leases={})  # the newest, and by name what it was read from
-        self._read_from: dict[str, tuple[_Stamp, Lease]] = {}
-        self._listed: tuple[_Stamp | None, Sequence[str]] = (None, ())  # the folder, and the names in it
-        self._mended: tuple[_Stamp | None, Mapping[str, Lease]] = (None, {})  # the folder, and what links are for
+        self._read_from: dict[str, tuple[Stamp, Lease]] = {}
+        self._listing = Listing(folder)
+        self._notices: Notices | None = None  # from the second scan on, where the kernel can tell
+        self._scanned = False
+        self._mended: tuple[Stamp | None, Mapping[str, Lease]] = (None, {})  # the folder, and what links are for
         self._decoder = msgspec.json.Decoder(dict[str, object])
 
     def path(self, task_id: str) -> Path:
@@ -82,26 +85,21 @@ class Leases:
 
         A file that is as it was is not read again, and where all are, the answer is the same object.
         """
-        if not self._folder.is_dir():
-            return LeaseScan(leases={})
-        folder = _settled(self._folder)
-        if folder is None or folder != self._listed[0]:  # else no name came or went since
-            self._listed = (folder, sorted(name for name in os.listdir(self._folder) if name.startswith("task_")))
         leases: dict[str, Lease] = {}
         unreadable: list[str] = []
-        read_from: dict[str, tuple[_Stamp, Lease]] = {}
-        for name in self._listed[1]:
+        read_from: dict[str, tuple[Stamp, Lease]] = {}
+        for name in sorted(name for name in self._listing.names() if name.startswith("task_")):
             path = f"{self._folder}/{name}"
             known = self._read_from.get(name)
-            if known is not None and _stamp(path) == known[0]:
+            if known is not None and stamp(path) == known[0]:
                 read_from[name] = known
                 leases[known[1].task_id] = known[1]
             elif match := _NAME.fullmatch(name):
-                stamp, lease = _settled(path), self._read(path, match[1])
+                as_it_was, lease = settled(path), self._read(path, match[1])
                 if lease is not None:
                     leases[lease.task_id] = lease
-                    if stamp is not None:
-                        read_from[name] = (stamp, lease)
+                    if as_it_was is not None:
+                        read_from[name] = (as_it_was, lease)
                 elif os.path.lexists(path):
                     unreadable.append(name)
         self._read_from = read_from
@@ -112,6 +110,46 @@ class Leases:
         if not same or before.unreadable != tuple(unreadable):
             self._scan = LeaseScan(leases=leases, unreadable=tuple(unreadable))
         return self._scan
+
+    def scan(self) -> LeaseScan:
+        """As `read_all`, for who asks in each pass: a lease that nobody wrote to since is not looked at again.
+
+        A heartbeat writes nothing, so those of leases that are otherwise as they were may be old ones.
+        """
+        told = self._told()
+        if told is None:
+            return self.read_all()
+        names = {name for name in told if name.startswith("task_")} | set(self._scan.unreadable)
+        if names:
+            found = self._with(names)
+            self._scan = self._scan if found == self._scan else found
+        return self._scan
+
+    def _told(self) -> frozenset[str] | None:
+        """What in the folder was written to since the last call; None where all has to be looked at."""
+        told = self._notices.taken() if self._notices is not None else None
+        if told is None:
+            self._notices = None
+            if self._scanned:  # who scans once needs no watch
+                with suppress(OSError):
+                    self._notices = Notices(self._folder)
+            self._scanned = True
+        return told
+
+    def _with(self, names: Collection[str]) -> LeaseScan:
+        """The newest scan, those names looked at again."""
+        leases, unreadable = dict(self._scan.leases), set(self._scan.unreadable) - set(names)
+        for name in names:
+            self._read_from.pop(name, None)
+            if match := _NAME.fullmatch(name):
+                lease = self._read(self._folder / name, match[1])
+                if lease is not None:
+                    leases[lease.task_id] = lease
+                    continue
+                leases.pop(match[1], None)
+                if os.path.lexists(self._folder / name):
+                    unreadable.add(name)
+        return LeaseScan(leases=leases, unreadable=tuple(sorted(unreadable)))
 
     def _read(self, path: Path | str, task_id: str) -> Lease | None:
         """None also for what is no regular file, or names another task, or an agent or a run that is no file name."""
@@ -167,10 +205,10 @@ class Leases:
 
     def mend_links(self, leases: Mapping[str, Lease]) -> None:
         """One link for each lease, none besides; and what a killed runner left half written is cleared away."""
-        stamp = _settled(self._folder)
-        if stamp is not None and stamp == self._mended[0] and leases is self._mended[1]:
+        now = settled(self._folder)
+        if now is not None and now == self._mended[0] and leases is self._mended[1]:
             return  # no name came, went or changed since
-        self._mended = (stamp, leases)
+        self._mended = (now, leases)
         wanted = {self.link(lease).name: f"task_{task_id}.json" for task_id, lease in leases.items()}
         for entry in list(os.scandir(self._folder)):
             path = Path(entry.path)
@@ -186,25 +224,6 @@ class Leases:
         for name, target in wanted.items():
             with suppress(FileExistsError):  # its shim was faster
                 (self._folder / name).symlink_to(target)
-
-
-_Stamp = tuple[int, int]
-SETTLED = 0.05  # seconds: a file may change again within one tick of its clock, and show the same times
-
-
-def _stamp(path: Path | str) -> _Stamp | None:
-    """What tells whether a file or a folder is as it was."""
-    try:
-        facts = os.stat(path, follow_symlinks=False)
-    except OSError:
-        return None
-    return (facts.st_ino, facts.st_ctime_ns)  # no write, and no setting of another time, leaves the latter as it was
-
-
-def _settled(path: Path | str) -> _Stamp | None:
-    """The same, None where it changed just now (or, the clock having been set, is yet to change)."""
-    stamp = _stamp(path)
-    return stamp if stamp is not None and time.time() - stamp[1] / 1e9 > SETTLED else None
 
 
 def _target(link: Path) -> str | None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -117,20 +118,24 @@ def append(
              record.running, json.dumps(dict(record.counters)),
              json.dumps({name: round(seconds, 6) for name, seconds in record.steps.items()}), record.broken),
         )  # fmt: skip
-        for one in samples:
-            values = (one.time, one.queue, one.idle, one.blocked, one.working, one.oldest)
-            db.execute(f"INSERT INTO samples ({_SAMPLE}) VALUES (?,?,?,?,?,?)", values)
-        for trouble in troubles:
-            db.execute(
-                "INSERT INTO errors (time, kind, message) VALUES (?,?,?)",
-                (trouble.time, trouble.kind, trouble.message),
-            )
-        for total in totals:
-            db.execute(
-                "INSERT INTO totals VALUES (?,?,?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
-                (total.name, json.dumps(dict(total.labels), sort_keys=True), total.value),
-            )
+        db.each(
+            f"INSERT INTO samples ({_SAMPLE}) VALUES (?,?,?,?,?,?)",
+            [(one.time, one.queue, one.idle, one.blocked, one.working, one.oldest) for one in samples],
+        )
+        db.each(
+            "INSERT INTO errors (time, kind, message) VALUES (?,?,?)",
+            [(trouble.time, trouble.kind, trouble.message) for trouble in troubles],
+        )
+        db.each(
+            "INSERT INTO totals VALUES (?,?,?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+            [(total.name, _written(*sorted(total.labels.items())), total.value) for total in totals],
+        )
         return cursor.lastrowid or 0
+
+
+@lru_cache(maxsize=256)
+def _written(*labels: tuple[str, str]) -> str:
+    return json.dumps(dict(labels))
 
 
 def prune(db: Database, *, before: float) -> int:

@@ -1,16 +1,20 @@
 """The files of a revision → a Fleet, or everything that is wrong with them in one pass."""
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
+from operator import is_
 
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.files import FileKind, RepoFile, RepoFiles
 from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, RecipeFile, Session
+from tsched.model.kept import Kept
 from tsched.model.placement import Engine
 from tsched.validate import rules
+from tsched.validate.alerts import alert_rules, webhooks
 from tsched.validate.pools import (
     LIMITS_FILE,
     ParsedFile,
@@ -39,12 +43,48 @@ class Loaded:
     agents: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shelf:
+    """The recipes of a revision. `made`: what came of them by path, with what it was made from."""
+
+    entries: Mapping[str, RepoFile]
+    parsed: Mapping[str, ParsedRecipe]
+    made: dict[str, tuple[tuple[ParsedRecipe, ...], Recipe]]
+
+    @cached_property
+    def calling(self) -> Sequence[str]:
+        """Those with sub-recipes."""
+        return [path for path, one in self.parsed.items() if one.sub_recipes]
+
+    @cached_property
+    def readable(self) -> bool:
+        return all(one.readable for one in self.parsed.values())
+
+    @cached_property
+    def diagnostics(self) -> Sequence[Diagnostic]:
+        """All that is wrong with recipes, by themselves and together."""
+        alone = chain.from_iterable(one.diagnostics for one in self.parsed.values())
+        between = (*rules.sub_recipes(self.parsed, self.entries), *rules.reach(self.parsed))
+        return [*alone, *between, *rules.recipe_files(self.entries)]
+
+    def recipe(self, path: str) -> Recipe:
+        """What an agent runs; the same object for as long as all of it is."""
+        reached = rules.reached(path, recipes=self.parsed)
+        sources = tuple(self.parsed[one] for one in reached)
+        known = self.made.get(path)
+        if known is None or len(known[0]) != len(sources) or not all(map(is_, known[0], sources)):
+            known = self.made[path] = (sources, recipe_of(path, self.parsed, self.entries))
+        return known[1]
+
+
 @dataclass(slots=True)
 class FleetCache:
     """Parsed files by path and blob id: an unchanged file costs no parse. Holds the last load's files alone."""
 
     pools: dict[tuple[str, str], ParsedFile] = field(default_factory=dict)
     recipes: dict[tuple[str, str], ParsedRecipe] = field(default_factory=dict)
+    shelf: Shelf | None = None
+    kept: Kept = field(default_factory=Kept)  # what follows from them
 
 
 def load_fleet(files: RepoFiles, cache: FleetCache | None = None, *, build: bool = True) -> Loaded:
@@ -69,45 +109,93 @@ def _no_collections() -> Iterator[None]:
 
 
 def _load(files: RepoFiles, cache: FleetCache, *, build: bool) -> Loaded:
-    found = list(_misplaced(files))
-    usable = {path: file for path, file in files.entries.items() if _usable(file)}
-    pools = _pool_files(files, usable, cache)
-    recipes = _recipe_files(files, usable, cache, build=build)
-    found += chain.from_iterable(one.diagnostics for one in pools.values())
-    found += chain.from_iterable(one.diagnostics for one in recipes.values())
-    written = [Written(one.source, one.value) for one in pools.values() if one.value is not None]
+    kept = cache.kept
+    shelf = _shelf(files, cache, build=build)
+    pools = _pool_files(files, cache)
     limits_file = pools.get(LIMITS_FILE)
-    limits = limits_of((limits_file.value if limits_file else None) or {})
-    whole = rules.Whole(
-        pools=all(one.value is not None for one in pools.values()),
-        limits=LIMITS_FILE not in files.entries or (limits_file is not None and limits_file.value is not None),
-        recipes=all(one.readable for one in recipes.values()),
-    )
-    found += rules.check(written, limits, recipes, files.entries, whole)
+    limits = kept(_limits, limits_file)
+    written = [
+        kept(_written, one, of=path) for path, one in pools.items() if one.value is not None and path != LIMITS_FILE
+    ]
+    named = kept(_union, *(kept(rules.recipes_of, one, of=one.source.name) for one in written), of="recipes")
+    found = [*_odd(files, kept), *shelf.diagnostics, *chain.from_iterable(one.diagnostics for one in pools.values())]
+    found += _across(written, shelf, kept)
+    if LIMITS_FILE not in files.entries or (limits_file is not None and limits_file.value is not None):
+        found += chain.from_iterable(kept(rules.of_pool, one, limits, of=one.source.name) for one in written)
+    whole = all(one.value is not None for one in pools.values())
+    found += _limits_findings(limits_file, written, whole=whole)
+    if whole and shelf.readable:
+        found += kept(_unused, named, shelf)
     diagnostics = tuple(sorted(set(found), key=lambda one: (one.path, one.line, one.column, one.code, one.message)))
     agents = sum(len(one.agents) for one in written)
     if not build or any(one.severity is Severity.ERROR for one in diagnostics):
         return Loaded(fleet=None, diagnostics=diagnostics, agents=agents)
-    built = [_pool(one.value, limits) for one in written if one.source.name != LIMITS_FILE]
-    used = {agent.recipe for pool in built for agent in pool.agents}
+    built = [kept(_pool, one, limits, of=one.source.name) for one in written]
     fleet = Fleet(
         revision=files.revision,
         pools=tuple(sorted(built, key=lambda pool: pool.name)),
         limits=limits,
-        recipes={path: recipe_of(path, recipes, files.entries) for path in sorted(used)},
+        recipes=kept(_made, named, shelf),
     )
     return Loaded(fleet=fleet, diagnostics=diagnostics, agents=agents)
+
+
+def _written(parsed: ParsedFile) -> Written:
+    return Written(parsed.source, parsed.value)
+
+
+def _limits(parsed: ParsedFile | None) -> Limits:
+    return limits_of((parsed.value if parsed is not None else None) or {})
+
+
+def _union(*parts: frozenset[str]) -> frozenset[str]:
+    return frozenset().union(*parts)
+
+
+def _odd(files: RepoFiles, kept: Kept) -> Iterator[Diagnostic]:
+    """What git itself says of the files, before any is read."""
+    if not files.entries:
+        yield _whole("pools", "TS308", "There is neither pools/ nor recipes/ here.", "Point at a fleet repo.")
+    for name, entries in (files.folders or {"": files.entries}).items():
+        yield from kept(_misplaced, entries, of=name)
+
+
+def _across(written: Sequence[Written], shelf: Shelf, kept: Kept) -> Iterator[Diagnostic]:
+    """What pools say together."""
+    names = [kept(rules.names_of, one, of=one.source.name) for one in written]
+    if sum(len(one.agents) for one in written) > len(kept(_union, *names, of="names")):
+        yield from rules.agent_names(written)
+    yield from rules.pool_names(written)
+    yield from rules.queues(written)
+    if any(kept(rules.lacks, one, shelf.entries, of=one.source.name) for one in written):
+        yield from rules.recipe_paths(written, shelf.entries)
+
+
+def _limits_findings(parsed: ParsedFile | None, written: Sequence[Written], *, whole: bool) -> Iterator[Diagnostic]:
+    if parsed is not None and parsed.value is not None:
+        file = _written(parsed)
+        yield from alert_rules(file, [pool.queue for pool in written] if whole else None)
+        yield from webhooks(file)
+
+
+def _unused(named: frozenset[str], shelf: Shelf) -> tuple[Diagnostic, ...]:
+    return tuple(rules.unused(named, shelf.calling, shelf.parsed))
+
+
+def _made(named: frozenset[str], shelf: Shelf) -> Mapping[str, Recipe]:
+    return {path: shelf.recipe(path) for path in sorted(named)}
 
 
 def _usable(file: RepoFile) -> bool:
     return file.kind is FileKind.FILE and file.size <= LARGEST
 
 
-def _misplaced(files: RepoFiles) -> Iterator[Diagnostic]:
-    """What git itself says of the files, before any is read."""
-    if not files.entries:
-        yield _whole("pools", "TS308", "There is neither pools/ nor recipes/ here.", "Point at a fleet repo.")
-    for path, file in files.entries.items():
+def _misplaced(entries: Mapping[str, RepoFile]) -> tuple[Diagnostic, ...]:
+    return (*_unfit(entries), *rules.letter_case(entries))
+
+
+def _unfit(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
+    for path, file in entries.items():
         top, _, rest = path.partition("/")
         if file.kind is not FileKind.FILE:
             mend = "Replace it with the file itself."
@@ -125,29 +213,37 @@ def _whole(path: str, code: str, message: str, mend: str) -> Diagnostic:
     return Diagnostic(path=path, line=1, column=1, code=code, message=message, mend=mend)
 
 
-def _pool_files(files: RepoFiles, usable: Mapping[str, RepoFile], cache: FleetCache) -> dict[str, ParsedFile]:
+def _pool_files(files: RepoFiles, cache: FleetCache) -> dict[str, ParsedFile]:
     before, cache.pools = cache.pools, {}
-    for path, file in usable.items():
-        if path.startswith("pools/") and path.endswith(".yaml") and path.count("/") == 1:
+    for path, file in files.below("pools").items():
+        if path.endswith(".yaml") and path.count("/") == 1 and _usable(file):
             key = (path, file.blob)
             cache.pools[key] = before.get(key) or parse_pool_file(path, files.read(file))
+    cache.kept.forget({path for path, _ in before.keys() - cache.pools.keys()})
     return {path: parsed for (path, _), parsed in cache.pools.items()}
 
 
-def _recipe_files(
-    files: RepoFiles, usable: Mapping[str, RepoFile], cache: FleetCache, *, build: bool
-) -> dict[str, ParsedRecipe]:
+def _shelf(files: RepoFiles, cache: FleetCache, *, build: bool) -> Shelf:
+    """The recipes of a revision: those of the last one where their folder is the same."""
+    entries, last = files.below("recipes"), cache.shelf
+    if last is not None and last.entries is entries:
+        return last
     before, cache.recipes = cache.recipes, {}
-    for path, file in usable.items():
-        if path.startswith("recipes/") and path.endswith((".yaml", ".json")):
+    for path, file in entries.items():
+        if path.endswith((".yaml", ".json")) and _usable(file):
             key = (path, file.blob)
             parsed = before.get(key) or parse_recipe(path, files.read(file))
             cache.recipes[key] = parsed if build else parsed.findings()
-    return {path: parsed for (path, _), parsed in cache.recipes.items()}
+    shelf = Shelf(
+        entries=entries, parsed={path: parsed for (path, _), parsed in cache.recipes.items()},
+        made={} if last is None else {path: one for path, one in last.made.items() if path in entries},
+    )  # fmt: skip
+    cache.shelf = shelf if build else None
+    return shelf
 
 
-def _pool(value: Mapped | None, limits: Limits) -> Pool:
-    value = value or {}
+def _pool(written: Written, limits: Limits) -> Pool:
+    value = written.value or {}
     defaults = mapping(value.get("defaults"))
     name = str(value["name"])
     agents = [_agent(mapping(one), defaults, value.get("runtime"), limits) for one in items(value.get("agents"))]

@@ -11,7 +11,6 @@ from tsched.model.files import RepoFile
 from tsched.model.fleet import Limits, OnDeadline, Session
 from tsched.model.runtimes import BUILT_IN
 from tsched.model.units import format_duration
-from tsched.validate.alerts import alert_rules, webhooks
 from tsched.validate.near import Near
 from tsched.validate.placement import job_times
 from tsched.validate.pools import LIMITS_FILE, drain_of
@@ -34,32 +33,28 @@ class Whole:
     recipes: bool = True
 
 
-def check(
-    files: Sequence[Written], limits: Limits, recipes: Mapping[str, ParsedRecipe], entries: Mapping[str, RepoFile],
-    whole: Whole,
-) -> Iterator[Diagnostic]:  # fmt: skip
-    """Every cross-file finding."""
-    pools = [file for file in files if file.source.name != LIMITS_FILE]
-    yield from agent_names(pools)
-    yield from pool_names(pools)
-    yield from queues(pools)
-    yield from letter_case(entries)
-    yield from recipe_paths(pools, entries)
-    if whole.limits:
-        yield from runtimes(pools, limits)
-        yield from caps(pools, limits)
-        yield from idle(pools, limits)
-        yield from drains(pools, limits)
-        yield from sessions(pools, limits)
-        yield from job_times(pools, limits)
-    for file in (file for file in files if file.source.name == LIMITS_FILE):
-        yield from alert_rules(file, [pool.queue for pool in pools] if whole.pools else None)
-        yield from webhooks(file)
-    yield from sub_recipes(recipes, entries)
-    yield from reach(recipes)
-    yield from recipe_files(entries)
-    if whole.pools and whole.recipes:
-        yield from unused(pools, recipes)
+def of_pool(pool: Written, limits: Limits) -> tuple[Diagnostic, ...]:
+    """What is wrong with a pool beside the limits of the fleet."""
+    alone = (pool,)
+    return (
+        *runtimes(alone, limits), *caps(alone, limits), *idle(alone, limits), *drains(alone, limits),
+        *sessions(alone, limits), *job_times(alone, limits),
+    )  # fmt: skip
+
+
+def lacks(pool: Written, recipes: Mapping[str, RepoFile]) -> bool:
+    """Whether an agent's recipe is none that is there: `recipe_paths` says which."""
+    return any(path not in recipes or leaves(path) for path in map(recipe_path, pool.agents))
+
+
+def names_of(pool: Written) -> frozenset[str]:
+    """The names of a pool's agents."""
+    return frozenset(str(agent["name"]) for agent in pool.agents)
+
+
+def recipes_of(pool: Written) -> frozenset[str]:
+    """The recipes that a pool's agents name."""
+    return frozenset(map(recipe_path, pool.agents))
 
 
 def recipe_path(agent: Mapped) -> str:
@@ -291,10 +286,12 @@ def recipe_files(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
             )  # fmt: skip
 
 
-def unused(pools: Sequence[Written], recipes: Mapping[str, ParsedRecipe]) -> Iterator[Diagnostic]:
-    """TS310"""
-    used = reached(*(recipe_path(agent) for pool in pools for agent in pool.agents), recipes=recipes)
-    for path in recipes.keys() - set(used):
+def unused(
+    named: frozenset[str], calling: Sequence[str], recipes: Mapping[str, ParsedRecipe]
+) -> Iterator[Diagnostic]:
+    """TS310. `named`: those that agents name; `calling`: those with sub-recipes."""
+    used = named.union(reached(*(path for path in calling if path in named), recipes=recipes))
+    for path in recipes.keys() - used:
         yield Diagnostic(
             path=path, line=1, column=1, code="TS310", severity=Severity.WARNING,
             message="No agent uses this recipe.", mend="Remove it, or name it in a pool.",

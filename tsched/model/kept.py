@@ -1,6 +1,7 @@
 """Answers kept from one pass to the next, so that a pass costs what changed, not what exists."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Set
+from operator import is_
 from typing import TypeVar, TypeVarTuple, cast
 
 T = TypeVar("T")
@@ -17,7 +18,7 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self._answers: dict[Hashable, tuple[tuple[object, ...], object]] = {}
+        self._answers: dict[tuple[Hashable, str], tuple[tuple[object, ...], object]] = {}
 
     def __call__(self, ask: Callable[[*Asked], T], *about: *Asked, of: str = "") -> T:
         """The answer to `ask(*about)`. `of`: tells questions apart that are asked of several things in turn."""
@@ -28,12 +29,20 @@ class Kept:
         self._answers[ask, of] = (about, answer)
         return answer
 
-    def forget(self) -> None:
-        """Ask everything anew: where a fleet has changed, most is about pools that are no more."""
-        self._answers.clear()
+    def forget(self, gone: Set[str]) -> None:
+        """Let go of what was asked of things (`of`) that are no more."""
+        if gone:
+            self._answers = {key: answer for key, answer in self._answers.items() if key[1] not in gone}
+
+
+def together(*parts: T) -> tuple[T, ...]:
+    """The parts as one thing: kept, it is the same object for as long as each of them is."""
+    return parts
 
 
 def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
-    return len(before) == len(now) and all(
+    if len(before) != len(now):
+        return False
+    return all(map(is_, before, now)) or all(  # the former, in C alone, is the case of a thousand runs as they were
         old is new or (isinstance(new, _BY_VALUE) and old == new) for old, new in zip(before, now, strict=True)
     )

@@ -1,0 +1,63 @@
+"""Applying a commit that changes one agent, beside one bare `git fetch` of the same commit: processor time, growth.
+
+Of both the time of all their processes: the pass fetches by git too.
+"""
+
+import resource
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.bench.idle import Resting, resting
+from tests.bench.test_cycle import cost
+from tsched.runner.cycle import cycle
+
+ROUNDS = 9
+SIZES = (1_000, 3_000, 10_000)
+
+
+def fetched(mirror: Path, remote: Path) -> None:
+    here = ["git", f"--git-dir={mirror}", "-c", "gc.auto=0", "-c", "maintenance.auto=false"]
+    subprocess.run([*here, "fetch", "-q", str(remote), "+refs/heads/main:refs/heads/main"], check=True)
+
+
+def measured(one: Resting, mirror: Path) -> tuple[float, float]:
+    """Medians of a bare fetch and of a pass that applies, in milliseconds."""
+    for _ in range(3):
+        cycle(one.host, one.lock)
+    found = []
+    for number in range(ROUNDS):
+        one.change(number)
+        bare = cost(lambda: fetched(mirror, one.remote), resource.RUSAGE_CHILDREN)
+        generation = one.generation()
+        found.append((bare, cost(lambda: cycle(one.host, one.lock), resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+        assert one.generation() == generation + 1
+        cycle(one.host, one.lock)
+    bare, whole = (statistics.median(column) for column in zip(*found, strict=True))
+    return bare, whole
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[float, float]]:
+    found = {}
+    for agents in SIZES:
+        folder = tmp_path_factory.mktemp(f"fleet-{agents}")
+        with resting(folder / "world", agents=agents, running=10, waiting=100) as one:
+            mirror = folder / "bare.git"
+            subprocess.run(["git", "clone", "-q", "--bare", str(one.remote), str(mirror)], check=True)
+            found[agents] = measured(one, mirror)
+        bare, whole = found[agents]
+        print(f"\napply {agents:6} agents: {whole:6.1f} ms, git fetch {bare:5.1f} ms: {whole / bare:.2f} times")
+    return found
+
+
+@pytest.mark.parametrize("agents", SIZES)
+def test_a_commit_that_changes_one_agent(figures: dict[int, tuple[float, float]], agents: int) -> None:
+    bare, whole = figures[agents]
+    assert whole <= 2 * bare
+
+
+def test_it_grows_less_than_the_fleet(figures: dict[int, tuple[float, float]]) -> None:
+    assert figures[SIZES[-1]][1] < 1.5 * figures[SIZES[0]][1]
