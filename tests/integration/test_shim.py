@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.local_runs import R1, Place, launch_of, python, shell, wait_for
-from tsched.executors import processes, shim
+from tsched.executors import processes
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.jobs import SHIM
+from tsched.executors.shim import files
 from tsched.model.run import ExitReason, RunExit
 
 
@@ -58,12 +59,22 @@ def noted(path: Path) -> int:
 
 
 def test_it_imports_the_standard_library_alone_and_all_of_it_at_the_start() -> None:
-    tree = ast.parse(SHIM.read_text())
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {name.name for node in imports if isinstance(node, ast.Import) for name in node.names}
-    assert names <= {"ctypes", "errno", "fcntl", "json", "os", "resource", "signal", "sys", "time"}
-    late = [n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f) if n in imports]
-    assert not late
+    for file in SHIM.parent.glob("*.py"):
+        tree = ast.parse(file.read_text())
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        late = [n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f) if n in imports]
+        assert not late, file
+        names = {name.name for node in imports if isinstance(node, ast.Import) for name in node.names}
+        names |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom) and not node.level}
+        assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names, file
+
+
+def test_it_starts_without_what_is_slow_to_import(tmp_path: Path) -> None:
+    """Each of these alone takes as long as half of Python's start, or more."""
+    package = f"__path__, __package__ = [{str(SHIM.parent)!r}], '__main__'"
+    script = f"{package}; from .keeper import keep; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
+    assert not {"json", "re", "enum", "signal", "ctypes", "typing", "collections"} & set(done.stdout.split())
 
 
 def test_it_is_small(place: Place) -> None:
@@ -474,7 +485,7 @@ def test_a_complaint_that_the_disk_does_not_take_ends_no_run(monkeypatch: pytest
     """It is of a full or read-only disk that a shim complains, and its words go to that disk."""
     full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115  # what it keeps of the words fails again at the end
     monkeypatch.setattr(sys, "stderr", full)
-    shim.complain("exit.json could not be written")
+    files.complain("exit.json could not be written")
     monkeypatch.undo()
     with pytest.raises(OSError, match="No space left"):
         full.close()

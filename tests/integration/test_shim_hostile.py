@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.integration.local_runs import R1, Place, launch_of, python, shell, wait_for
-from tsched.executors import cgroups, evidence, processes, shim
+from tsched.executors import cgroups, evidence, processes
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.limits import limits
+from tsched.executors.shim import files as shim_files
+from tsched.executors.shim.group import Group
+from tsched.executors.shim.log import Log
+from tsched.executors.shim.progress import Progress
 from tsched.model.fleet import Resources
 from tsched.model.run import ExitReason, RunExit
 
@@ -204,9 +208,9 @@ def test_a_document_that_the_seam_cuts_is_passed_over(place: Place) -> None:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[shim.Log]:
+def log(tmp_path: Path) -> Iterator[Log]:
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the shim waits for it; here any thread may get it
-    made = shim.Log({"log": str(tmp_path / "log"), "log_max": MIB, "user": None})
+    made = Log({"log": str(tmp_path / "log"), "log_max": MIB, "user": None})
     made.open()
     yield made
     for handle in (made.file, made.source, made.sink):
@@ -214,10 +218,10 @@ def log(tmp_path: Path) -> Iterator[shim.Log]:
     signal.signal(signal.SIGIO, before)
 
 
-def test_a_log_that_is_cut_is_still_seen_to_grow(log: shim.Log) -> None:
+def test_a_log_that_is_cut_is_still_seen_to_grow(log: Log) -> None:
     """What the agent said is counted, not the file: a run at the cap makes progress."""
     spec: Mapping[str, object] = {"stall": 600, "cwd": "/nowhere"}
-    progress = shim.Progress(dict(spec), log)
+    progress = Progress(dict(spec), log)
     progress.moved(1.0)
     for _ in range(60):
         os.write(log.sink, b"y\n" * 20_000)
@@ -228,24 +232,24 @@ def test_a_log_that_is_cut_is_still_seen_to_grow(log: shim.Log) -> None:
 
 
 def test_a_stranger_who_speaks_into_the_pipe_for_ever_keeps_no_run_from_ending(
-    log: shim.Log, monkeypatch: pytest.MonkeyPatch
+    log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever was handed the pipe is no process of the run: what the run itself said is in it when it has ended."""
     os.write(log.sink, b"the run's last word\n")
-    drain, calls = shim.Log.drain, iter(range(100))
+    drain, calls = Log.drain, iter(range(100))
 
-    def flooded(self: shim.Log) -> int:
+    def flooded(self: Log) -> int:
         taken = drain(self)
         os.write(self.sink, b"y\n" * 10_000)
         next(calls)  # StopIteration: it goes on and on
         return taken
 
-    monkeypatch.setattr(shim.Log, "drain", flooded)
+    monkeypatch.setattr(Log, "drain", flooded)
     log.empty()
     assert Path(log.path).read_bytes().startswith(b"the run's last word\n")
 
 
-def test_a_full_disk_ends_no_output_and_is_told_afterwards(log: shim.Log) -> None:
+def test_a_full_disk_ends_no_output_and_is_told_afterwards(log: Log) -> None:
     whole, log.file = log.file, os.open("/dev/full", os.O_RDWR)
     log.write(b"lost\n")
     os.close(log.file)
@@ -256,9 +260,9 @@ def test_a_full_disk_ends_no_output_and_is_told_afterwards(log: shim.Log) -> Non
 
 
 def test_the_shims_own_words_have_an_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(shim, "WORDS", iter(range(3)))
+    monkeypatch.setattr(shim_files, "WORDS", iter(range(3)))
     for _ in range(9):
-        shim.complain("the disk is full")
+        shim_files.complain("the disk is full")
     assert capsys.readouterr().err == "the disk is full\n" * 3
 
 
@@ -305,13 +309,13 @@ def test_a_file_that_grows_too_large_ends_its_writer(place: Place) -> None:
     assert (place.workspaces / R1 / "big").stat().st_size == 1 << 20
 
 
-def group(folder: Path, *files: str) -> shim.Group:
+def group(folder: Path, *files: str) -> Group:
     """A folder that looks like a group to whoever writes to it. Controllers can't be had on every test machine."""
     folder.mkdir()
     (folder / "cgroup.type").write_text("domain\n")
     for name in files:
         (folder / name).touch()
-    return shim.Group({"cgroup": str(folder)})
+    return Group({"cgroup": str(folder)})
 
 
 def test_a_group_is_told_each_limit_that_it_has_a_controller_for(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_a_run_on_a_lost_node_is_over_once_its_heart_has_stopped(
 
 def test_a_job_that_comes_to_nothing_on_its_node_says_why(place: SlurmPlace) -> None:
     place.prepare(place.launch_of(shell("echo no")))
-    (place.runs / place.run_id / "shim.py").unlink()  # as where the state folder is not shared
+    (place.runs / place.run_id / "shim/shim.py").unlink()  # as where the state folder is not shared
     place.executor.start(place.run_id)
     end = recovered(place)
     assert (end.reason, end.started) == (ExitReason.NOT_STARTED, False)

@@ -27,8 +27,8 @@ def test_resources_and_slurm_become_options_of_whole_words() -> None:
 
 def test_the_script_gives_its_variables_and_no_others(tmp_path: Path) -> None:
     folder = tmp_path / "it's a $(run)"
-    folder.mkdir()
-    (folder / "shim.py").write_text("import os, sys; print(sorted(os.environ), os.environ['HOME'], sys.argv[1])")
+    (folder / "shim").mkdir(parents=True)
+    (folder / "shim/shim.py").write_text("import os, sys; print(sorted(os.environ), os.environ['HOME'], sys.argv[1])")
     text = jobs.script(folder, {"HOME": "/a 'b' $(c)", "PATH": "/usr/bin:/bin", "TSCHED_TASKS_TOKEN": "canary"})
     assert "canary" not in text
     done = subprocess.run(

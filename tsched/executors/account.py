@@ -24,7 +24,7 @@ class Account:
         return Owner(uid=self.uid, gid=self.gid)
 
     def ids(self) -> dict[str, object]:
-        """What shim.py is told of it."""
+        """What the shim is told of it."""
         return {"uid": self.uid, "gid": self.gid, "groups": list(self.groups)}
 
 

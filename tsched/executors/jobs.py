@@ -14,7 +14,7 @@ from tsched.model.placement import Slurm
 from tsched.model.run import ExitReason
 
 PREFIX = "tsched-"  # of a job's name; the run's id follows
-SHIM = Path(__file__).with_name("shim.py")
+SHIM = Path(__file__).parent / "shim/shim.py"
 PASSED = ("PATH", "HOME", "TMPDIR", "TZ", "TSCHED_FAILPOINT", "TSCHED_FAILPOINT_FILE")  # all that the shim is given
 FORMAT = "%i|%T|%r|%N|%j"  # what squeue says of a job: id, state, why it waits, nodes, name
 
@@ -67,7 +67,7 @@ def files(wanted: Slurm, resources: Resources, *, folder: Path, environ: Mapping
     return {
         "job.json": json.dumps({"options": options(wanted, resources)}).encode(),
         "job.sh": script(folder, environ).encode(),
-        "shim.py": SHIM.read_bytes(),
+        **{f"shim/{file.name}": file.read_bytes() for file in SHIM.parent.glob("*.py")},
     }
 
 
@@ -91,7 +91,7 @@ def script(folder: Path, environ: Mapping[str, str]) -> str:
     """What the job runs: the shim, with an exact environment. Slurm gets to see it, so no secret may be in it."""
     env = {name: environ[name] for name in PASSED if name in environ} | {"TSCHED_RUN_ID": folder.name}
     given = " ".join(shlex.quote(f"{name}={value}") for name, value in env.items())
-    command = shlex.join(["-I", "-S", "-X", "utf8", str(folder / "shim.py"), str(folder), "kept"])
+    command = shlex.join(["-I", "-S", "-B", "-X", "utf8", str(folder / "shim/shim.py"), str(folder), "kept"])
     return (
         "#!/bin/sh\n"
         f"python={shlex.quote(sys.executable)}\n"

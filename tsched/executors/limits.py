@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from tsched.model.fleet import Resources
 
-Limit = Mapping[str, object]  # as shim.py reads it: name, files (the first must take), rlimit ("": none), most
+Limit = Mapping[str, object]  # as the shim reads it: name, files (the first must take), rlimit ("": none), most
 PERIOD = 100_000  # microseconds: cpu.max gives a share of each
 
 

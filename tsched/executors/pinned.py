@@ -198,7 +198,7 @@ def _placed(launch: Launch, host: Host) -> Run:
 
 
 def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, object]:
-    """What shim.py reads; its docstrings say what each means."""
+    """What the shim reads; its docstrings say what each means."""
     environ = host.environ if host.account is None else host.account.owner.environ(host.environ)
     env = environment(
         {**host.environ, **{name: environ[name] for name in ("HOME",) if name in environ}},

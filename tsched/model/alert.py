@@ -3,7 +3,6 @@
 A stored union of dataclasses can't be told apart when it is read back, so `Alerts` keeps each kind of rule by itself.
 """
 
-import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -164,4 +163,6 @@ class AlertTransition:
 
 def fingerprint(rule: str, subject: str) -> str:
     """The name of an alert, the same for as long as it is the same thing: 16 hexadecimal digits."""
+    import hashlib  # it loads OpenSSL, and few commands need it
+
     return hashlib.sha256(f"{rule}\n{subject}".encode()).hexdigest()[:16]

@@ -1,6 +1,5 @@
 """The fleet: the validated, typed content of one revision. Durations are seconds; every default is resolved."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -239,6 +238,8 @@ class Recipe:
     def content(self) -> str:
         """What its files come to: 12 hexadecimal digits that change where one of them does."""
         blobs = " ".join(file.blob for file in self.files)
+        import hashlib  # it loads OpenSSL, and few commands need it
+
         return hashlib.sha256(blobs.encode()).hexdigest()[:12]
 
 

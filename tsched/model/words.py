@@ -1,6 +1,5 @@
 """Changes in words: one line each, for tables, events and comments."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from enum import StrEnum
@@ -70,6 +69,8 @@ def _alerts(old: Alerts, new: Alerts) -> str:
 
 
 def _digest(text: str) -> str:
+    import hashlib  # it loads OpenSSL, and few commands need it
+
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
