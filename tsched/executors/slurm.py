@@ -148,7 +148,7 @@ class SlurmExecutor(LocalExecutor):
             return None
         job, end = self._jobs.get(run_id), self._fence(folder, run_id)
         if end is not None:
-            return self._decided(folder, self._never(folder, run_id, job)) if self._cancelled(job) else None
+            return self._decided(folder, self._never(folder, run_id, job)) if self._cancelled(run_id, job) else None
         match jobs.word(job):
             case Word.OVER:
                 pass
@@ -181,13 +181,13 @@ class SlurmExecutor(LocalExecutor):
             run_id=run_id, reason=reason, started=started, detail=detail, started_at=began, ended_at=self._clock()
         )
 
-    def _cancelled(self, job: Job | None) -> bool:
+    def _cancelled(self, run_id: str, job: Job | None) -> bool:
         """Take a job that must not run off Slurm's hands: some hold those behind them back."""
-        if jobs.word(job) not in (Word.WAITING, Word.REFUSED, Word.RUNNING):
+        if job is None or jobs.word(job) not in (Word.WAITING, Word.REFUSED, Word.RUNNING):
             return True
         failpoint("job to be cancelled")
         try:
-            self._slurm.cancel([job.id] if job is not None else [])
+            self._slurm.cancel(run_id, job)
         except (TransientError, ConfigurationError):
             return False
         failpoint("job cancelled")
@@ -219,11 +219,10 @@ class SlurmExecutor(LocalExecutor):
     def stop(self, run_ids: Collection[str], *, reason: ExitReason, at: float) -> None:
         """Leave a stop request with each run; see Executor. A job that has not obeyed it long after is cancelled."""
         super().stop(run_ids, reason=reason, at=at)
-        deaf = [
-            job.id for run_id in run_ids if (job := self._jobs.get(run_id)) is not None and self._deaf(run_id, job)
-        ]
         with suppress(TransientError, ConfigurationError):  # who asks for it asks again in each pass
-            self._slurm.cancel(deaf)
+            for run_id in run_ids:
+                if (job := self._jobs.get(run_id)) is not None and self._deaf(run_id, job):
+                    self._slurm.cancel(run_id, job)
 
     def _deaf(self, run_id: str, job: Job) -> bool:
         folder = self._folder(run_id)
