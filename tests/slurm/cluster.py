@@ -81,7 +81,8 @@ class Cluster:
         self.conf = root / "slurm.conf"
         self.environ: Mapping[str, str] = {"PATH": PATH, "SLURM_CONF": str(self.conf), "LANG": "C.UTF-8"}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        for name in ("munge", "state", "spool", "run", "log"):
+        self.hidden = root / "hidden"  # jobs find nothing in it: to them it is another, empty folder
+        for name in ("munge", "state", "spool", "run", "log", "hidden"):
             (root / name).mkdir(mode=0o755)
         settings = {"host": HOST, "root": root, "port": port, "port_of_node": port + 1, "cpus": CPUS}
         self.conf.write_text(CONF.format(**settings))
@@ -108,7 +109,9 @@ class Cluster:
         self.until(lambda: "UP" in self.ask("scontrol", "ping"), "slurmctld answers")
 
     def start_node(self) -> None:
-        self._run("slurmd", "-D", "-N", HOST)
+        hide = 'mount -t tmpfs -o mode=755 none "$1" && shift && exec "$@"'
+        own = ("unshare", "--mount", "--propagation=private", "sh", "-c", hide, "sh", str(self.hidden))
+        self._run("slurmd", "-D", "-N", HOST, within=own)
 
     def kill(self, name: str) -> None:
         """kill -9 of a daemon, seen through.
@@ -180,10 +183,10 @@ class Cluster:
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-600:] for path in sorted((self.root / "log").iterdir()))
 
-    def _run(self, name: str, *arguments: str) -> None:
+    def _run(self, name: str, *arguments: str, within: Sequence[str] = ()) -> None:
         log = (self.root / "log" / f"{name}.out").open("ab")
         self._daemons[name] = subprocess.Popen(
-            [shutil.which(name, path=PATH) or name, *arguments], env=dict(self.environ), stdout=log, stderr=log,
-            start_new_session=True,
+            [*within, shutil.which(name, path=PATH) or name, *arguments], env=dict(self.environ),
+            stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         log.close()

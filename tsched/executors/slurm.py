@@ -5,8 +5,10 @@ comes to be and who says that it lives. A job's name is its run's id. Nothing is
 was not seen to start is fenced (DESIGN section 4), so that a job which turns up late goes home.
 """
 
+import json
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cached_property
 from types import MappingProxyType
 
@@ -46,7 +48,21 @@ class SlurmExecutor(LocalExecutor):
             self._slurm.there()
             if self._trouble:
                 raise TransientError(f"nothing is submitted: {self._trouble}")
+            if launch.slurm.apart:
+                self._parted(launch)
         super().prepare(launch)
+
+    def _parted(self, launch: Launch) -> None:
+        """Raises ConfigurationError where a run can't do without a folder that its node shares."""
+        if not self._host.address:
+            why = "TSCHED_SERVE_URL says where its node finds `tsched serve`: set it"
+        elif launch.workspace is not None:
+            why = "its pool has a workspace, whose work is saved here: take one of the two away"
+        elif self._agent_user is not None:
+            why = "TSCHED_AGENT_USER is set, and may be nobody on its node: run the runner as that user instead"
+        else:
+            return
+        raise ConfigurationError(f"`slurm: {{shared: false}}`: {why}")
 
     def start(self, run_id: str) -> None:
         """Submit the run's job, or start its shim here; see Executor. Repeatable: one name, one job.
@@ -63,7 +79,7 @@ class SlurmExecutor(LocalExecutor):
         folder.submitted.touch(mode=0o600)
         failpoint("job to be submitted")
         try:
-            self._slurm.submit(jobs.command(folder.path, self._options(folder, run_id)))
+            self._slurm.submit(jobs.command(folder.path, self._options(folder, run_id), shared=not folder.apart))
         except ConfigurationError as error:
             self._refused(folder, run_id, str(error))
         except TransientError as error:
@@ -160,6 +176,18 @@ class SlurmExecutor(LocalExecutor):
         reason, detail = jobs.ended(job)
         return self._decided(folder, self._end(run_id, self._request(folder) or reason, detail, started=True))
 
+    def _decided(self, folder: RunFolder, end: RunExit | None) -> RunExit | None:
+        """As on this machine; but a node's own word may come at this very moment: the first of the two stands."""
+        if end is None or not folder.apart:
+            return super()._decided(folder, end)
+        try:
+            durable.decide(folder.exit, json.dumps(asdict(end)).encode(), writer="recovery")
+        except FileExistsError:
+            return self.exit(folder.path.name)
+        except OSError:
+            return None
+        return end
+
     def _never(self, folder: RunFolder, run_id: str, job: Job | None) -> RunExit:
         reason, detail = jobs.unstarted(job)
         if self._unwanted(folder):
@@ -206,7 +234,10 @@ class SlurmExecutor(LocalExecutor):
             folder.missed.touch(mode=0o600)
         folder.submitted.touch(mode=0o600)
         now, since = (place.stat().st_mtime for place in (folder.submitted, folder.missed))
-        return now - (self._last_beat(run_id) or since) >= SILENT * times.heartbeat + grace + SLACK
+        last = self._last_beat(run_id) or since
+        if folder.apart:  # its node may have had Slurm's word for longer than ours: see courier.py
+            last = max(last, since)
+        return now - last >= SILENT * times.heartbeat + grace + SLACK
 
     def _last_beat(self, run_id: str) -> float | None:
         try:
