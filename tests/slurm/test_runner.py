@@ -75,12 +75,15 @@ def test_local_and_slurm_agents_work_side_by_side_also_while_the_controller_is_d
         first, second = world.add("hold", "--assign", "ada"), world.add("hold", "--assign", "ben")
         assert world.wait_running(first)["executor"] == "slurm"
         assert world.wait_running(second)["executor"] == "local"
-        cluster.kill("slurmctld")
+        cluster.end("slurmctld")
         until(lambda: "Slurm can't be asked" in log(world), "it is said", limit=60)
         world.open(first, second)
         world.wait_status(second, "complete")
         world.wait_status(first, "complete")
+        third = world.add("quick", "--assign", "ada")
+        until(lambda: "nothing is submitted" in log(world) or "sbatch" in log(world), "it is said", limit=60)
         cluster.start_controller()
+        world.wait_status(third, "complete")
         world.settled()
     assert world.outcomes(first) == ["complete"]
     assert len(jobs.of(first)) == 1

@@ -11,6 +11,7 @@ from tests.integration.local_runs import shell, wait_for
 from tests.slurm.cluster import CPUS, HOST, Cluster
 from tests.slurm.place import SlurmPlace
 from tsched.executors import controller, processes, slurm
+from tsched.executors.controller import Controller
 from tsched.executors.executor import Liveness
 from tsched.model.errors import TransientError
 from tsched.model.fleet import Resources
@@ -37,7 +38,7 @@ def test_a_run_that_ends_while_the_controller_is_dead_is_neither_lost_nor_run_ag
 ) -> None:
     run_id = place.launch(place.launch_of(shell(f"echo once; {WAITS}")))
     place.until_running()
-    cluster.kill("slurmctld")
+    cluster.end("slurmctld")
     place.executor = place.another()
     assert place.executor.poll() == {run_id: Liveness.ALIVE}
     assert "Slurm can't be asked: squeue" in place.executor.trouble()
@@ -49,6 +50,32 @@ def test_a_run_that_ends_while_the_controller_is_dead_is_neither_lost_nor_run_ag
     cluster.start_controller()
     wait_for(lambda: not place.executor.poll() or not place.executor.trouble())
     assert place.log(run_id) == "once\n"
+
+
+def test_a_controller_that_forgets_its_last_seconds_has_nothing_run_twice(
+    place: SlurmPlace, cluster: Cluster
+) -> None:
+    """Killed, it knows the job no more, or takes it for one that waits and starts it again."""
+    run_id = place.launch(place.launch_of(shell(f"echo once; {WAITS}")))
+    place.until_running()
+    cluster.kill("slurmctld")
+    (place.workspaces / run_id / "go").touch()
+    assert place.ended(run_id).exit_code == 0
+    cluster.start_controller()
+    cluster.until(lambda: not {"PENDING", "RUNNING", "COMPLETING"} & {*states(place)}, "it is done with the job")
+    assert place.ended(run_id).exit_code == 0
+    assert place.log(run_id) == "once\n"
+
+
+def test_a_job_is_cancelled_under_its_own_name_alone(place: SlurmPlace, cluster: Cluster) -> None:
+    fill(cluster)
+    place.launch(place.launch_of(shell("echo no")))
+    ours = Controller(cluster.environ)
+    job = ours.jobs()[place.run_id]
+    ours.cancel("another", job)  # whose number it was, before the controller lost it
+    assert states(place) == ["PENDING"]
+    ours.cancel(place.run_id, job)
+    cluster.until(lambda: states(place) == ["CANCELLED"], "it is cancelled")
 
 
 def test_a_controller_that_hangs_holds_up_no_pass_for_long(

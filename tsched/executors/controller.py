@@ -1,7 +1,7 @@
 """Slurm's own commands, each within its own time: submit, look, cancel."""
 
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from tsched.executors import jobs
 from tsched.executors.jobs import Job
@@ -36,10 +36,12 @@ class Controller:
         one = [f"--name={jobs.PREFIX}{run_id}"] if run_id else []
         return jobs.listed(self._ask("squeue", "--me", "--noheader", "--states=all", f"--format={jobs.FORMAT}", *one))
 
-    def cancel(self, job_ids: Collection[str]) -> None:
-        """TERM, then KILL after the cluster's KillWait. Those that are over are left alone. Raises TransientError."""
-        if job_ids:
-            self._ask("scancel", "--quiet", *job_ids)
+    def cancel(self, run_id: str, job: Job) -> None:
+        """TERM, then KILL after the cluster's KillWait; one that is over is left alone. Raises TransientError.
+
+        By number and name: a controller that was killed gives the numbers of its last seconds to other jobs.
+        """
+        self._ask("scancel", "--quiet", f"--name={jobs.PREFIX}{run_id}", job.id)
 
     def _ask(self, name: str, *arguments: str) -> str:
         try:

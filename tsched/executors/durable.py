@@ -39,6 +39,21 @@ def replace(path: Path, data: bytes, *, writer: str = "") -> None:
     sync(path.parent)
 
 
+def decide(path: Path, data: bytes, *, writer: str) -> None:
+    """A new file as a whole, at once and for good: of several that try, one does. Durable when this returns.
+
+    `writer`: tells apart those that may try at the same time. Raises OSError; FileExistsError where it is there.
+    """
+    temp = path.with_name(f".{path.name}.{writer}.tmp")
+    temp.unlink(missing_ok=True)
+    write(temp, data)
+    try:
+        os.link(temp, path)
+    finally:
+        temp.unlink()
+    sync(path.parent)
+
+
 def sync(folder: Path) -> None:
     """Make the folder's entries durable. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -16,6 +16,7 @@ from tsched.model.run import ExitReason
 PREFIX = "tsched-"  # of a job's name; the run's id follows
 SHIM = Path(__file__).parent / "shim/shim.py"
 PASSED = ("PATH", "HOME", "TMPDIR", "TZ", "TSCHED_FAILPOINT", "TSCHED_FAILPOINT_FILE")  # all that the shim is given
+PYTHON = f'python={shlex.quote(sys.executable)}\n[ -x "$python" ] || python=python3\n'  # of a script for sh
 FORMAT = "%i|%T|%r|%N|%j"  # what squeue says of a job: id, state, why it waits, nodes, name
 
 _WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
@@ -67,13 +68,18 @@ def files(wanted: Slurm, resources: Resources, *, folder: Path, environ: Mapping
     return {
         "job.json": json.dumps({"options": options(wanted, resources)}).encode(),
         "job.sh": script(folder, environ).encode(),
-        **{f"shim/{file.name}": file.read_bytes() for file in SHIM.parent.glob("*.py")},
+        **shim(),
     }
+
+
+def shim() -> dict[str, bytes]:
+    """The shim's own files, for the run's folder."""
+    return {f"shim/{file.name}": file.read_bytes() for file in SHIM.parent.glob("*.py")}
 
 
 def options(wanted: Slurm, resources: Resources) -> list[str]:
     """What sbatch is asked for. Each is one word of a command, never text for a shell."""
-    asked = {key: value for key, value in wanted.said().items() if key != "time"}
+    asked = {key: value for key, value in wanted.said().items() if key not in ("time", "shared")}
     found = [f"--{key}={value}" for key, value in asked.items()]
     if resources.cpus is not None:
         found.append(f"--cpus-per-task={math.ceil(resources.cpus)}")
@@ -89,20 +95,20 @@ def time_limit(seconds: float) -> str:
 
 def script(folder: Path, environ: Mapping[str, str]) -> str:
     """What the job runs: the shim, with an exact environment. Slurm gets to see it, so no secret may be in it."""
-    env = {name: environ[name] for name in PASSED if name in environ} | {"TSCHED_RUN_ID": folder.name}
-    given = " ".join(shlex.quote(f"{name}={value}") for name, value in env.items())
+    given = " ".join(shlex.quote(word) for word in given_to(environ, folder.name))
     command = shlex.join(["-I", "-S", "-B", "-X", "utf8", str(folder / "shim/shim.py"), str(folder), "kept"])
-    return (
-        "#!/bin/sh\n"
-        f"python={shlex.quote(sys.executable)}\n"
-        '[ -x "$python" ] || python=python3\n'
-        f'exec env -i {given} "$python" {command}\n'
-    )
+    return f'#!/bin/sh\n{PYTHON}exec env -i {given} "$python" {command}\n'
 
 
-def command(folder: Path, asked: Iterable[str]) -> list[str]:
-    """The arguments of sbatch for a run. Its folder's name is the run's id."""
-    output = str(folder / "shim.log").replace("%", "%%")
+def given_to(environ: Mapping[str, str], run_id: str) -> list[str]:
+    """The environment of a run's shim, as words for `env`."""
+    env = {name: environ[name] for name in PASSED if name in environ} | {"TSCHED_RUN_ID": run_id}
+    return [f"{name}={value}" for name, value in env.items()]
+
+
+def command(folder: Path, asked: Iterable[str], *, shared: bool) -> list[str]:
+    """The arguments of sbatch for a run. Its folder's name is the run's id; `shared`: nodes see that folder."""
+    output = str(folder / "shim.log").replace("%", "%%") if shared else "/dev/null"
     return [
         *("--parsable", f"--job-name={PREFIX}{folder.name}", f"--comment=tsched run {folder.name}"),
         *("--no-requeue", "--export=NONE", "--propagate=NONE", "--nodes=1", "--ntasks=1", "--chdir=/"),

@@ -36,7 +36,8 @@ class LocalExecutor:
     """The local machine. A held `runs/<run_id>/lock` is the sign of life; nothing else is asked.
 
     `runs`, `running`, `logs` and `workspaces` are folders below the state folder. `log_max`: bytes of a run's log.
-    `agent_user`: the name of the user that agents run as, None: the runner's own. `clock`: seconds since the epoch.
+    `agent_user`: the name of the user that agents run as, None: the runner's own. `address`: where nodes that
+    share no folder with it find `tsched serve`. `clock`: seconds since the epoch.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class LocalExecutor:
         pass_env: Collection[str] = (),
         log_max: int = 64 << 20,
         agent_user: str | None = None,
+        address: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._host = Host(
@@ -61,6 +63,7 @@ class LocalExecutor:
             pass_env=tuple(pass_env),
             boot_id=processes.boot_id(),
             log_max=log_max,
+            address=address,
         )
         self._agent_user = agent_user
         self._clock = clock

@@ -2,11 +2,12 @@
 
 import json
 import re
+import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from tsched.executors import cgroups, durable, jobs, workspace
+from tsched.executors import cgroups, durable, jobs, parcel, workspace
 from tsched.executors.account import Account
 from tsched.executors.executor import Launch
 from tsched.executors.limits import limits
@@ -110,6 +111,11 @@ class RunFolder:
         return self.path / "job.sh"
 
     @property
+    def apart(self) -> bool:
+        """Whether it is a job on a node that shares no folder with the runner."""
+        return bool((durable.record(self.job) or {}).get("ticket"))
+
+    @property
     def submitted(self) -> Path:
         """Present once the job may have been submitted."""
         return self.path / "submitted"
@@ -138,6 +144,14 @@ class Host:
     boot_id: str
     log_max: int  # bytes of a run's log
     account: Account | None = None  # the user that agents run as; None: the runner's own
+    address: str = ""  # where nodes that share no folder with the runner find `tsched serve`
+
+    def apart(self, run_id: str) -> "Host":
+        """Where a run is on a node that shares no folder with the runner."""
+        root = parcel.place(run_id)
+        return replace(
+            self, runs=root / "runs", running=root / "running", logs=root / "logs", workspaces=root / "workspaces"
+        )
 
     def folder(self, run_id: str) -> RunFolder:
         return RunFolder(path=self.runs / run_id)
@@ -170,22 +184,28 @@ def pin(launch: Launch, host: Host) -> Pinned:
     for name in (launch.run.run_id, launch.task.id, launch.run.agent):
         if not _SAFE.fullmatch(name):
             raise ConfigurationError(f"{name!r} can't name a file: use letters, digits, - and _ only, at most 64")
-    run = _placed(launch, host)
-    folder = host.folder(run.run_id)
+    apart = launch.run.executor == Engine.SLURM and launch.slurm.apart
+    if apart:
+        launch = replace(launch, run=replace(launch.run, keeps_session=False), again=None)
+    run, there = _placed(launch, host), host.apart(launch.run.run_id) if apart else host
+    folder = there.folder(run.run_id)
     inside = {file.path: _below_recipes(file.path) for file in launch.recipe.files}
     files = {f"recipe/{inside[file.path]}": file.text.encode() for file in launch.recipe.files}
     paths = Paths(
         recipe=folder.path / "recipe" / _below_recipes(launch.recipe.path),
         task_file=folder.task,
-        workspace=Path(run.workspace),
+        workspace=Path(_placed(launch, there).workspace),
     )
-    spec = _spec(launch, run, host, paths)
+    spec = _spec(launch, _placed(launch, there), there, paths)
     files["task.json"] = _json(_task(launch))
     files["spec.json"] = _json(spec)
-    files["run.json"] = _json({**asdict(run), "boot_id": host.boot_id})
     files["lock"] = b""
-    if run.executor == Engine.SLURM:
+    if apart:
+        errand = parcel.Errand(run_id=run.run_id, address=host.address, ticket=secrets.token_hex(32))
+        files |= parcel.files(launch.slurm, launch.resources, errand=errand, fetched=(*files,), environ=host.environ)
+    elif run.executor == Engine.SLURM:
         files |= jobs.files(launch.slurm, launch.resources, folder=folder.path, environ=host.environ)
+    files["run.json"] = _json({**asdict(run), "boot_id": host.boot_id})
     return Pinned(run=run, files=files)
 
 

@@ -5,8 +5,10 @@ comes to be and who says that it lives. A job's name is its run's id. Nothing is
 was not seen to start is fenced (DESIGN section 4), so that a job which turns up late goes home.
 """
 
+import json
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cached_property
 from types import MappingProxyType
 
@@ -46,7 +48,21 @@ class SlurmExecutor(LocalExecutor):
             self._slurm.there()
             if self._trouble:
                 raise TransientError(f"nothing is submitted: {self._trouble}")
+            if launch.slurm.apart:
+                self._parted(launch)
         super().prepare(launch)
+
+    def _parted(self, launch: Launch) -> None:
+        """Raises ConfigurationError where a run can't do without a folder that its node shares."""
+        if not self._host.address:
+            why = "TSCHED_SERVE_URL says where its node finds `tsched serve`: set it"
+        elif launch.workspace is not None:
+            why = "its pool has a workspace, whose work is saved here: take one of the two away"
+        elif self._agent_user is not None:
+            why = "TSCHED_AGENT_USER is set, and may be nobody on its node: run the runner as that user instead"
+        else:
+            return
+        raise ConfigurationError(f"`slurm: {{shared: false}}`: {why}")
 
     def start(self, run_id: str) -> None:
         """Submit the run's job, or start its shim here; see Executor. Repeatable: one name, one job.
@@ -63,7 +79,7 @@ class SlurmExecutor(LocalExecutor):
         folder.submitted.touch(mode=0o600)
         failpoint("job to be submitted")
         try:
-            self._slurm.submit(jobs.command(folder.path, self._options(folder, run_id)))
+            self._slurm.submit(jobs.command(folder.path, self._options(folder, run_id), shared=not folder.apart))
         except ConfigurationError as error:
             self._refused(folder, run_id, str(error))
         except TransientError as error:
@@ -148,7 +164,7 @@ class SlurmExecutor(LocalExecutor):
             return None
         job, end = self._jobs.get(run_id), self._fence(folder, run_id)
         if end is not None:
-            return self._decided(folder, self._never(folder, run_id, job)) if self._cancelled(job) else None
+            return self._decided(folder, self._never(folder, run_id, job)) if self._cancelled(run_id, job) else None
         match jobs.word(job):
             case Word.OVER:
                 pass
@@ -159,6 +175,18 @@ class SlurmExecutor(LocalExecutor):
                 return None  # it has started in this very moment
         reason, detail = jobs.ended(job)
         return self._decided(folder, self._end(run_id, self._request(folder) or reason, detail, started=True))
+
+    def _decided(self, folder: RunFolder, end: RunExit | None) -> RunExit | None:
+        """As on this machine; but a node's own word may come at this very moment: the first of the two stands."""
+        if end is None or not folder.apart:
+            return super()._decided(folder, end)
+        try:
+            durable.decide(folder.exit, json.dumps(asdict(end)).encode(), writer="recovery")
+        except FileExistsError:
+            return self.exit(folder.path.name)
+        except OSError:
+            return None
+        return end
 
     def _never(self, folder: RunFolder, run_id: str, job: Job | None) -> RunExit:
         reason, detail = jobs.unstarted(job)
@@ -181,13 +209,13 @@ class SlurmExecutor(LocalExecutor):
             run_id=run_id, reason=reason, started=started, detail=detail, started_at=began, ended_at=self._clock()
         )
 
-    def _cancelled(self, job: Job | None) -> bool:
+    def _cancelled(self, run_id: str, job: Job | None) -> bool:
         """Take a job that must not run off Slurm's hands: some hold those behind them back."""
-        if jobs.word(job) not in (Word.WAITING, Word.REFUSED, Word.RUNNING):
+        if job is None or jobs.word(job) not in (Word.WAITING, Word.REFUSED, Word.RUNNING):
             return True
         failpoint("job to be cancelled")
         try:
-            self._slurm.cancel([job.id] if job is not None else [])
+            self._slurm.cancel(run_id, job)
         except (TransientError, ConfigurationError):
             return False
         failpoint("job cancelled")
@@ -206,7 +234,10 @@ class SlurmExecutor(LocalExecutor):
             folder.missed.touch(mode=0o600)
         folder.submitted.touch(mode=0o600)
         now, since = (place.stat().st_mtime for place in (folder.submitted, folder.missed))
-        return now - (self._last_beat(run_id) or since) >= SILENT * times.heartbeat + grace + SLACK
+        last = self._last_beat(run_id) or since
+        if folder.apart:  # its node may have had Slurm's word for longer than ours: see courier.py
+            last = max(last, since)
+        return now - last >= SILENT * times.heartbeat + grace + SLACK
 
     def _last_beat(self, run_id: str) -> float | None:
         try:
@@ -219,11 +250,10 @@ class SlurmExecutor(LocalExecutor):
     def stop(self, run_ids: Collection[str], *, reason: ExitReason, at: float) -> None:
         """Leave a stop request with each run; see Executor. A job that has not obeyed it long after is cancelled."""
         super().stop(run_ids, reason=reason, at=at)
-        deaf = [
-            job.id for run_id in run_ids if (job := self._jobs.get(run_id)) is not None and self._deaf(run_id, job)
-        ]
         with suppress(TransientError, ConfigurationError):  # who asks for it asks again in each pass
-            self._slurm.cancel(deaf)
+            for run_id in run_ids:
+                if (job := self._jobs.get(run_id)) is not None and self._deaf(run_id, job):
+                    self._slurm.cancel(run_id, job)
 
     def _deaf(self, run_id: str, job: Job) -> bool:
         folder = self._folder(run_id)

@@ -23,4 +23,5 @@ def executor_of(settings: Settings, folder: StateFolder) -> SlurmExecutor:
         pass_env=(*settings.pass_env, *told),
         log_max=settings.run_log_max,
         agent_user=settings.agent_user,
+        address=settings.serve_url or "",
     )

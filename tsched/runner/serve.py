@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from tsched.executors.nodes import Nodes
 from tsched.model.alert import Alert
 from tsched.model.event import Event
 from tsched.model.history import PassRecord, Sample, Trouble
@@ -99,7 +100,9 @@ def serve(settings: Settings, *, host: str, port: int, say: Callable[[str], None
             yield Answers(settings, waker)
 
     access = Access(host=host, token=settings.serve_token, secret=settings.webhook_secret, branch=settings.branch)
-    serve_page(answering, access, port=port, say=say)
+    folder = folder_of(settings)
+    nodes = Nodes(runs=folder.runs, running=folder.running, logs=folder.run_logs)
+    serve_page(answering, access, nodes, port=port, say=say)
 
 
 def _complain(text: str) -> None:

@@ -47,6 +47,7 @@ class Settings:
     webhook_secret: str | None = field(repr=False)
     status_token: str | None = field(repr=False)  # for commit statuses alone
     serve_token: str | None = field(repr=False)  # what `tsched serve` wants to be shown
+    serve_url: str | None  # where nodes that share no folder with this host find `tsched serve`
     keep_days: int  # how long history and logs are kept
     run_log_max: int  # bytes that the log of one run may have
     agent_user: str | None  # whom agents run as, where it is not the runner's own user
@@ -177,6 +178,7 @@ def resolve(
         webhook_secret=look.value("webhook_secret", str, None),
         status_token=look.value("status_token", str, None),
         serve_token=look.value("serve_token", str, None),
+        serve_url=look.value("serve_url", values.serve_address, None),
         keep_days=look.value("keep_days", values.days, 30),
         run_log_max=look.value("run_log_max", values.log_size, values.LOG_SIZE),
         agent_user=look.value("agent_user", str, None),

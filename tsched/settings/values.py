@@ -58,6 +58,12 @@ def web_address(text: str) -> str:
     return text
 
 
+def serve_address(text: str) -> str:
+    if re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", text) is None:
+        raise ValueError("write an address such as https://runner.example.org:8300, without credentials")
+    return text.rstrip("/")
+
+
 def on_complete(text: str) -> str:
     if text.lower() not in ("close", "review"):
         raise ValueError("write close, or review where a person shall look at the issue before it is closed")

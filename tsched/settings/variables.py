@@ -23,6 +23,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "webhook_secret": ("TSCHED_WEBHOOK_SECRET",),
     "status_token": ("TSCHED_STATUS_TOKEN",),
     "serve_token": ("TSCHED_SERVE_TOKEN",),
+    "serve_url": ("TSCHED_SERVE_URL",),
     "keep_days": ("TSCHED_KEEP_DAYS",),
     "run_log_max": ("TSCHED_RUN_LOG_MAX",),
     "agent_user": ("TSCHED_AGENT_USER",),

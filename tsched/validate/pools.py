@@ -128,8 +128,9 @@ def resources_of(value: Mapped) -> Resources:
 
 def slurm_of(value: Mapped) -> Slurm:
     """`slurm:`, each key optional."""
-    words = {key: str(one) for key, one in value.items() if key != "time"}
-    return Slurm(**words, time=seconds(value["time"], 0) if "time" in value else None)
+    words = {key: str(one) for key, one in value.items() if key not in ("time", "shared")}
+    shared = value["shared"] is True if "shared" in value else None
+    return Slurm(**words, time=seconds(value["time"], 0) if "time" in value else None, shared=shared)
 
 
 def drain_of(value: Mapped) -> DrainPolicy:

@@ -1,34 +1,32 @@
 """The application: routes, who may use them, and refusals in words."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tsched import __version__, serving
-from tsched.model.errors import ConfigurationError, TransientError, TschedError
+from tsched.model.errors import ConfigurationError
 from tsched.observe.metrics import exposition
 from tsched.observe.objects import run_object
 from tsched.observe.web import page
 from tsched.observe.web.access import Access
 from tsched.observe.web.api import LOOKS, PREFIX, REVISION, RUN, Alive, Asked, Look, Ready, Taken, Wished, read
+from tsched.observe.web.guard import Endpoint, guarded
 from tsched.observe.web.hooks import KINDS, MOST, Hook, passed_over, trial
+from tsched.observe.web.nodes import Nodes, routes
 from tsched.observe.web.openapi import openapi
 from tsched.observe.web.questions import Answering, Questions, Wishes
 from tsched.serving import RefusedError, as_json, finished, read_body, refusal
 
 T = TypeVar("T")
-Endpoint = Callable[[Request], Awaitable[Response]]
-Admit = Callable[[Request], None]
-_LOG = logging.getLogger(__name__)
 FILES = {"page.css": "text/css", "page.js": "text/javascript", "page.svg": "image/svg+xml"}
 _PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
@@ -38,12 +36,16 @@ _PAGE = (
 
 @dataclass(frozen=True, slots=True)
 class WebApp:
-    """What the routes share. Questions and wishes are put in the one thread of `line`, one after the other."""
+    """What the routes share. Questions and wishes are put in the one thread of `line`, one after the other.
+
+    `others`: routes that need nothing of this.
+    """
 
     questions: Questions
     wishes: Wishes
     access: Access
     line: ThreadPoolExecutor
+    others: Sequence[Route] = ()
 
     def app(self) -> Starlette:
         """The application."""
@@ -56,6 +58,7 @@ class WebApp:
             Route(f"{PREFIX}/sync", guarded(self._sync, writing), methods=["POST"]),
             Route(f"{PREFIX}/accept/{{revision}}", guarded(self._accept, writing), methods=["POST"]),
             *(Route(f"/hooks/{kind}", guarded(self._hook(hook)), methods=["POST"]) for kind, hook in KINDS.items()),
+            *self.others,
             Route("/health", guarded(self._alive)),
             Route("/healthz", guarded(self._alive)),
             Route("/readyz", guarded(self._ready)),
@@ -161,34 +164,6 @@ def _file(name: str, kind: str) -> Endpoint:
     return endpoint
 
 
-def guarded(inner: Endpoint, admit: Admit | None = None) -> Endpoint:
-    """Every refusal in one form, `{"error": why}` with its status, never a traceback."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            if admit is not None:
-                admit(request)
-            return finished(await inner(request))
-        except RefusedError as error:
-            return _refused(str(error), error.status)
-        except TschedError as error:
-            return _refused(str(error), 503 if isinstance(error, TransientError) else 500)
-        except ClientDisconnect:
-            return _refused("the request ended early", 400)
-        except Exception as error:
-            _LOG.exception("%s %s failed", request.method, request.scope["path"])
-            return _refused(f"internal error: {type(error).__name__}", 500)
-
-    return endpoint
-
-
-def _refused(text: str, status: int) -> Response:
-    response = finished(refusal(text, status))
-    if status == 401:
-        response.headers["www-authenticate"] = 'Basic realm="tsched", charset="UTF-8"'
-    return response
-
-
 async def _no_such(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     response = finished(refusal("there is no such page here" if status == 404 else "not by this method", status))
@@ -199,6 +174,7 @@ async def _no_such(request: Request, error: Exception) -> Response:
 def serve(
     answering: Callable[[], AbstractContextManager[Answering]],
     access: Access,
+    nodes: Nodes,
     *,
     port: int,
     say: Callable[[str], None],
@@ -211,7 +187,11 @@ def serve(
 
     @contextmanager
     def opened() -> Iterator[Starlette]:
-        with answering() as one, ThreadPoolExecutor(max_workers=1, thread_name_prefix="questions") as line:
-            yield WebApp(one, one, access, line).app()
+        with (
+            answering() as one,
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="questions") as line,
+            ThreadPoolExecutor(max_workers=4, thread_name_prefix="nodes") as lines,
+        ):
+            yield WebApp(one, one, access, line, routes(nodes, lines)).app()
 
     serving.serve(opened, host=access.host, port=port, say=say)
