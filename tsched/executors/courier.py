@@ -5,7 +5,6 @@ works in it as on any machine and knows of no network. The standard library alon
 """
 
 import base64
-import contextlib
 import ctypes
 import hashlib
 import http.client
@@ -130,8 +129,7 @@ class Said:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._beat = 0
-        self._sent = b""  # the end of what the runner has of the log
-        self.have = 0  # bytes of the log that the runner has
+        self._again()
 
     def now(self, *, ended: bool) -> dict[str, object]:
         """All of it; `ended`: the shim is over, and so is what it says."""
@@ -153,33 +151,52 @@ class Said:
         before, self._beat = self._beat, beat
         return beat != before
 
+    def _again(self) -> None:
+        """The log is sent from its beginning."""
+        self.have = 0  # bytes of the log that the runner has
+        self._had = hashlib.sha256()  # of those
+        self._end = b""  # the last of them
+        self._piece = b""  # what is on its way, to follow on them
+
     def piece(self) -> dict[str, object]:
         """The log's next piece. A shim may have shortened it in its middle: then all of it is sent again."""
         try:
             with self._place.log.open("rb") as file:
                 file.seek(max(0, self.have - SAMPLE))
-                if file.read(min(SAMPLE, self.have)) != self._sent:
-                    self.have, self._sent = 0, b""
+                if file.read(min(SAMPLE, self.have)) != self._end:
+                    self._again()
                 file.seek(self.have)
-                data = file.read(PIECE)
+                self._piece = file.read(PIECE)
         except OSError:
-            data = b""
-        return {"at": self.have, "data": base64.b64encode(data).decode()}
+            self._piece = b""
+        return {"at": self.have, "data": base64.b64encode(self._piece).decode()}
 
     def taken(self, size: object) -> None:
-        """The runner has so many bytes of the log."""
-        if not isinstance(size, int) or size == self.have:
-            return
-        with contextlib.suppress(OSError), self._place.log.open("rb") as file:
-            file.seek(max(0, size - SAMPLE))
-            self.have, self._sent = size, file.read(min(SAMPLE, size))
+        """The runner has so many bytes of the log. Other than it had, with the piece or without: it gets all anew."""
+        if size == self.have + len(self._piece):
+            self.have += len(self._piece)
+            self._had.update(self._piece)
+            self._end = (self._end + self._piece)[-SAMPLE:]
+        elif size != self.have:
+            self._again()
 
     def whole(self) -> bool:
-        """Whether the runner has all of the log, or takes no more of it."""
+        """Whether the runner has the log as it is now, or takes no more of it.
+
+        The shim moves what follows on the middle that it leaves out: a piece that was read just then is no part of
+        the log, though it may end like one.
+        """
         try:
-            return self.have >= min(self._place.log.stat().st_size, int(self._place.spec["log_max"]))
+            with self._place.log.open("rb") as file:
+                wanted = min(os.fstat(file.fileno()).st_size, int(self._place.spec["log_max"]))
+                if self.have < wanted:
+                    return False
+                is_it = hashlib.sha256(file.read(self.have)).digest() == self._had.digest()
         except OSError:
             return True
+        if not is_it:
+            self._again()
+        return is_it
 
 
 def record(path: Path) -> "dict[str, Any] | None":
