@@ -17,7 +17,7 @@ from tsched.model.fleet import (
     Suspend,
     Workspace,
 )
-from tsched.model.placement import Engine, Slurm
+from tsched.model.placement import Engine, Kubernetes, Slurm
 from tsched.model.units import from_iso, parse_size
 from tsched.validate import schema
 from tsched.validate.alerts import alerts_of
@@ -92,6 +92,7 @@ def limits_of(value: Mapped) -> Limits:
         resources=resources_of(mapping(value.get("resources"))),
         executor=Engine(str(value.get("executor", base.executor))),
         slurm=slurm_of(mapping(value.get("slurm"))),
+        kubernetes=kubernetes_of(mapping(value.get("kubernetes"))),
         retry=Retry(
             attempts=whole(retry.get("attempts"), base.retry.attempts),
             backoff=seconds(retry.get("backoff"), base.retry.backoff),
@@ -130,6 +131,18 @@ def slurm_of(value: Mapped) -> Slurm:
     """`slurm:`, each key optional."""
     words = {key: str(one) for key, one in value.items() if key != "time"}
     return Slurm(**words, time=seconds(value["time"], 0) if "time" in value else None)
+
+
+def kubernetes_of(value: Mapped) -> Kubernetes:
+    """`kubernetes:`, each key optional."""
+    words = {key: str(value[key]) for key in ("image", "context", "namespace", "service_account") if key in value}
+    labels = tuple(sorted((name, str(one)) for name, one in mapping(value.get("node_selector")).items()))
+    given = ((name, mapping(one)) for name, one in mapping(value.get("env")).items())
+    env = tuple(sorted((name, f"{one['name']}/{one['key']}") for name, one in given))
+    lists = {key: tuple(str(one) for one in items(value.get(key))) for key in ("secrets", "pull_secrets")}
+    times = {key: seconds(value[key], 0) for key in ("start_within", "ttl") if key in value}
+    user = whole(value["user"], 1) if "user" in value else None
+    return Kubernetes(**words, **lists, **times, node_selector=labels, env=env, user=user)
 
 
 def drain_of(value: Mapped) -> DrainPolicy:
