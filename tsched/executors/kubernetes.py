@@ -201,6 +201,8 @@ class KubernetesExecutor(SlurmExecutor):
 
     def _finish(self, run: PodRun, cluster: Cluster, job: Job, pod: Pod | None) -> bool:
         """The end of a run whose Job is over, its log first. False where its pod goes on all the same."""
+        if pod is None or not pod.over:  # a picture of pods may be older than that of Jobs
+            pod = next(reversed(cluster.left(run.run_id)), pod)
         asked = run.reason if run.folder.stopping.exists() else None  # else it ended by itself
         end = words.ended(job, pod, asked=asked, began=run.began is not None)
         if end is None:

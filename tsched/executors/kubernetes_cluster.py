@@ -24,10 +24,10 @@ class Cluster:
         self._of: Mapping[str, JSON] = MappingProxyType({})  # pods by run
 
     def look(self, *, watch: bool) -> None:
-        """Pods first: a Job that is over has a pod that is, so the pair never says less than there was."""
+        """At Jobs, then at pods. Each is as it was at some moment: together they need not agree."""
         try:
-            pods = self._pods.look(watch=watch)
             self._found = self._jobs.look(watch=watch)
+            pods = self._pods.look(watch=watch)
             self._of, self.trouble = words.newest(list(pods.values())), ""
         except (TransientError, ConfigurationError) as error:
             self.trouble = f"Kubernetes can't be asked: {error}"
@@ -48,6 +48,6 @@ class Cluster:
         self._found = {**self._found, jobs.name_of(words.run_of(job)): job}
 
     def left(self, run_id: str) -> Sequence[Pod]:
-        """The pods of a run that there are, by the API server's own word. Raises TransientError."""
+        """The pods of a run that there are, the newest last, by the API server's own word. Raises TransientError."""
         found, _ = self.api.list("pods", f"{self._selector},job-name={jobs.name_of(run_id)}")
-        return [words.pod_of(one) for one in found]
+        return [words.pod_of(one) for one in words.by_age(found)]

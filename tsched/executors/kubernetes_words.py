@@ -157,8 +157,12 @@ def _time(value: object) -> float:
 
 def newest(pods: Sequence[JSON]) -> Mapping[str, JSON]:
     """The pod of each run, the newest where there are several."""
-    ordered = sorted(pods, key=lambda one: str(mapping(one.get("metadata")).get("creationTimestamp", "")))
-    return {run_of(one): one for one in ordered}
+    return {run_of(one): one for one in by_age(pods)}
+
+
+def by_age(pods: Sequence[JSON]) -> Sequence[JSON]:
+    """The oldest first."""
+    return sorted(pods, key=lambda one: str(mapping(one.get("metadata")).get("creationTimestamp", "")))
 
 
 def ended(job: Job | None, pod: Pod | None, *, asked: ExitReason | None, began: bool) -> Ended | None:
