@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.kube_cluster import Cluster
-from tests.integration.local_runs import Place
+from tests.integration.local_runs import Place, wait_for
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.kubernetes import KubernetesExecutor
 from tsched.model.fleet import Runtime
@@ -16,9 +16,7 @@ IMAGE = "agents/goose:1"
 
 
 class AsPasses(KubernetesExecutor):
-    """Attends to its runs before it looks at them, as a runner's passes do. `late`: seconds that its clock is ahead."""
-
-    late = 0.0
+    """Attends to its runs before it looks at them, as a runner's passes do."""
 
     def poll(self) -> Mapping[str, Liveness]:
         self.attend()
@@ -44,6 +42,16 @@ class KubePlace(Place):
     def launch_of(self, runtime: Runtime, **options: Any) -> Launch:
         wanted = {"engine": Engine.KUBERNETES, "kubernetes": Kubernetes(image=IMAGE), **options}
         return super().launch_of(runtime, **wanted)
+
+    def until_running(self, task_id: str = "7") -> Mapping[str, object]:
+        """There is no shim that writes the lease: passes do."""
+
+        def running() -> Mapping[str, object] | None:
+            self.executor.poll()
+            fields = self.lease(task_id)
+            return fields if fields.get("state") == "running" else None
+
+        return wait_for(running)
 
     def job(self) -> dict[str, Any]:
         (job,) = self.cluster.all("jobs")

@@ -42,6 +42,11 @@ class KubernetesExecutor(SlurmExecutor):
     _unusable = ""  # why some cluster can't be spoken to from here
 
     @cached_property
+    def _ours(self) -> set[str]:
+        """The runs that are Jobs: looked for once, since none comes to be but by `prepare` here."""
+        return {path.parent.name for path in self._host.runs.glob("[!.]*/kubernetes.json")}
+
+    @cached_property
     def _clusters(self) -> dict[Whose, Cluster]:
         return {}
 
@@ -57,6 +62,7 @@ class KubernetesExecutor(SlurmExecutor):
             cluster = self._cluster(launch.kubernetes.context, launch.kubernetes.namespace, self._owner)
             if cluster.trouble:
                 raise TransientError(f"nothing is started: {cluster.trouble}")
+            self._ours.add(launch.run.run_id)
         super().prepare(launch)
 
     def _pin(self, launch: Launch, host: Host) -> Pinned:
@@ -75,7 +81,7 @@ class KubernetesExecutor(SlurmExecutor):
             super().start(run_id)
             return
         if run.reason is not None:
-            self._fenced(run)
+            self._never_asked_for(run)
             return
         try:
             durable.write(run.folder.started, f'{{"by": "{ASKED}"}}'.encode())
@@ -144,9 +150,9 @@ class KubernetesExecutor(SlurmExecutor):
             del self._known_places[name]
 
     def _liveness(self, run_id: str) -> Liveness:
-        run = self._pod_run(run_id)
-        if not run.record.exists():
+        if run_id not in self._ours:
             return super()._liveness(run_id)
+        run = self._pod_run(run_id)
         if run.folder.exit.exists():
             return Liveness.ENDED
         cluster = self._cluster_or_none(run)
@@ -202,7 +208,7 @@ class KubernetesExecutor(SlurmExecutor):
     def _finish(self, run: PodRun, cluster: Cluster, job: Job, pod: Pod | None) -> bool:
         """The end of a run whose Job is over, its log first. False where its pod goes on all the same."""
         if pod is None or not pod.over:  # a picture of pods may be older than that of Jobs
-            pod = next(reversed(cluster.left(run.run_id)), pod)
+            pod = [pod, *cluster.left(run.run_id)][-1]
         asked = run.reason if run.folder.stopping.exists() else None  # else it ended by itself
         end = words.ended(job, pod, asked=asked, began=run.began is not None)
         if end is None:
@@ -231,8 +237,8 @@ class KubernetesExecutor(SlurmExecutor):
             return None
         if left := [one for one in cluster.left(run.run_id) if not one.over]:
             if run.overdue:
-                for pod in left:
-                    cluster.api.forget(pod.name, pod.uid)
+                for one in left:
+                    cluster.api.forget(one.name, one.uid)
             return None
         pod = cluster.pod(run.run_id)
         end = words.ended(None, pod, asked=run.reason, began=run.began is not None)
@@ -254,13 +260,13 @@ class KubernetesExecutor(SlurmExecutor):
             return None
         try:
             if not run.asked_for:
-                return self._fenced(run)
+                return self._never_asked_for(run)
             return self._gone(run, cluster) if run.folder.submitted.exists() else self._unmade(run, cluster)
         except (TransientError, ConfigurationError) as error:
             cluster.trouble = f"Kubernetes can't be asked: {error}"
         return None
 
-    def _fenced(self, run: PodRun) -> RunExit | None:
+    def _never_asked_for(self, run: PodRun) -> RunExit | None:
         """Its Job was not asked for, and from now on nobody will."""
         end = self._fence(run.folder, run.run_id)
         if end is None:
@@ -336,6 +342,8 @@ class KubernetesExecutor(SlurmExecutor):
         return PodRun(folder=self._folder(run_id), now=self._clock())
 
     def _pod_runs(self) -> Iterator[PodRun]:
-        for name in self._names():
-            if name not in self._watch and (run := self._pod_run(name)).record.exists():
+        for name in sorted(self._ours):
+            if (run := self._pod_run(name)).record.exists():
                 yield run
+            else:
+                self._ours.discard(name)

@@ -135,14 +135,20 @@ def slurm_of(value: Mapped) -> Slurm:
 
 def kubernetes_of(value: Mapped) -> Kubernetes:
     """`kubernetes:`, each key optional."""
-    words = {key: str(value[key]) for key in ("image", "context", "namespace", "service_account") if key in value}
-    labels = tuple(sorted((name, str(one)) for name, one in mapping(value.get("node_selector")).items()))
     given = ((name, mapping(one)) for name, one in mapping(value.get("env")).items())
-    env = tuple(sorted((name, f"{one['name']}/{one['key']}") for name, one in given))
-    lists = {key: tuple(str(one) for one in items(value.get(key))) for key in ("secrets", "pull_secrets")}
-    times = {key: seconds(value[key], 0) for key in ("start_within", "ttl") if key in value}
-    user = whole(value["user"], 1) if "user" in value else None
-    return Kubernetes(**words, **lists, **times, node_selector=labels, env=env, user=user)
+    return Kubernetes(
+        image=str(value.get("image", "")),
+        context=str(value.get("context", "")),
+        namespace=str(value.get("namespace", "")),
+        service_account=str(value.get("service_account", "")),
+        user=whole(value["user"], 1) if "user" in value else None,
+        node_selector=tuple(sorted((key, str(one)) for key, one in mapping(value.get("node_selector")).items())),
+        secrets=tuple(str(one) for one in items(value.get("secrets"))),
+        env=tuple(sorted((name, f"{one['name']}/{one['key']}") for name, one in given)),
+        pull_secrets=tuple(str(one) for one in items(value.get("pull_secrets"))),
+        start_within=seconds(value["start_within"], 0) if "start_within" in value else None,
+        ttl=seconds(value["ttl"], 0) if "ttl" in value else None,
+    )
 
 
 def drain_of(value: Mapped) -> DrainPolicy:
