@@ -30,6 +30,7 @@ from tsched.model.run import ExitReason, Run, RunExit
 TOO_OLD = "the cluster might start a second pod beside the first: Kubernetes 1.29 or newer is needed"
 Whose = tuple[str, str, str]  # a context, a namespace ("": the context's), and the runner whose Jobs they are
 LOG_PATIENCE = 600.0  # seconds that a run's log is asked for, in vain, until its end is told without
+WATCH_PATIENCE = 5.0  # seconds that a watch may take to tell how a pod ended that is gone
 NO_LOG = "its log could not be brought back"
 
 
@@ -171,7 +172,8 @@ class KubernetesExecutor(SlurmExecutor):
             return
         run.seen(pod)
         leased = run.beat(pod)
-        if job.finished and not job.leaving and self._finish(run, cluster, job, pod):
+        ours = job.leaving and run.folder.stopping.exists()  # then its end is known once it is gone
+        if job.finished and not ours and self._finish(run, cluster, job, pod):
             return
         if run.reason is None and not leased:
             run.begin_to_stop(ExitReason.LEASE_GONE)
@@ -241,6 +243,8 @@ class KubernetesExecutor(SlurmExecutor):
                     cluster.api.forget(one.name, one.uid)
             return None
         pod = cluster.pod(run.run_id)
+        if pod is not None and pod.running and run.in_a_fix("end") < WATCH_PATIENCE:
+            return None
         end = words.ended(None, pod, asked=run.reason, began=run.began is not None)
         if end is None:
             return None

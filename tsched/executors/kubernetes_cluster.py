@@ -39,7 +39,7 @@ class Cluster:
 
     def pod(self, run_id: str) -> Pod | None:
         """A run's pod in that picture; one that is gone as it was seen last."""
-        found = self._of.get(run_id) or self._pods.last(run_id)
+        found = self._pods.last(run_id) or self._of.get(run_id)
         return None if found is None else words.pod_of(found)
 
     def made(self, job: JSON) -> None:
