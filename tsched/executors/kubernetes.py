@@ -14,8 +14,7 @@ from tsched.executors import durable
 from tsched.executors import kubernetes_job as jobs
 from tsched.executors import kubernetes_words as words
 from tsched.executors.executor import Launch, Liveness
-from tsched.executors.kubernetes_api import Api
-from tsched.executors.kubernetes_cluster import Cluster
+from tsched.executors.kubernetes_cluster import Cluster, Clusters
 from tsched.executors.kubernetes_log import Output
 from tsched.executors.kubernetes_run import ASKED, PodRun
 from tsched.executors.kubernetes_words import Ended, Job, Pod
@@ -28,7 +27,6 @@ from tsched.model.placement import Engine
 from tsched.model.run import ExitReason, Run, RunExit
 
 TOO_OLD = "the cluster might start a second pod beside the first: Kubernetes 1.29 or newer is needed"
-Whose = tuple[str, str, str]  # a context, a namespace ("": the context's), and the runner whose Jobs they are
 LOG_PATIENCE = 600.0  # seconds that a run's log is asked for, in vain, until its end is told without
 WATCH_PATIENCE = 5.0  # seconds that a watch may take to tell how a pod ended that is gone
 NO_LOG = "its log could not be brought back"
@@ -39,8 +37,7 @@ class KubernetesExecutor(SlurmExecutor):
 
     _seen: frozenset[str] = frozenset()  # runs that were there at the newest look
     _fresh = False  # whether that look was in this very pass
-
-    _unusable = ""  # why some cluster can't be spoken to from here
+    _silent_nodes: frozenset[str] = frozenset()  # that gave no log in this pass
 
     @cached_property
     def _ours(self) -> set[str]:
@@ -48,19 +45,15 @@ class KubernetesExecutor(SlurmExecutor):
         return {path.parent.name for path in self._host.runs.glob("[!.]*/kubernetes.json")}
 
     @cached_property
-    def _clusters(self) -> dict[Whose, Cluster]:
-        return {}
-
-    @cached_property
-    def _known_places(self) -> dict[str, Whose]:  # by run
-        return {}
+    def _clusters(self) -> Clusters:
+        return Clusters(self._host.environ)
 
     # -- start ---------------------------------------------------------------------------------------------------
 
     def prepare(self, launch: Launch) -> None:
         """Write the run's folder; see Executor. Raises TransientError while its cluster gives no answer."""
         if launch.run.executor == Engine.KUBERNETES:
-            cluster = self._cluster(launch.kubernetes.context, launch.kubernetes.namespace, self._owner)
+            cluster = self._clusters.at(launch.kubernetes.context, launch.kubernetes.namespace, self._owner)
             if cluster.trouble:
                 raise TransientError(f"nothing is started: {cluster.trouble}")
             self._ours.add(launch.run.run_id)
@@ -69,7 +62,7 @@ class KubernetesExecutor(SlurmExecutor):
     def _pin(self, launch: Launch, host: Host) -> Pinned:
         if launch.run.executor != Engine.KUBERNETES:
             return super()._pin(launch, host)
-        cluster = self._cluster(launch.kubernetes.context, launch.kubernetes.namespace, self._owner)
+        cluster = self._clusters.at(launch.kubernetes.context, launch.kubernetes.namespace, self._owner)
         return jobs.pin_job(launch, host, place=cluster.api.place, owner=self._owner)
 
     def start(self, run_id: str) -> None:
@@ -84,12 +77,13 @@ class KubernetesExecutor(SlurmExecutor):
         if run.reason is not None:
             self._never_asked_for(run)
             return
+        if (cluster := self._clusters.of(run)) is None:
+            raise TransientError(f"run {run_id} can't be started: {self._clusters.trouble}")
         try:
             durable.write(run.folder.started, f'{{"by": "{ASKED}"}}'.encode())
         except FileExistsError:
             return  # it was asked for before, or never will be
         failpoint("Job to be asked for")
-        cluster = self._cluster_of(run)
         try:
             made = cluster.api.create(run.job)
         except ConfigurationError as error:
@@ -111,13 +105,13 @@ class KubernetesExecutor(SlurmExecutor):
     def attend(self) -> None:
         """Do for runs in pods what shims do for theirs: heartbeats, stops, logs, ends. Never raises; see trouble."""
         super().attend()
-        self._look(watch=True)
-        self._fresh = True
+        self._seen = self._clusters.look(self._pod_runs(), watch=True)
+        self._fresh, self._silent_nodes = True, frozenset()
         for run in self._pod_runs():
             if run.folder.exit.exists():
                 run.release()
                 continue
-            cluster = self._cluster_or_none(run)
+            cluster = self._clusters.of(run)
             if cluster is None or cluster.trouble or not run.asked_for:
                 continue
             try:
@@ -130,25 +124,13 @@ class KubernetesExecutor(SlurmExecutor):
     def poll(self) -> Mapping[str, Liveness]:
         """One look at every run; see Executor. Runs of a cluster that gives no answer count as alive."""
         if not self._fresh:
-            self._look(watch=False)
+            self._seen = self._clusters.look(self._pod_runs(), watch=False)
         self._fresh = False
         return super().poll()
 
     def trouble(self) -> str:
         """Why some runs could not be looked at; see Executor."""
-        said = dict.fromkeys((super().trouble(), self._unusable, *(one.trouble for one in self._clusters.values())))
-        return "; ".join(filter(None, said))
-
-    def _look(self, *, watch: bool) -> None:
-        """At the clusters of the runs that are open."""
-        runs, self._unusable = list(self._pod_runs()), ""
-        asked = {id(one): one for run in runs if (one := self._cluster_or_none(run)) is not None}
-        troubled = {id(one): one for one in self._clusters.values() if one.trouble}
-        for cluster in (asked | troubled).values():
-            cluster.look(watch=watch)
-        self._seen = frozenset(run.run_id for run in runs)
-        for name in self._known_places.keys() - self._seen:
-            del self._known_places[name]
+        return "; ".join(filter(None, (super().trouble(), self._clusters.trouble)))
 
     def _liveness(self, run_id: str) -> Liveness:
         if run_id not in self._ours:
@@ -156,7 +138,7 @@ class KubernetesExecutor(SlurmExecutor):
         run = self._pod_run(run_id)
         if run.folder.exit.exists():
             return Liveness.ENDED
-        cluster = self._cluster_or_none(run)
+        cluster = self._clusters.of(run)
         if cluster is None or cluster.trouble or run_id not in self._seen:
             return Liveness.ALIVE  # it can't be seen just now
         job = cluster.job(run_id) if run.asked_for else None
@@ -177,13 +159,13 @@ class KubernetesExecutor(SlurmExecutor):
             return
         if run.reason is None and not leased:
             run.begin_to_stop(ExitReason.LEASE_GONE)
-        self._mend(run, job, pod)
+        self._mend(run, cluster, job, pod)
         if run.reason is not None and not job.leaving:
             self._stop(run, cluster, job, pod)
         elif run.overdue and pod is not None and not pod.over:
             cluster.api.forget(pod.name, pod.uid)
 
-    def _mend(self, run: PodRun, job: Job, pod: Pod | None) -> None:
+    def _mend(self, run: PodRun, cluster: Cluster, job: Job, pod: Pod | None) -> None:
         """See to it that what can't go on does not."""
         if run.reason is not None or job.leaving:
             return
@@ -193,7 +175,7 @@ class KubernetesExecutor(SlurmExecutor):
         fix = words.stuck(pod) if run.began is None else None
         since = run.in_a_fix("start" if fix is not None else "")
         if fix is not None and (fix.for_good or since >= run.seconds["start_within"]):
-            complaint = "" if pod is not None else self._cluster_of(run).api.complaint(job.uid)
+            complaint = "" if pod is not None else cluster.api.complaint(job.uid)
             mend = "mend `kubernetes` or `resources`, or the cluster"
             run.begin_to_stop(ExitReason.START_FAILED, ": ".join(filter(None, (fix.words, complaint, mend))))
 
@@ -227,9 +209,15 @@ class KubernetesExecutor(SlurmExecutor):
         return True
 
     def _bring(self, run: PodRun, cluster: Cluster, pod: Pod) -> None:
+        if pod.node in self._silent_nodes:  # a dead node's runs are many, and each would take its time
+            raise TransientError(f"node {pod.node} gives no log")
         self._host.logs.mkdir(parents=True, exist_ok=True)
-        with Output(self._host.log(run.run_id), self._host.log_max) as output:
-            cluster.api.log(pod.name, output.take)
+        try:
+            with Output(self._host.log(run.run_id), self._host.log_max) as output:
+                cluster.api.log(pod.name, output.take)
+        except TransientError:
+            self._silent_nodes |= {pod.node}
+            raise
 
     def _gone(self, run: PodRun, cluster: Cluster) -> RunExit | None:
         """The end of a run whose Job was there and is no more. None where something of it still is."""
@@ -259,7 +247,7 @@ class KubernetesExecutor(SlurmExecutor):
             return super().recover(run_id)
         if run.folder.exit.exists():
             return self.exit(run_id)
-        cluster = self._cluster_or_none(run)
+        cluster = self._clusters.of(run)
         if cluster is None or cluster.trouble or run_id not in self._seen:
             return None
         try:
@@ -299,7 +287,7 @@ class KubernetesExecutor(SlurmExecutor):
         """Remove the run's Job and its record; see Executor. A Job that can't be removed now goes by its ttl."""
         run = self._pod_run(run_id)
         if run.folder.submitted.exists() and run.record.exists():
-            cluster = self._cluster_or_none(run)
+            cluster = self._clusters.of(run)
             if cluster is not None and not cluster.trouble:
                 with suppress(TransientError):
                     cluster.api.end(jobs.name_of(run_id), "")
@@ -318,29 +306,6 @@ class KubernetesExecutor(SlurmExecutor):
             return (self._host.runs.parent / "runner_id").read_text(encoding="ascii").strip()[:63] or "none"
         except (OSError, ValueError):
             return "none"
-
-    def _cluster(self, context: str, namespace: str, owner: str) -> Cluster:
-        """Raises ConfigurationError where it can't be spoken to from here."""
-        key = (context, namespace, owner)
-        if key not in self._clusters:
-            api = Api(context, namespace, self._host.environ)
-            named = (context, api.place.namespace, owner)
-            self._clusters[key] = self._clusters[named] = self._clusters.get(named) or Cluster(api, owner)
-        return self._clusters[key]
-
-    def _cluster_of(self, run: PodRun) -> Cluster:
-        if run.run_id not in self._known_places:
-            record = durable.record(run.record) or {}
-            owner = words.owner_of(run.job)
-            self._known_places[run.run_id] = (str(record.get("context", "")), str(record.get("namespace", "")), owner)
-        return self._cluster(*self._known_places[run.run_id])
-
-    def _cluster_or_none(self, run: PodRun) -> Cluster | None:
-        try:
-            return self._cluster_of(run)
-        except ConfigurationError as error:
-            self._unusable = str(error)
-            return None
 
     def _pod_run(self, run_id: str) -> PodRun:
         return PodRun(folder=self._folder(run_id), now=self._clock())
