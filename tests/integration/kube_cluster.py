@@ -336,7 +336,8 @@ class Cluster:
                 self.put("pods", pod, "DELETED")
                 self.collect(pod["metadata"]["labels"]["job-name"])
             else:
-                pod["metadata"]["deletionTimestamp"] = now()
+                grace = pod["spec"]["terminationGracePeriodSeconds"]
+                pod["metadata"] |= {"deletionTimestamp": now(grace), "deletionGracePeriodSeconds": grace}
                 self.put("pods", pod, "MODIFIED")
 
     def lose_node(self) -> None:
@@ -371,8 +372,8 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     )
 
 
-def now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def now(more: int = 0) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + more))
 
 
 class _Server(ThreadingHTTPServer):

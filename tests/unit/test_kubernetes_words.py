@@ -59,6 +59,20 @@ def test_how_a_run_ended(seen: words.Pod | None, reason: ExitReason, code: int |
     assert (end.reason, end.exit_code, end.started) == (reason, code, started)
 
 
+def test_who_ends_of_itself_just_before_it_is_deleted_has_ended_of_itself() -> None:
+    value = {
+        "metadata": {"deletionTimestamp": "2026-01-20T10:16:31Z", "deletionGracePeriodSeconds": 30},
+        "status": {"phase": "Succeeded", "containerStatuses": [{"name": "agent", "state": {"terminated": GONE}}]},
+    }
+    end = words.ended(None, words.pod_of(value), asked=None, began=True)
+    assert end is not None
+    assert end.reason is ExitReason.EXITED  # at 10:16:00; asked at 10:16:01
+    value["metadata"]["deletionTimestamp"] = "2026-01-20T10:16:30Z"
+    end = words.ended(None, words.pod_of(value), asked=None, began=True)
+    assert end is not None
+    assert end.reason is ExitReason.STOPPED
+
+
 def test_a_pod_that_still_runs_has_not_ended_and_its_times_are_the_clusters() -> None:
     running = pod({"running": {"startedAt": "2026-01-20T10:15:00Z"}}, "Running")
     assert words.ended(job(), running, asked=ExitReason.STOPPED, began=True) is None

@@ -45,6 +45,7 @@ class Pod:
     said: str = ""
     started_at: float = 0.0
     ended_at: float = 0.0
+    told_at: float = 0.0  # when somebody asked for it to be deleted
     waits_for: str = ""  # why the container does not run yet
     words: str = ""
     unplaced: str = ""  # why no node takes it
@@ -54,6 +55,11 @@ class Pod:
     def started(self) -> bool:
         """Whether the agent has ever run in it."""
         return self.running or (self.exit_code is not None and self.ended_by not in _UNSTARTABLE)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to end before it had."""
+        return bool(self.told_at) and (not self.ended_at or self.ended_at >= self.told_at)
 
     @property
     def over(self) -> bool:
@@ -119,7 +125,8 @@ def pod_of(value: JSON) -> Pod:
     containers = (one for one in objects(status.get("containerStatuses")) if one.get("name") == AGENT)
     state = mapping(next(containers, {}).get("state"))
     waiting, running, ended = (mapping(state.get(key)) for key in ("waiting", "running", "terminated"))
-    code = ended.get("exitCode")
+    code, grace = ended.get("exitCode"), meta.get("deletionGracePeriodSeconds")
+    deleted = _time(meta.get("deletionTimestamp"))  # when its grace is over
     return Pod(
         name=str(meta.get("name", "")),
         uid=str(meta.get("uid", "")),
@@ -133,6 +140,7 @@ def pod_of(value: JSON) -> Pod:
         said=str(ended.get("message", "")),
         started_at=_time(ended.get("startedAt") or running.get("startedAt")),
         ended_at=_time(ended.get("finishedAt")),
+        told_at=deleted - grace if deleted and isinstance(grace, int) else deleted,
         waits_for=str(waiting.get("reason", "")),
         words=str(waiting.get("message", "")),
         unplaced=_condition(status, "PodScheduled", "False", "Unschedulable"),
@@ -177,6 +185,11 @@ def ended(job: Job | None, pod: Pod | None, *, asked: ExitReason | None, began: 
         return Ended(reason=asked, started=started, exit_code=pod.exit_code if pod is not None else None)
     if job is None and (pod is None or pod.exit_code is None):
         return Ended(reason=ExitReason.STOPPED, started=started, detail="its Job was deleted")
+    if pod is not None and pod.stopped and not pod.disrupted:
+        what = "Job" if job is None else "pod"
+        return Ended(
+            reason=ExitReason.STOPPED, started=started, exit_code=pod.exit_code, detail=f"its {what} was deleted"
+        )
     if pod is None:
         assert job is not None
         reason = ExitReason.TIMEOUT if job.reason == "DeadlineExceeded" else ExitReason.REBOOT
