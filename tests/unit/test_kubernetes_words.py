@@ -60,7 +60,7 @@ def test_how_a_run_ended(seen: words.Pod | None, reason: ExitReason, code: int |
 
 
 def test_who_ends_of_itself_just_before_it_is_deleted_has_ended_of_itself() -> None:
-    value = {
+    value: dict[str, Any] = {
         "metadata": {"deletionTimestamp": "2026-01-20T10:16:31Z", "deletionGracePeriodSeconds": 30},
         "status": {"phase": "Succeeded", "containerStatuses": [{"name": "agent", "state": {"terminated": GONE}}]},
     }

@@ -156,7 +156,7 @@ def test_what_kubernetes_is_asked_for_is_resolved_key_by_key() -> None:
     [
         ("workspace: {repo: x}\nagents: [{name: ada}]\n", "which can't have the pool's workspace"),
         ("agents: [{name: ada, runtime: claude, session: continue}]\n", "where no conversation goes on"),
-        ("agents: [{name: ada, resources: {open_files: 9}}]\n", "where resources.open_files holds nothing"),
+        ("agents: [{name: ada, resources: {open_files: 99}}]\n", "where resources.open_files holds nothing"),
     ],
 )
 def test_what_a_pod_has_not_got_is_an_error_and_for_others_none(more: str, wish: str) -> None:

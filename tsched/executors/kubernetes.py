@@ -231,7 +231,7 @@ class KubernetesExecutor(SlurmExecutor):
                     cluster.api.forget(one.name, one.uid)
             return None
         pod = cluster.pod(run.run_id)
-        if pod is not None and pod.running and run.in_a_fix("end") < WATCH_PATIENCE:
+        if pod is not None and pod.running and not run.overdue and run.in_a_fix("end") < WATCH_PATIENCE:
             return None
         end = words.ended(None, pod, asked=run.reason, began=run.began is not None)
         if end is None:

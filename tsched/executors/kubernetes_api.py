@@ -160,7 +160,7 @@ class Api:
     @contextmanager
     def _open(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: JSON | None = None,
-        silence: float = PATIENCE,
+        silence: float | None = None,
     ) -> Iterator[_Response]:  # fmt: skip
         from kubernetes.client.exceptions import OpenApiException
         from urllib3.exceptions import HTTPError
@@ -171,7 +171,9 @@ class Api:
                 method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
                 auth_settings=["BearerToken"],
             )  # fmt: skip
-            answer: _Response = self._client.call_api(*request, _request_timeout=(PATIENCE, silence)).response
+            answer: _Response = self._client.call_api(
+                *request, _request_timeout=(PATIENCE, silence or PATIENCE)
+            ).response
             try:
                 yield answer
             finally:
