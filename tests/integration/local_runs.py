@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.local import LocalExecutor
 from tsched.model.fleet import Recipe, RecipeFile, Resources, Runtime, Workspace
-from tsched.model.placement import Engine, Slurm
+from tsched.model.placement import Engine, Kubernetes, Slurm
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
 from tsched.model.task import Task
 
@@ -136,6 +136,7 @@ def launch_of(
     resources: Resources | None = None,
     engine: Engine = Engine.LOCAL,
     slurm: Slurm | None = None,
+    kubernetes: Kubernetes | None = None,
 ) -> Launch:
     """A launch of agent vaela for task 7."""
     task = task or Task(id="7", title="Mend the gate", queue="dev", description="It squeaks", priority=3)
@@ -187,5 +188,6 @@ def launch_of(
         stall=stall,
         resources=resources or Resources(),
         slurm=slurm or Slurm(),
+        kubernetes=kubernetes or Kubernetes(),
         workspace=workspace,
     )

@@ -21,7 +21,7 @@ from tsched.model.fleet import (
     Workspace,
 )
 from tsched.model.lifecycle import AgentState, Lifecycle
-from tsched.model.placement import Engine, Slurm
+from tsched.model.placement import Engine, Kubernetes, Slurm
 from tsched.model.task import Task
 
 NAMES = ("ada", "ben", "cy", "dot", "eve", "fay")
@@ -57,11 +57,19 @@ alerts = st.builds(
 resources = st.builds(
     Resources, cpus=st.none() | st.sampled_from((0.5, 2.0)), memory=st.none() | st.sampled_from((1 << 20, 4 << 30))
 )
+kubernetes = st.builds(
+    Kubernetes,
+    image=st.sampled_from(("", "a/b:1")),
+    env=st.sampled_from(((), (("KEY", "secret/key"),))),
+    secrets=st.sampled_from(((), ("a", "b"))),
+    ttl=st.none() | st.just(60.0),
+)
 slurm = st.builds(Slurm, partition=st.sampled_from(("", "agents")), time=st.none() | st.just(60.0))
 limits = st.builds(
     Limits,
     resources=resources,
     slurm=slurm,
+    kubernetes=kubernetes,
     max_running=st.none() | st.integers(0, 6),
     spawn_per_cycle=st.none() | st.integers(1, 6),
     retry=st.builds(Retry, attempts=st.integers(1, 3)),

@@ -136,6 +136,36 @@ def test_a_time_limit_of_slurm_that_ends_runs_early_is_an_error() -> None:
     assert not load(fleet(pool.replace("executor: slurm", "max_runtime: 29m"))).diagnostics
 
 
+def test_what_kubernetes_is_asked_for_is_resolved_key_by_key() -> None:
+    pool = POOL + (
+        "defaults:\n  executor: kubernetes\n"
+        "  kubernetes: {image: a, env: {KEY: {name: s, key: k}}, node_selector: {disk: ssd}}\n"
+        "agents:\n  - {name: ada, kubernetes: {image: b, env: {TOKEN: {name: t, key: u}}, start_within: 90s}}\n"
+    )
+    loaded = load(fleet(pool, LIMITS + "kubernetes: {namespace: agents, image: c, ttl: 2d, secrets: [x, y]}\n"))
+    assert loaded.fleet is not None
+    ada = loaded.fleet.find("ada")
+    assert ada is not None
+    assert str(ada[1].kubernetes) == (
+        "image=b namespace=agents node_selector=disk:ssd secrets=x,y env=TOKEN:t/u start_within=90s ttl=2d"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "wish"),
+    [
+        ("workspace: {repo: x}\nagents: [{name: ada}]\n", "which can't have the pool's workspace"),
+        ("agents: [{name: ada, runtime: claude, session: continue}]\n", "where no conversation goes on"),
+        ("agents: [{name: ada, resources: {open_files: 99}}]\n", "where resources.open_files holds nothing"),
+    ],
+)
+def test_what_a_pod_has_not_got_is_an_error_and_for_others_none(more: str, wish: str) -> None:
+    pool = POOL + "defaults: {executor: kubernetes, kubernetes: {image: a}}\n" + more
+    (found,) = load(fleet(pool)).diagnostics
+    assert (found.code, wish in found.message) == ("TS322", True)
+    assert not load(fleet(pool.replace("executor: kubernetes", "executor: local"))).diagnostics
+
+
 def test_what_is_built_in() -> None:
     loaded = load(fleet())
     assert loaded.fleet is not None
@@ -341,6 +371,10 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
     "too little of Slurm's time": (
         fleet(POOL + "agents: [{name: ada, executor: slurm, slurm: {time: 30m}}]\n"),
         ["pools/dev.yaml:4:53 TS321"],
+    ),
+    "no image": (
+        fleet(POOL + "agents: [{name: ada, executor: kubernetes}]\n"),
+        ["pools/dev.yaml:4:17 TS322"],
     ),
     "no schema": (
         fleet(ada=RECIPE + "response: {json_schema: {type: strng}}\n"),

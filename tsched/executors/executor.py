@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from tsched.model.fleet import Recipe, Resources, Runtime, Workspace
-from tsched.model.placement import Slurm
+from tsched.model.placement import Kubernetes, Slurm
 from tsched.model.run import ExitReason, Lease, Run, RunExit
 from tsched.model.task import Task
 
@@ -35,6 +35,7 @@ class Launch:
     stall: float = 0.0  # without progress; 0: no limit
     resources: Resources = field(default_factory=Resources)
     slurm: Slurm = field(default_factory=Slurm)
+    kubernetes: Kubernetes = field(default_factory=Kubernetes)
     workspace: Workspace | None = None
     again: Again | None = None
 
@@ -65,6 +66,13 @@ class Executor(Protocol):
 
     def start(self, run_id: str) -> None:
         """Start a prepared run. Raises TransientError where the machine refuses; the run is then LOST, not alive."""
+        ...
+
+    def attend(self) -> None:
+        """Do for runs that have no shim what theirs do for others. For the runner alone, once a pass, before `poll`.
+
+        Never raises: what could not be done is told by `trouble`.
+        """
         ...
 
     def poll(self) -> Mapping[str, Liveness]:

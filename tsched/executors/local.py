@@ -17,7 +17,7 @@ from tsched.executors.departures import Departures, Kept
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.jobs import PASSED, SHIM
 from tsched.executors.locks import locked
-from tsched.executors.pinned import Host, RunFolder, pin
+from tsched.executors.pinned import Host, Pinned, RunFolder, pin
 from tsched.executors.premises import PRIVATE, admitted, hand_over, make, make_folders
 from tsched.executors.recovery import Census, Remains, census, clear, end_of, rebooted
 from tsched.executors.watch import Watch
@@ -90,7 +90,7 @@ class LocalExecutor:
     def prepare(self, launch: Launch) -> None:
         """Write the run's folder, whole or not at all; see Executor. Raises TransientError where the disk refuses."""
         who = admitted(self._agent_user, self._host.runs.parent)
-        pinned = pin(launch, replace(self._host, account=who))
+        pinned = self._pin(launch, replace(self._host, account=who))
         run_id = pinned.run.run_id
         target, temp = self._folder(run_id).path, self._host.runs / f"{_NEW}{run_id}"
         try:
@@ -115,6 +115,9 @@ class LocalExecutor:
             if launch.workspace is None and not target.exists():
                 views.remove(Path(pinned.run.workspace))
             raise TransientError(f"run {run_id} can't be prepared in {target}: {error}: make room there") from error
+
+    def _pin(self, launch: Launch, host: Host) -> Pinned:
+        return pin(launch, host)
 
     def start(self, run_id: str) -> None:
         """Start the run's shim; see Executor."""
@@ -211,6 +214,9 @@ class LocalExecutor:
                 ended = self._children[run_id]
             if ended:
                 del self._children[run_id]
+
+    def attend(self) -> None:
+        """Shims see to their runs themselves; see Executor."""
 
     def trouble(self) -> str:
         """Nothing of this machine is out of sight; see Executor."""

@@ -181,32 +181,37 @@ class Pinned:
 
 def pin(launch: Launch, host: Host) -> Pinned:
     """Decide everything about a run. Raises ConfigurationError where it could never start."""
-    for name in (launch.run.run_id, launch.task.id, launch.run.agent):
-        if not _SAFE.fullmatch(name):
-            raise ConfigurationError(f"{name!r} can't name a file: use letters, digits, - and _ only, at most 64")
+    checked(launch)
     apart = launch.run.executor == Engine.SLURM and launch.slurm.apart
     if apart:
         launch = replace(launch, run=replace(launch.run, keeps_session=False), again=None)
     run, there = _placed(launch, host), host.apart(launch.run.run_id) if apart else host
     folder = there.folder(run.run_id)
-    inside = {file.path: _below_recipes(file.path) for file in launch.recipe.files}
+    inside = {file.path: below_recipes(file.path) for file in launch.recipe.files}
     files = {f"recipe/{inside[file.path]}": file.text.encode() for file in launch.recipe.files}
     paths = Paths(
-        recipe=folder.path / "recipe" / _below_recipes(launch.recipe.path),
+        recipe=folder.path / "recipe" / below_recipes(launch.recipe.path),
         task_file=folder.task,
         workspace=Path(_placed(launch, there).workspace),
     )
     spec = _spec(launch, _placed(launch, there), there, paths)
-    files["task.json"] = _json(_task(launch))
-    files["spec.json"] = _json(spec)
+    files["task.json"] = as_json(task_record(launch))
+    files["spec.json"] = as_json(spec)
     files["lock"] = b""
     if apart:
         errand = parcel.Errand(run_id=run.run_id, address=host.address, ticket=secrets.token_hex(32))
         files |= parcel.files(launch.slurm, launch.resources, errand=errand, fetched=(*files,), environ=host.environ)
     elif run.executor == Engine.SLURM:
         files |= jobs.files(launch.slurm, launch.resources, folder=folder.path, environ=host.environ)
-    files["run.json"] = _json({**asdict(run), "boot_id": host.boot_id})
+    files["run.json"] = as_json({**asdict(run), "boot_id": host.boot_id})
     return Pinned(run=run, files=files)
+
+
+def checked(launch: Launch) -> None:
+    """Raises ConfigurationError where files can't be named after the run."""
+    for name in (launch.run.run_id, launch.task.id, launch.run.agent):
+        if not _SAFE.fullmatch(name):
+            raise ConfigurationError(f"{name!r} can't name a file: use letters, digits, - and _ only, at most 64")
 
 
 def _placed(launch: Launch, host: Host) -> Run:
@@ -298,7 +303,8 @@ def _templated(text: str) -> bool:
     return "{{" in text or "{%" in text
 
 
-def _task(launch: Launch) -> dict[str, object]:
+def task_record(launch: Launch) -> dict[str, object]:
+    """The task as its agent reads it."""
     task = launch.task
     return {
         "id": task.id,
@@ -314,7 +320,7 @@ def _task(launch: Launch) -> dict[str, object]:
     }
 
 
-def _below_recipes(path: str) -> PurePosixPath:
+def below_recipes(path: str) -> PurePosixPath:
     """A recipe file's place in the run: its path without `recipes/`, so that sub_recipes resolve."""
     place = PurePosixPath(path.removeprefix("recipes/"))
     if place.is_absolute() or ".." in place.parts or not place.parts:
@@ -322,5 +328,6 @@ def _below_recipes(path: str) -> PurePosixPath:
     return place
 
 
-def _json(value: Mapping[str, object]) -> bytes:
+def as_json(value: Mapping[str, object]) -> bytes:
+    """For a file of the run's folder."""
     return json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "replace") + b"\n"

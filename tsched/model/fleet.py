@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 from tsched.model.alert import Alerts
-from tsched.model.placement import Engine, Slurm
+from tsched.model.placement import Engine, Kubernetes, Slurm
 from tsched.model.units import format_size
 
 LOCAL = "local-"  # how a revision begins that is no commit: the content of this machine's control file and recipes
@@ -180,6 +180,7 @@ class Limits:
     resources: Resources = Resources()
     executor: Engine = Engine.LOCAL
     slurm: Slurm = field(default_factory=Slurm)
+    kubernetes: Kubernetes = field(default_factory=Kubernetes)
     retry: Retry = Retry()
     guard: Guard = Guard()
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
@@ -261,6 +262,7 @@ class Agent:
     resources: Resources = Resources()
     executor: Engine = Engine.LOCAL
     slurm: Slurm = field(default_factory=Slurm)
+    kubernetes: Kubernetes = field(default_factory=Kubernetes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ class Engine(StrEnum):
 
     LOCAL = "local"  # processes of the runner's own machine
     SLURM = "slurm"  # jobs of a Slurm cluster
+    KUBERNETES = "kubernetes"  # Jobs of a Kubernetes cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,3 +55,38 @@ def _shown(value: str | float | bool) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return value if isinstance(value, str) else format_duration(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kubernetes:
+    """What a run's Job asks Kubernetes for beside its resources; "" and None: what the cluster does by itself.
+
+    `env`: variables, each with `secret/key`. `start_within`, `ttl`: seconds.
+    """
+
+    image: str = ""
+    context: str = ""
+    namespace: str = ""
+    service_account: str = ""
+    user: int | None = None
+    node_selector: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    pull_secrets: tuple[str, ...] = ()
+    start_within: float | None = None
+    ttl: float | None = None
+
+    def over(self, base: "Kubernetes") -> "Kubernetes":
+        """These, and of `base` what is not said here."""
+        said = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) not in ("", None, ())}
+        return replace(base, **said)
+
+    def __str__(self) -> str:
+        said = ((one.name, getattr(self, one.name)) for one in fields(self))
+        return " ".join(f"{key}={_word(value)}" for key, value in said if value not in ("", None, ())) or "none"
+
+
+def _word(value: str | float | tuple[str | tuple[str, str], ...]) -> str:
+    if isinstance(value, tuple):
+        return ",".join(one if isinstance(one, str) else ":".join(one) for one in value)
+    return format_duration(value) if isinstance(value, float) else str(value)

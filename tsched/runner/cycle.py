@@ -44,6 +44,7 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
     """
     lock.refresh()
     with host.log.reconciliation_pass() as log:
+        host.executor.attend()
         p = begin(host, log)
         with chronicled(p):
             take_requests(p)

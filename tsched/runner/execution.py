@@ -1,20 +1,20 @@
 """Where this host's runs execute: each where its agent says."""
 
+from tsched.executors.kubernetes import KubernetesExecutor
 from tsched.executors.runtimes import TASKS_MCP
-from tsched.executors.slurm import SlurmExecutor
 from tsched.runner.sources import mcp_of
 from tsched.settings import Settings
 from tsched.state.folder import StateFolder
 
 
-def executor_of(settings: Settings, folder: StateFolder) -> SlurmExecutor:
-    """The local machine and the Slurm cluster that it knows, with this host's environment.
+def executor_of(settings: Settings, folder: StateFolder) -> KubernetesExecutor:
+    """The local machine and the clusters that it knows, with this host's environment.
 
     Agents are told where the task server's MCP tools are.
     """
     mcp = mcp_of(settings)
     told = {} if mcp is None else {TASKS_MCP: mcp}
-    return SlurmExecutor(
+    return KubernetesExecutor(
         runs=folder.runs,
         running=folder.running,
         logs=folder.run_logs,

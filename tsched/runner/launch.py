@@ -237,6 +237,7 @@ def _prepare(
                 stall=agent.stall,
                 resources=agent.resources,
                 slurm=agent.slurm,
+                kubernetes=agent.kubernetes,
                 stop_grace=fleet.limits.stop_grace,
                 heartbeat=settings.heartbeat or fleet.limits.heartbeat,
                 workspace=pool.workspace,

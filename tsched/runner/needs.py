@@ -1,6 +1,7 @@
 """What the agents of a fleet need from this machine and do not find: TS501 programs, TS502 variables."""
 
 from collections.abc import Collection, Iterator, Mapping
+from importlib.util import find_spec
 
 from tsched.executors.runtimes import DEFAULT_PATH, HOST_NAMES, program
 from tsched.model.diagnostic import Diagnostic
@@ -10,6 +11,7 @@ from tsched.model.placement import Engine
 from tsched.model.runtimes import runtime_of, with_goose
 
 SUBMIT = "sbatch"
+CLIENT = "kubernetes"
 
 
 def needs(
@@ -26,6 +28,11 @@ def needs(
             seen.add(("TS501", SUBMIT))
             if not _found(SUBMIT, environ):
                 yield _program_missing(SUBMIT, "executor slurm", agent.name, agent.recipe)
+        if agent.executor is Engine.KUBERNETES:  # its image and its Secrets are not to be seen from here
+            if find_spec(CLIENT) is None and ("TS501", CLIENT) not in seen:
+                seen.add(("TS501", CLIENT))
+                yield _client_missing(agent.name, agent.recipe)
+            continue
         runtime = runtime_of(agent.runtime, fleet.limits.runtimes)
         recipe = fleet.recipes.get(agent.recipe)
         wanted: list[tuple[str, str]] = []
@@ -64,6 +71,17 @@ def _program_missing(program: str, by: str, agent: str, recipe: str) -> Diagnost
         code="TS501",
         message=f"The {by} of agent {agent} starts `{program}`, which is not on this machine's PATH.",
         mend=f"Install {program}, or name another {by.partition(' ')[0]}.",
+    )
+
+
+def _client_missing(agent: str, recipe: str) -> Diagnostic:
+    return Diagnostic(
+        path=recipe,
+        line=1,
+        column=1,
+        code="TS501",
+        message=f"Runs of agent {agent} are Jobs of Kubernetes, whose client for Python is not installed here.",
+        mend="Install tsched[kubernetes], or name another executor.",
     )
 
 

@@ -19,6 +19,7 @@ from tsched.validate.pools import (
     LIMITS_FILE,
     ParsedFile,
     drain_of,
+    kubernetes_of,
     limits_of,
     parse_pool_file,
     resources_of,
@@ -276,6 +277,9 @@ def _agent(value: Mapped, defaults: Mapped, pool_runtime: Value, limits: Limits)
         ),
         executor=Engine(str(merged.get("executor", limits.executor))),
         slurm=slurm_of({**mapping(defaults.get("slurm")), **mapping(value.get("slurm"))}).over(limits.slurm),
+        kubernetes=kubernetes_of({**mapping(defaults.get("kubernetes")), **mapping(value.get("kubernetes"))}).over(
+            limits.kubernetes
+        ),
     )
 
 

@@ -1,14 +1,14 @@
-"""The rule about where runs execute: what Slurm is told must leave a run its own time."""
+"""Rules about where runs execute: Slurm must leave a run its own time, and not all is to be had on Kubernetes."""
 
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tsched.model.diagnostic import Diagnostic
-from tsched.model.fleet import Limits
+from tsched.model.fleet import Limits, Session
 from tsched.model.placement import Engine
 from tsched.model.units import format_duration
-from tsched.validate.values import mapping, seconds
+from tsched.validate.values import Mapped, mapping, seconds
 from tsched.validate.written import Written
 
 if TYPE_CHECKING:
@@ -34,3 +34,36 @@ def job_times(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
             enough = format_duration(60 * math.ceil(needed / 60))
             mend = f"Set slurm.time to {enough} or more, leave it out, or lower max_runtime."
             yield pool.at("TS321", path, message, mend)
+
+
+def pods(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
+    """TS322"""
+    for pool in pools:
+        value = pool.value or {}
+        defaults = mapping(value.get("defaults"))
+        for index, agent in enumerate(pool.agents):
+            given = {**defaults, **agent}
+            if str(given.get("executor", limits.executor)) != Engine.KUBERNETES:
+                continue
+            for key, wish, mend in _not_there(value, defaults, agent, limits):
+                path: Path = ["agents", index, key if key in agent else "name"]
+                message = f"Runs of {agent['name']} are to be Jobs of Kubernetes, {wish}."
+                yield pool.at("TS322", path, message, mend)
+
+
+def _not_there(pool: Mapped, defaults: Mapped, agent: Mapped, limits: Limits) -> Iterator[tuple[str, str, str]]:
+    """The key, what is wrong with it, and how to mend it."""
+    if not {**mapping(defaults.get("kubernetes")), **mapping(agent.get("kubernetes"))}.get(
+        "image", limits.kubernetes.image
+    ):
+        yield "kubernetes", "but no image is named", "Set kubernetes.image to the image that holds its program."
+    if "workspace" in pool:
+        mend = "Leave workspace out and have the recipe fetch what it needs, or move the agent to a pool without."
+        yield "executor", "which can't have the pool's workspace", mend
+    if {**defaults, **agent}.get("session") == Session.CONTINUE:
+        yield "session", "where no conversation goes on", "Say `session: fresh`."
+    resources = {**mapping(defaults.get("resources")), **mapping(agent.get("resources"))}
+    for name in ("processes", "open_files", "file_size"):
+        if name in resources or getattr(limits.resources, name) is not None:
+            mend = f"Leave out resources.{name}: a pod is held to cpus and memory."
+            yield "resources", f"where resources.{name} holds nothing", mend

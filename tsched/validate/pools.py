@@ -17,7 +17,7 @@ from tsched.model.fleet import (
     Suspend,
     Workspace,
 )
-from tsched.model.placement import Engine, Slurm
+from tsched.model.placement import Engine, Kubernetes, Slurm
 from tsched.model.units import from_iso, parse_size
 from tsched.validate import schema
 from tsched.validate.alerts import alerts_of
@@ -92,6 +92,7 @@ def limits_of(value: Mapped) -> Limits:
         resources=resources_of(mapping(value.get("resources"))),
         executor=Engine(str(value.get("executor", base.executor))),
         slurm=slurm_of(mapping(value.get("slurm"))),
+        kubernetes=kubernetes_of(mapping(value.get("kubernetes"))),
         retry=Retry(
             attempts=whole(retry.get("attempts"), base.retry.attempts),
             backoff=seconds(retry.get("backoff"), base.retry.backoff),
@@ -131,6 +132,24 @@ def slurm_of(value: Mapped) -> Slurm:
     words = {key: str(one) for key, one in value.items() if key not in ("time", "shared")}
     shared = value["shared"] is True if "shared" in value else None
     return Slurm(**words, time=seconds(value["time"], 0) if "time" in value else None, shared=shared)
+
+
+def kubernetes_of(value: Mapped) -> Kubernetes:
+    """`kubernetes:`, each key optional."""
+    given = ((name, mapping(one)) for name, one in mapping(value.get("env")).items())
+    return Kubernetes(
+        image=str(value.get("image", "")),
+        context=str(value.get("context", "")),
+        namespace=str(value.get("namespace", "")),
+        service_account=str(value.get("service_account", "")),
+        user=whole(value["user"], 1) if "user" in value else None,
+        node_selector=tuple(sorted((key, str(one)) for key, one in mapping(value.get("node_selector")).items())),
+        secrets=tuple(str(one) for one in items(value.get("secrets"))),
+        env=tuple(sorted((name, f"{one['name']}/{one['key']}") for name, one in given)),
+        pull_secrets=tuple(str(one) for one in items(value.get("pull_secrets"))),
+        start_within=seconds(value["start_within"], 0) if "start_within" in value else None,
+        ttl=seconds(value["ttl"], 0) if "ttl" in value else None,
+    )
 
 
 def drain_of(value: Mapped) -> DrainPolicy:

@@ -1,0 +1,62 @@
+"""A state folder whose runs are Jobs of the test's cluster."""
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.integration.kube_cluster import Cluster
+from tests.integration.local_runs import Place, wait_for
+from tsched.executors.executor import Launch, Liveness
+from tsched.executors.kubernetes import KubernetesExecutor
+from tsched.model.fleet import Runtime
+from tsched.model.placement import Engine, Kubernetes
+
+IMAGE = "agents/goose:1"
+
+
+class AsPasses(KubernetesExecutor):
+    """Attends to its runs before it looks at them, as a runner's passes do."""
+
+    def poll(self) -> Mapping[str, Liveness]:
+        self.attend()
+        return super().poll()
+
+
+class KubePlace(Place):
+    executor: AsPasses
+
+    def __init__(self, root: Path, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.run_id = f"7-1-{secrets.token_hex(5)}"
+        super().__init__(root, KUBECONFIG=str(cluster.kubeconfig()))
+
+    def another(
+        self, *, pass_env: tuple[str, ...] = (), log_max: int = 64 << 20, agent_user: str | None = None
+    ) -> AsPasses:
+        return AsPasses(
+            runs=self.runs, running=self.running, logs=self.logs, workspaces=self.workspaces,
+            environ=self.environ, pass_env=pass_env, log_max=log_max, agent_user=agent_user,
+        )  # fmt: skip
+
+    def launch_of(self, runtime: Runtime, **options: Any) -> Launch:
+        wanted = {"engine": Engine.KUBERNETES, "kubernetes": Kubernetes(image=IMAGE), **options}
+        return super().launch_of(runtime, **wanted)
+
+    def until_running(self, task_id: str = "7") -> Mapping[str, object]:
+        """There is no shim that writes the lease: passes do."""
+
+        def running() -> Mapping[str, object] | None:
+            self.executor.poll()
+            fields = self.lease(task_id)
+            return fields if fields.get("state") == "running" else None
+
+        return wait_for(running)
+
+    def job(self) -> dict[str, Any]:
+        (job,) = self.cluster.all("jobs")
+        return job
+
+    def pod(self) -> dict[str, Any]:
+        (pod,) = self.cluster.all("pods")
+        return pod

@@ -1,0 +1,318 @@
+"""Runs of `executor: kubernetes` as Jobs of a cluster; all others run as they do elsewhere. Experimental.
+
+No shim stands beside the agent: its Job is the truth about the run, and in `attend` this runner does for the run's
+lease, log and end what a shim does for its own. A Job is asked for once, whatever comes of it. Where nobody knows
+whether it has come to be, a Job without work takes the name: then it never can (DESIGN section 4, "fenced").
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+
+from tsched.executors import durable
+from tsched.executors import kubernetes_job as jobs
+from tsched.executors import kubernetes_words as words
+from tsched.executors.executor import Launch, Liveness
+from tsched.executors.kubernetes_cluster import Cluster, Clusters
+from tsched.executors.kubernetes_log import Output
+from tsched.executors.kubernetes_run import ASKED, PodRun
+from tsched.executors.kubernetes_words import Ended, Job, Pod
+from tsched.executors.pinned import Host, Pinned
+from tsched.executors.slurm import SlurmExecutor
+from tsched.failpoint import failpoint
+from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.fleet import Workspace
+from tsched.model.placement import Engine
+from tsched.model.run import ExitReason, Run, RunExit
+
+TOO_OLD = "the cluster might start a second pod beside the first: Kubernetes 1.29 or newer is needed"
+LOG_PATIENCE = 600.0  # seconds that a run's log is asked for, in vain, until its end is told without
+WATCH_PATIENCE = 5.0  # seconds that a watch may take to tell how a pod ended that is gone
+NO_LOG = "its log could not be brought back"
+
+
+class KubernetesExecutor(SlurmExecutor):
+    """The local machine, a Slurm cluster, and Kubernetes clusters, for the runs that say so."""
+
+    _seen: frozenset[str] = frozenset()  # runs that were there at the newest look
+    _fresh = False  # whether that look was in this very pass
+    _silent_nodes: frozenset[str] = frozenset()  # that gave no log in this pass
+
+    @cached_property
+    def _ours(self) -> set[str]:
+        """The runs that are Jobs: looked for once, since none comes to be but by `prepare` here."""
+        return {path.parent.name for path in self._host.runs.glob("[!.]*/kubernetes.json")}
+
+    @cached_property
+    def _clusters(self) -> Clusters:
+        return Clusters(self._host.environ)
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, launch: Launch) -> None:
+        """Write the run's folder; see Executor. Raises TransientError while its cluster gives no answer."""
+        if launch.run.executor == Engine.KUBERNETES:
+            cluster = self._clusters.at(launch.kubernetes.context, launch.kubernetes.namespace, self._owner)
+            if cluster.trouble:
+                raise TransientError(f"nothing is started: {cluster.trouble}")
+            self._ours.add(launch.run.run_id)
+        super().prepare(launch)
+
+    def _pin(self, launch: Launch, host: Host) -> Pinned:
+        if launch.run.executor != Engine.KUBERNETES:
+            return super()._pin(launch, host)
+        cluster = self._clusters.at(launch.kubernetes.context, launch.kubernetes.namespace, self._owner)
+        return jobs.pin_job(launch, host, place=cluster.api.place, owner=self._owner)
+
+    def start(self, run_id: str) -> None:
+        """Ask for the run's Job, or start it elsewhere; see Executor. A Job is asked for once in a run's life.
+
+        A request that Kubernetes refuses is the run's end, on record when this returns.
+        """
+        run = self._pod_run(run_id)
+        if not run.record.exists():
+            super().start(run_id)
+            return
+        if run.reason is not None:
+            self._never_asked_for(run)
+            return
+        if (cluster := self._clusters.of(run)) is None:
+            raise TransientError(f"run {run_id} can't be started: {self._clusters.trouble}")
+        try:
+            durable.write(run.folder.started, f'{{"by": "{ASKED}"}}'.encode())
+        except FileExistsError:
+            return  # it was asked for before, or never will be
+        failpoint("Job to be asked for")
+        try:
+            made = cluster.api.create(run.job)
+        except ConfigurationError as error:
+            run.over(Ended(reason=ExitReason.START_FAILED, started=False, detail=str(error)))
+            return
+        except TransientError as error:
+            cluster.trouble = f"Kubernetes can't be asked: {error}"
+            raise
+        failpoint("Job asked for")
+        if made is not None:
+            run.seen(None)
+            cluster.made(made)
+            if not words.job_of(made).one_pod:
+                run.begin_to_stop(ExitReason.START_FAILED, TOO_OLD)
+                cluster.api.end(words.job_of(made).name, words.job_of(made).uid)
+
+    # -- liveness ------------------------------------------------------------------------------------------------
+
+    def attend(self) -> None:
+        """Do for runs in pods what shims do for theirs: heartbeats, stops, logs, ends. Never raises; see trouble."""
+        super().attend()
+        self._seen = self._clusters.look(self._pod_runs(), watch=True)
+        self._fresh, self._silent_nodes = True, frozenset()
+        for run in self._pod_runs():
+            if run.folder.exit.exists():
+                run.release()
+                continue
+            cluster = self._clusters.of(run)
+            if cluster is None or cluster.trouble or not run.asked_for:
+                continue
+            try:
+                self._tend(run, cluster)
+            except TransientError as error:
+                cluster.trouble = f"Kubernetes can't be asked: {error}"
+            except OSError as error:
+                cluster.trouble = f"run {run.run_id} can't be attended to: {error}"
+
+    def poll(self) -> Mapping[str, Liveness]:
+        """One look at every run; see Executor. Runs of a cluster that gives no answer count as alive."""
+        if not self._fresh:
+            self._seen = self._clusters.look(self._pod_runs(), watch=False)
+        self._fresh = False
+        return super().poll()
+
+    def trouble(self) -> str:
+        """Why some runs could not be looked at; see Executor."""
+        return "; ".join(filter(None, (super().trouble(), self._clusters.trouble)))
+
+    def _liveness(self, run_id: str) -> Liveness:
+        if run_id not in self._ours:
+            return super()._liveness(run_id)
+        run = self._pod_run(run_id)
+        if run.folder.exit.exists():
+            return Liveness.ENDED
+        cluster = self._clusters.of(run)
+        if cluster is None or cluster.trouble or run_id not in self._seen:
+            return Liveness.ALIVE  # it can't be seen just now
+        job = cluster.job(run_id) if run.asked_for else None
+        return Liveness.LOST if job is None or job.fence else Liveness.ALIVE
+
+    # -- a run in its pod ------------------------------------------------------------------------------------------
+
+    def _tend(self, run: PodRun, cluster: Cluster) -> None:
+        job, pod = cluster.job(run.run_id), cluster.pod(run.run_id)
+        if job is None or job.fence:
+            if job is None and run.folder.submitted.exists() and run.folder.stopping.exists():
+                self._gone(run, cluster)  # as was asked of it
+            return
+        run.seen(pod)
+        leased = run.beat(pod)
+        ours = job.leaving and run.folder.stopping.exists()  # then its end is known once it is gone
+        if job.finished and not ours and self._finish(run, cluster, job, pod):
+            return
+        if run.reason is None and not leased:
+            run.begin_to_stop(ExitReason.LEASE_GONE)
+        self._mend(run, cluster, job, pod)
+        if run.reason is not None and not job.leaving:
+            self._stop(run, cluster, job, pod)
+        elif run.overdue and pod is not None and not pod.over:
+            cluster.api.forget(pod.name, pod.uid)
+
+    def _mend(self, run: PodRun, cluster: Cluster, job: Job, pod: Pod | None) -> None:
+        """See to it that what can't go on does not."""
+        if run.reason is not None or job.leaving:
+            return
+        if run.overdue and pod is not None and not pod.over:
+            run.begin_to_stop(ExitReason.REBOOT, f"its node {pod.node} is lost")
+            return
+        fix = words.stuck(pod) if run.began is None else None
+        since = run.in_a_fix("start" if fix is not None else "")
+        if fix is not None and (fix.for_good or since >= run.seconds["start_within"]):
+            complaint = "" if pod is not None else cluster.api.complaint(job.uid)
+            mend = "mend `kubernetes` or `resources`, or the cluster"
+            run.begin_to_stop(ExitReason.START_FAILED, ": ".join(filter(None, (fix.words, complaint, mend))))
+
+    def _stop(self, run: PodRun, cluster: Cluster, job: Job, pod: Pod | None) -> None:
+        """End the Job, its log kept as far as it goes: with the pod it would be gone."""
+        run.begin_to_stop(run.reason or ExitReason.STOPPED)
+        if pod is not None and pod.started:
+            with suppress(TransientError):  # a node that gives no log is no reason to go on
+                self._bring(run, cluster, pod)
+        failpoint("Job to be ended")
+        cluster.api.end(job.name, job.uid)
+        failpoint("Job ended")
+
+    def _finish(self, run: PodRun, cluster: Cluster, job: Job, pod: Pod | None) -> bool:
+        """The end of a run whose Job is over, its log first. False where its pod goes on all the same."""
+        if pod is None or not pod.over:  # a picture of pods may be older than that of Jobs
+            pod = [pod, *cluster.left(run.run_id)][-1]
+        asked = run.reason if run.folder.stopping.exists() else None  # else it ended by itself
+        end = words.ended(job, pod, asked=asked, began=run.began is not None)
+        if end is None:
+            return False
+        detail = end.detail or run.why
+        if pod is not None and pod.started:
+            try:
+                self._bring(run, cluster, pod)
+            except TransientError:
+                if run.in_a_fix("log") < LOG_PATIENCE:
+                    return True
+                detail = f"{detail}; {NO_LOG}" if detail else NO_LOG
+        run.over(replace(end, detail=detail), pod)
+        return True
+
+    def _bring(self, run: PodRun, cluster: Cluster, pod: Pod) -> None:
+        if pod.node in self._silent_nodes:  # a dead node's runs are many, and each would take its time
+            raise TransientError(f"node {pod.node} gives no log")
+        self._host.logs.mkdir(parents=True, exist_ok=True)
+        try:
+            with Output(self._host.log(run.run_id), self._host.log_max) as output:
+                cluster.api.log(pod.name, output.take)
+        except TransientError:
+            self._silent_nodes |= {pod.node}
+            raise
+
+    def _gone(self, run: PodRun, cluster: Cluster) -> RunExit | None:
+        """The end of a run whose Job was there and is no more. None where something of it still is."""
+        found = cluster.api.job(jobs.name_of(run.run_id))
+        if found is not None and not words.job_of(found).fence:
+            cluster.made(found)
+            return None
+        if left := [one for one in cluster.left(run.run_id) if not one.over]:
+            if run.overdue:
+                for one in left:
+                    cluster.api.forget(one.name, one.uid)
+            return None
+        pod = cluster.pod(run.run_id)
+        if pod is not None and pod.running and not run.overdue and run.in_a_fix("end") < WATCH_PATIENCE:
+            return None
+        end = words.ended(None, pod, asked=run.reason, began=run.began is not None)
+        if end is None:
+            return None
+        return run.over(replace(end, detail=run.why or end.detail), pod)
+
+    # -- recovery ------------------------------------------------------------------------------------------------
+
+    def recover(self, run_id: str) -> RunExit | None:
+        """See to it that a lost run never starts, or that nothing of it is left; see Executor."""
+        run = self._pod_run(run_id)
+        if not run.record.exists():
+            return super().recover(run_id)
+        if run.folder.exit.exists():
+            return self.exit(run_id)
+        cluster = self._clusters.of(run)
+        if cluster is None or cluster.trouble or run_id not in self._seen:
+            return None
+        try:
+            if not run.asked_for:
+                return self._never_asked_for(run)
+            return self._gone(run, cluster) if run.folder.submitted.exists() else self._unmade(run, cluster)
+        except (TransientError, ConfigurationError) as error:
+            cluster.trouble = f"Kubernetes can't be asked: {error}"
+        return None
+
+    def _never_asked_for(self, run: PodRun) -> RunExit | None:
+        """Its Job was not asked for, and from now on nobody will."""
+        end = self._fence(run.folder, run.run_id)
+        if end is None:
+            return None
+        return run.over(Ended(reason=run.reason or end.reason, started=False, detail=run.why or end.detail))
+
+    def _unmade(self, run: PodRun, cluster: Cluster) -> RunExit | None:
+        """Its Job was asked for, and nobody has seen it: whoever takes the name now has decided."""
+        failpoint("name to be taken")
+        made = cluster.api.create(jobs.fence(run.run_id, self._owner))
+        failpoint("name taken")
+        if made is None:
+            found = cluster.api.job(jobs.name_of(run.run_id))
+            if found is None:
+                return None
+            if not words.job_of(found).fence:  # it has come to be after all
+                run.seen(None)
+                cluster.made(found)
+                return None
+        detail = run.why or "its Job was never made"
+        return run.over(Ended(reason=run.reason or ExitReason.NOT_STARTED, started=False, detail=detail))
+
+    # -- afterwards --------------------------------------------------------------------------------------------
+
+    def discard(self, run_id: str, *, succeeded: bool) -> None:
+        """Remove the run's Job and its record; see Executor. A Job that can't be removed now goes by its ttl."""
+        run = self._pod_run(run_id)
+        if run.folder.submitted.exists() and run.record.exists():
+            cluster = self._clusters.of(run)
+            if cluster is not None and not cluster.trouble:
+                with suppress(TransientError):
+                    cluster.api.end(jobs.name_of(run_id), "")
+        super().discard(run_id, succeeded=succeeded)
+
+    def resumable(self, before: Run, pool_workspace: Workspace | None) -> bool:
+        """Whether a run can go on in an earlier one's folder; see Executor. Nothing of a pod's is kept."""
+        return before.executor != Engine.KUBERNETES and super().resumable(before, pool_workspace)
+
+    # -- which cluster -------------------------------------------------------------------------------------------
+
+    @property
+    def _owner(self) -> str:
+        """The runner's id, which stands in its state folder."""
+        try:
+            return (self._host.runs.parent / "runner_id").read_text(encoding="ascii").strip()[:63] or "none"
+        except (OSError, ValueError):
+            return "none"
+
+    def _pod_run(self, run_id: str) -> PodRun:
+        return PodRun(folder=self._folder(run_id), now=self._clock())
+
+    def _pod_runs(self) -> Iterator[PodRun]:
+        for name in sorted(self._ours):
+            if (run := self._pod_run(name)).record.exists():
+                yield run
+            else:
+                self._ours.discard(name)
