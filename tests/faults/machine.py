@@ -174,6 +174,10 @@ class Machine:
         rows = self.applied().lifecycles
         return {key for key, row in rows.items() if row.state is AgentState.ACTIVE}
 
+    def has(self, agent: str) -> bool:
+        """Whether the applied record knows an agent of that name, also one on its way out."""
+        return any(name == agent for name, _ in self.applied().lifecycles)
+
     # the machine
 
     def start(self, *points: str) -> None:
