@@ -114,7 +114,7 @@ def test_every_example_of_a_schema_fits_its_place(name: str) -> None:
     ],
 )
 def test_every_link_to_a_file_leads_somewhere(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
+    text = re.sub(r"`[^`\n]*`", "", (ROOT / name).read_text(encoding="utf-8"))  # a pattern is no link
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert ((ROOT / name).parent / target).exists(), f"{name} points at {target}"
 

@@ -349,7 +349,8 @@ def test_unlock_names_a_live_runner_and_leaves_it_alone(world: World) -> None:
     world.fleet(dev=pool("dev", "ada"))
     world.once()
     assert "nobody holds" in world.run("unlock", check=0).stdout
-    with world.daemon() as daemon:
+    command = [sys.executable, "-m", "tsched", "run", "--daemon"]  # as users start it: its command line is shown
+    with subprocess.Popen(command, env=world.environ, cwd=world.root, stdout=subprocess.DEVNULL) as daemon:
         until(lambda: world.run("unlock").returncode == 1, "the daemon holds the folder")
         world.wait_status(world.add("quick"), "complete")
         said = world.run("unlock", check=1).stdout
@@ -361,6 +362,7 @@ def test_unlock_names_a_live_runner_and_leaves_it_alone(world: World) -> None:
         said = world.run("unlock", check=1).stdout
         assert f"pid {daemon.pid}: " in said, "the lock says who, not the file"
         assert daemon.poll() is None
+        daemon.terminate()
 
 
 def test_unlock_ends_a_runner_that_hangs_and_its_runs_go_on(world: World) -> None:

@@ -103,12 +103,7 @@ class Mirror(Commits):
         )
 
     def _heads_by_libgit2(self) -> dict[str, str]:
-        """The tracked branch alone where it is there: its one ref is read, not the listing of all."""
-        wanted = f"refs/heads/{self.branch}"
-        if "://" not in self.url:
-            found = pygit2.Repository(self.url).references.get(wanted)
-            if found is not None:
-                return {wanted: str(found.resolve().target)}
+        """By a call that lets go of Python meanwhile: looking up one ref would hold all of it while a disk hangs."""
         remote = self._open_or_make().remotes.create_anonymous(self.url)
         return {
             head.name: str(head.oid)
