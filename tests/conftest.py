@@ -23,8 +23,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     pytest-xdist deals the collection out in slices, one a tester; who has done with theirs takes from the others.
     """
     testers = getattr(config, "workerinput", {}).get("workercount", 1)
-    long = [item for item in items if "e2e" in item.path.parts]
-    short = [item for item in items if "e2e" not in item.path.parts]
+    long = [item for item in items if {"e2e", "faults"} & {*item.path.parts}]
+    short = [item for item in items if not {"e2e", "faults"} & {*item.path.parts}]
     dealt: list[pytest.Item] = []
     for tester in range(testers):
         size = (len(items) - len(dealt)) // (testers - tester)

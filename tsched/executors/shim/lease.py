@@ -46,12 +46,15 @@ class Lease:
         return "ours" if owner == self.run_id else "foreign"
 
     def write(self) -> None:
-        """As `running`. A full disk is no reason to end a run: the next heartbeat tries again."""
+        """As `running`, its link first: who reads that it runs finds it by its agent's name too.
+
+        A full disk is no reason to end a run: the next heartbeat tries again.
+        """
         self.fields["heartbeat"] = stamp(time.time())
+        attempt(self._place_link)
         try:
             write_atomically(self.path, record(self.fields, indent="  ") + "\n", durable=True)
             self.written = True
-            self._place_link()
         except OSError as error:
             complain(f"the lease could not be written: {error}")
 
