@@ -430,7 +430,7 @@ def test_a_daemon_killed_again_and_again_loses_and_doubles_nothing(world: World)
 def test_events_can_be_followed(world: World) -> None:
     world.fleet(dev=pool("dev", "ada"))
     with subprocess.Popen(
-        [sys.executable, "-m", "tsched", "events", "--follow", "--json", "--limit", "0"], env=world.environ,
+        [sys.executable, "-m", "tsched", "events", "--follow", "--json", "--limit", "100"], env=world.environ,
         cwd=world.root, stdout=subprocess.PIPE, text=True,
     ) as following:  # fmt: skip
         assert following.stdout is not None
