@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import logging
 import signal
 import socket
 from collections.abc import Callable, Collection, Iterator
@@ -12,11 +13,12 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from tsched.model.errors import ConfigurationError, TschedError
+from tsched.model.errors import ConfigurationError, TransientError, TschedError
 
+_LOG = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _ALWAYS = {
     "cache-control": "no-store",
@@ -85,6 +87,19 @@ def finished(response: Response) -> Response:
 def refusal(text: str, status: int) -> Response:
     """Every refusal in one form: `{"error": why}`."""
     return as_json({"error": text}, status)
+
+
+def failure(error: Exception, request: Request) -> Response:
+    """The answer to a request that raised, never a traceback: of what nobody foresaw the log has it."""
+    match error:
+        case RefusedError():
+            return refusal(str(error), error.status)
+        case TschedError():
+            return refusal(str(error), 503 if isinstance(error, TransientError) else 500)
+        case ClientDisconnect():
+            return refusal("the request ended early", 400)
+    _LOG.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    return refusal(f"internal error: {type(error).__name__}", 500)
 
 
 def compact(value: object) -> str:

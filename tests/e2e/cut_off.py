@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.fleets_of_runners import Report, Runner, Served, fleet, judge, wait
+from tests.e2e.fleets_of_runners import Report, Runner, Served, fleet, judge, shown, wait
 from tests.e2e.world import until
 from tests.integration import tinytask_servers
 
@@ -125,11 +125,7 @@ def main() -> int:
     given = known.parse_args()
     with tempfile.TemporaryDirectory(prefix="cut-") as root:
         report = drill(Path(root), **vars(given))
-    for what in ("lost", "duplicated", "leaked"):
-        print("".join(f"{what}: {one}\n" for one in getattr(report, what)), end="")
-    counts = f"lost={len(report.lost)} duplicated={len(report.duplicated)} leaked={len(report.leaked)}"
-    print(f"cuts={given.cuts} tasks={report.tasks} {counts}")
-    return 0 if report.good else 1
+    return shown(report, f"cuts={given.cuts}")
 
 
 if __name__ == "__main__":

@@ -215,6 +215,17 @@ def judge(root: Path, ids: Sequence[str], server: Server, team: Sequence[Runner]
     )  # fmt: skip
 
 
+def shown(report: Report, faults: str) -> int:
+    """Print what a drill came to, `faults` first. Returns the exit status."""
+    counts = [f"tasks={report.tasks}"]
+    for what in ("lost", "duplicated", "leaked"):
+        found = getattr(report, what)
+        print("".join(f"{what}: {one}\n" for one in found), end="")
+        counts.append(f"{what}={len(found)}")
+    print(faults, *counts)
+    return 0 if report.good else 1
+
+
 @dataclass
 class Served:
     """`tsched tasks serve`."""
@@ -295,14 +306,7 @@ def long_form() -> int:
     figures = {name: value for name, value in vars(given).items() if name != "root"}
     with tempfile.TemporaryDirectory() as root:
         report = drill(given.root or Path(root), **figures)
-    for what in ("lost", "duplicated", "leaked"):
-        for one in getattr(report, what):
-            print(f"{what}: {one}")
-    print(
-        f"kills={report.kills} tasks={report.tasks} lost={len(report.lost)} duplicated={len(report.duplicated)} "
-        f"leaked={len(report.leaked)}"
-    )
-    return 0 if report.good else 1
+    return shown(report, f"kills={report.kills}")
 
 
 if __name__ == "__main__":

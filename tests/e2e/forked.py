@@ -17,14 +17,14 @@ from pathlib import Path
 import tsched
 from tsched.cli.main import main
 
+# All of the program that a process of its own does not begin with.
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(tsched.__path__, "tsched.")
+    if module.name != "tsched.__main__" and not module.name.startswith("tsched.executors.shim")
+]
 CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(
-    [
-        module.name
-        for module in pkgutil.walk_packages(tsched.__path__, "tsched.")
-        if module.name != "tsched.__main__" and not module.name.startswith("tsched.executors.shim")
-    ]
-)
+CHILDREN.set_forkserver_preload(MODULES)
 
 
 class Forked:

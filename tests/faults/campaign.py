@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -70,9 +70,7 @@ def passed(one: Machine, act: Callable[[Machine], None]) -> Sequence[str]:
     one.start("*")
     act(one)
     one.stop()
-    found = list(dict.fromkeys(one.hit.read_text().splitlines()))
-    one.hit.unlink()
-    return found
+    return traced(one.hit)
 
 
 def struck(one: Machine, act: Callable[[Machine], None], point: str) -> bool:
@@ -94,8 +92,13 @@ def recovered(one: Machine, act: Callable[[Machine], None], point: str) -> Seque
     act(one)
     one.stop()
     one.hit.unlink(missing_ok=True)
-    found = list(dict.fromkeys(one.then.read_text().splitlines())) if one.then.exists() else []
-    one.then.unlink(missing_ok=True)
+    return traced(one.then) if one.then.exists() else []
+
+
+def traced(file: Path) -> Sequence[str]:
+    """The points in a trace, in order, each once. The file goes."""
+    found = list(dict.fromkeys(file.read_text().splitlines()))
+    file.unlink()
     return found
 
 
@@ -117,13 +120,18 @@ def named(root: Path, nursery: Nursery, *, served: bool = False, later: bool = F
             yield from ((name, point) for point in fresh)
             known |= set(found)
             firsts[name] = fresh
-        steps = {step(point) for point in {*births_, *known}}
-        for name, fresh in firsts.items() if later else ():
-            for first in fresh:
-                for point in recovered(one, ACTS[name], first):
-                    if step(point) not in steps:
-                        steps.add(step(point))
-                        yield name, f"{first}{names.THEN}{point}"
+        if later:
+            yield from second(one, firsts, {step(point) for point in {*births_, *known}})
+
+
+def second(one: Machine, firsts: Mapping[str, Sequence[str]], steps: set[str]) -> Iterator[tuple[str, str]]:
+    """Points of a recovering runner, of other steps than those, each behind its first kill, with the act."""
+    for name, fresh in firsts.items():
+        for first in fresh:
+            for point in recovered(one, ACTS[name], first):
+                if step(point) not in steps:
+                    steps.add(step(point))
+                    yield name, f"{first}{names.THEN}{point}"
 
 
 def step(point: str) -> str:

@@ -9,10 +9,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
+from tests.e2e.webhook import Webhook
 from tests.e2e.world import World, pool
 from tests.faults.nursery import Nursery, Started
 from tsched.executors.jobs import SHIM
@@ -103,7 +102,7 @@ class Machine:
         goose.chmod(0o755)
         operator.mkdir()
         (operator / ENV_FILE).write_text(f"{limits_line({})}\n")
-        self._hooks = Hooks()
+        self._hooks = Webhook()
         self.world.environ |= {
             "TSCHED_PASS_ENV": "JOURNAL", "JOURNAL": str(self.journal), "TSCHED_GOOSE_BIN": str(goose),
             "HOOK": self._hooks.url, "TSCHED_OPERATOR_FOLDER": str(operator),
@@ -322,29 +321,6 @@ class Machine:
         if self._queue is not None:
             self._queue.close()
         self._hooks.close()
-
-
-class Hooks:
-    """A web server that is told of alerts."""
-
-    def __init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Told)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-class _Told(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 def processes(root: Path) -> Sequence[int]:

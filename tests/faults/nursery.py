@@ -4,7 +4,6 @@ import ctypes
 import importlib
 import json
 import os
-import pkgutil
 import select
 import signal
 import subprocess
@@ -76,12 +75,11 @@ class Started:
 
 def main() -> None:
     """Fork for each line of standard input: [arguments, environment, log]; answers with the pid."""
-    import tsched
-
-    for module in pkgutil.walk_packages(tsched.__path__, "tsched."):
-        if module.name not in ("tsched.__main__", "tsched.executors.shim"):
-            importlib.import_module(module.name)
+    from tests.e2e.forked import MODULES
     from tsched.cli.main import main as program
+
+    for name in MODULES:
+        importlib.import_module(name)
 
     libc = ctypes.CDLL(None)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them

@@ -24,20 +24,12 @@ class AsPasses(KubernetesExecutor):
 
 
 class KubePlace(Place):
-    executor: AsPasses
+    kind = AsPasses
 
     def __init__(self, root: Path, cluster: Cluster) -> None:
         self.cluster = cluster
         self.run_id = f"7-1-{secrets.token_hex(5)}"
         super().__init__(root, KUBECONFIG=str(cluster.kubeconfig()))
-
-    def another(
-        self, *, pass_env: tuple[str, ...] = (), log_max: int = 64 << 20, agent_user: str | None = None
-    ) -> AsPasses:
-        return AsPasses(
-            runs=self.runs, running=self.running, logs=self.logs, workspaces=self.workspaces,
-            environ=self.environ, pass_env=pass_env, log_max=log_max, agent_user=agent_user,
-        )  # fmt: skip
 
     def launch_of(self, runtime: Runtime, **options: Any) -> Launch:
         wanted = {"engine": Engine.KUBERNETES, "kubernetes": Kubernetes(image=IMAGE), **options}

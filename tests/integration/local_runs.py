@@ -35,6 +35,8 @@ class Place:
     """The folders of a state folder and an executor over them."""
 
     run_id = R1
+    kind: type[LocalExecutor] = LocalExecutor
+    address = ""  # of `tsched serve`, for nodes that share no folder
 
     def __init__(self, root: Path, **environ: str) -> None:
         self.root = root
@@ -49,15 +51,16 @@ class Place:
         self, *, pass_env: tuple[str, ...] = (), log_max: int = 64 << 20, agent_user: str | None = None
     ) -> LocalExecutor:
         """An executor over the same folders, as after the runner was started anew."""
-        return LocalExecutor(
+        return self.kind(
             runs=self.runs,
             running=self.running,
             logs=self.logs,
-            workspaces=self.workspaces,
+            workspaces=self.root / "workspaces",
             environ=self.environ,
             pass_env=pass_env,
             log_max=log_max,
             agent_user=agent_user,
+            address=self.address,
         )
 
     def launch_of(self, runtime: Runtime, **options: Any) -> Launch:

@@ -20,7 +20,6 @@ from tests.integration.local_runs import Place, shell, wait_for
 from tests.integration.nodes import Door
 from tsched.executors import parcel
 from tsched.executors.executor import Launch
-from tsched.executors.local import LocalExecutor
 from tsched.executors.nodes import Nodes
 from tsched.model.fleet import Runtime
 from tsched.model.placement import Engine, Slurm
@@ -35,23 +34,14 @@ class NodePlace(Place):
     """`workspaces` is where the node has the run."""
 
     def __init__(self, root: Path) -> None:
-        self._address = ""
         self.run_id = f"n-{secrets.token_hex(6)}"
         super().__init__(root)
+        self.workspaces = parcel.place(self.run_id) / "workspaces"
         self.nodes = Nodes(runs=self.runs, running=self.running, logs=self.logs)
         self.door = Door(self.nodes)
-        self._address = self.door.address
+        self.address = self.door.address
         self.executor = self.another()
         self.jobs: list[subprocess.Popen[bytes]] = []
-
-    def another(
-        self, *, pass_env: tuple[str, ...] = (), log_max: int = 64 << 20, agent_user: str | None = None
-    ) -> LocalExecutor:
-        self.workspaces = parcel.place(self.run_id) / "workspaces"
-        return LocalExecutor(
-            runs=self.runs, running=self.running, logs=self.logs, workspaces=self.root / "workspaces",
-            environ=self.environ, pass_env=pass_env, log_max=log_max, agent_user=agent_user, address=self._address,
-        )  # fmt: skip
 
     def prepared(self, runtime: Runtime, **options: object) -> str:
         launch = self.launch_of(runtime, **options)

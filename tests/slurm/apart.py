@@ -11,7 +11,6 @@ from tests.slurm.place import SlurmPlace
 from tsched.executors import parcel
 from tsched.executors.executor import Launch
 from tsched.executors.nodes import Nodes
-from tsched.executors.slurm import SlurmExecutor
 from tsched.model.fleet import Runtime
 from tsched.model.placement import Slurm
 
@@ -20,24 +19,15 @@ class ApartPlace(SlurmPlace):
     """`workspaces` is where the node has the run: it is this machine, though it sees no state folder of ours."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._address = ""
         root = cluster.hidden / secrets.token_hex(6)
         root.mkdir(mode=0o700)
         super().__init__(root, cluster)
+        self.workspaces = parcel.place(self.run_id) / "workspaces"
         self.nodes = Nodes(runs=self.runs, running=self.running, logs=self.logs)
         self.door = Door(self.nodes)
-        self._address = self.door.address
+        self.address = self.door.address
         self.executor = self.another()
         self.door.open()
-
-    def another(
-        self, *, pass_env: tuple[str, ...] = (), log_max: int = 64 << 20, agent_user: str | None = None
-    ) -> SlurmExecutor:
-        self.workspaces = parcel.place(self.run_id) / "workspaces"
-        return SlurmExecutor(
-            runs=self.runs, running=self.running, logs=self.logs, workspaces=self.root / "workspaces",
-            environ=self.environ, pass_env=pass_env, log_max=log_max, agent_user=agent_user, address=self._address,
-        )  # fmt: skip
 
     def launch_of(self, runtime: Runtime, **options: Any) -> Launch:
         return super().launch_of(runtime, **{"slurm": Slurm(shared=False), **options})

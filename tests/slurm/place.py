@@ -13,20 +13,12 @@ from tsched.model.placement import Engine
 
 
 class SlurmPlace(Place):
-    executor: SlurmExecutor
+    kind = SlurmExecutor
 
     def __init__(self, root: Path, cluster: Cluster) -> None:
         self.cluster = cluster
         self.run_id = f"r-{secrets.token_hex(6)}"  # Slurm remembers jobs by it for longer than a test takes
         super().__init__(root, **cluster.environ)
-
-    def another(
-        self, *, pass_env: tuple[str, ...] = (), log_max: int = 64 << 20, agent_user: str | None = None
-    ) -> SlurmExecutor:
-        return SlurmExecutor(
-            runs=self.runs, running=self.running, logs=self.logs, workspaces=self.workspaces,
-            environ=self.environ, pass_env=pass_env, log_max=log_max, agent_user=agent_user,
-        )  # fmt: skip
 
     def launch_of(self, runtime: Runtime, **options: Any) -> Launch:
         return super().launch_of(runtime, **{"engine": Engine.SLURM, **options})

@@ -15,8 +15,8 @@ from tests.e2e.world import LIMITS, World, pool
 from tests.integration.executor_contract import WAITS, recovered
 from tests.integration.local_runs import shell, wait_for
 from tests.slurm.apart import ApartPlace, apart
-from tests.slurm.cluster import HOST, Cluster
-from tests.slurm.test_slurm import states
+from tests.slurm.cluster import Cluster
+from tests.slurm.test_slurm import lose_node
 from tsched.executors import parcel, processes, slurm
 from tsched.executors.executor import Liveness
 from tsched.model.errors import ConfigurationError
@@ -56,16 +56,13 @@ def test_a_run_goes_on_while_the_cluster_alone_answers(place: ApartPlace) -> Non
 
 
 def test_a_node_that_slurm_has_lost_keeps_its_run_for_as_long_as_it_is_heard(
-    place: ApartPlace, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    place: ApartPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slurm, "SLACK", 1.0)
     place.launch(place.launch_of(shell("while :; do sleep 0.05; done"), stop_grace=0))
     pid = place.until_running()["pid"]
     assert isinstance(pid, int)
-    cluster.kill("slurmd")
-    cluster.ask("scontrol", "update", f"NodeName={HOST}", "State=DOWN", "Reason=test")
-    cluster.until(lambda: states(place) == ["NODE_FAIL"], "its node has failed")
-    place.until(place.run_id, Liveness.LOST)
+    lose_node(place)
     assert place.executor.recover(place.run_id) is None
     beat = place.lease_of().stat().st_mtime
     wait_for(lambda: place.lease_of().stat().st_mtime > beat + 2.5)  # for longer than silence would take

@@ -24,6 +24,14 @@ def states(place: SlurmPlace) -> list[str]:
     return [state for name, state in place.cluster.jobs() if name == f"tsched-{place.run_id}"]
 
 
+def lose_node(place: SlurmPlace) -> None:
+    """The run's node is out of reach, its processes live on."""
+    place.cluster.kill("slurmd")
+    place.cluster.ask("scontrol", "update", f"NodeName={HOST}", "State=DOWN", "Reason=test")
+    place.cluster.until(lambda: states(place) == ["NODE_FAIL"], "its node has failed")
+    place.until(place.run_id, Liveness.LOST)
+
+
 def fill(cluster: Cluster) -> None:
     """A job of somebody else that leaves no processor free, so that the next one waits."""
     cluster.ask("sbatch", f"--cpus-per-task={CPUS}", "--output=/dev/null", "--wrap=sleep 600")
@@ -198,16 +206,13 @@ def test_an_operators_scancel_is_a_stop(place: SlurmPlace, cluster: Cluster) -> 
 
 
 def test_a_run_on_a_lost_node_is_over_once_its_heart_has_stopped(
-    place: SlurmPlace, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    place: SlurmPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slurm, "SLACK", 1.0)
     place.launch(place.launch_of(shell("echo $$ > pid; while :; do sleep 0.05; done"), stop_grace=0))
     pid = place.until_running()["pid"]
     assert isinstance(pid, int)
-    cluster.kill("slurmd")  # the node is out of reach, its processes live on
-    cluster.ask("scontrol", "update", f"NodeName={HOST}", "State=DOWN", "Reason=test")
-    cluster.until(lambda: states(place) == ["NODE_FAIL"], "its node has failed")
-    place.until(place.run_id, Liveness.LOST)
+    lose_node(place)
     beat = place.lease_of().stat().st_mtime
     wait_for(lambda: place.lease_of().stat().st_mtime > beat + 2.5)  # for longer than silence would take
     place.executor.poll()

@@ -38,6 +38,11 @@ class PodRun:
         return self.folder.path / "kubernetes.json"
 
     @property
+    def spec(self) -> Mapping[str, object]:
+        """What was decided of it, as of every run."""
+        return durable.record(self.folder.spec) or {}
+
+    @property
     def asked_for(self) -> bool:
         """Whether its Job may have been asked for."""
         return (durable.record(self.folder.started) or {}).get("by") == ASKED
@@ -86,7 +91,7 @@ class PodRun:
     @property
     def seconds(self) -> Mapping[str, float]:
         """Its times: heartbeat, max_runtime, stop_grace, start_within."""
-        spec = durable.record(self.folder.spec) or {}
+        spec = self.spec
         names = ("heartbeat", "max_runtime", "stop_grace")
         found = {name: value for name in names if isinstance(value := spec.get(name), int | float)}
         within = spec.get("start_within")
@@ -130,7 +135,7 @@ class PodRun:
 
     def beat(self, pod: Pod | None) -> bool:
         """A heartbeat. False where the lease is gone, or another run's. Raises OSError."""
-        spec = durable.record(self.folder.spec) or {}
+        spec = self.spec
         lease = Path(str(spec.get("lease", "")))
         known = durable.record(lease)
         if known is None or (known and known.get("run_id") != self.run_id):
@@ -168,7 +173,7 @@ class PodRun:
 
     def release(self) -> None:
         """Let go of the lease, its link first."""
-        spec = durable.record(self.folder.spec) or {}
+        spec = self.spec
         lease, link = Path(str(spec.get("lease", ""))), Path(str(spec.get("link", "")))
         if (durable.record(lease) or {}).get("run_id") == self.run_id:
             with suppress(OSError):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -17,18 +16,18 @@ from tsched.executors.departures import Departures, Kept
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.jobs import PASSED, SHIM
 from tsched.executors.locks import locked
-from tsched.executors.pinned import Host, Pinned, RunFolder, pin
+from tsched.executors.pinned import SAFE, Host, Pinned, RunFolder, pin
 from tsched.executors.premises import PRIVATE, admitted, hand_over, make, make_folders
 from tsched.executors.recovery import Census, Remains, census, clear, end_of, rebooted
 from tsched.executors.watch import Watch
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Keep, Workspace
+from tsched.model.kept import Kept as Answers
 from tsched.model.run import ExitReason, Run, RunExit
 from tsched.stamp import Listing
 
 UNSAVED = "its unsaved work could not be put into git"
-_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NEW, _GONE = ".new_", ".gone_"  # run folders half made, half removed
 
 
@@ -75,7 +74,7 @@ class LocalExecutor:
         self._known: dict[str, Run] = {}  # records as they were read: none is ever written again
         self._alive: frozenset[str] = frozenset()  # by the newest poll
         self._lost: frozenset[str] = frozenset()  # the same
-        self._without: tuple[frozenset[str], ...] = (frozenset(), frozenset(), frozenset())
+        self._answers = Answers()
         self._polled: frozenset[str] = frozenset()  # what was in the folder of runs
         self._found: Mapping[str, Liveness] = {}  # and what that poll said
         self._census: Census | None = None  # taken after that poll, shared by the recoveries of those runs
@@ -163,7 +162,7 @@ class LocalExecutor:
         found = {
             name: Liveness.ALIVE if name not in unknown else self._liveness(name)
             for name in sorted(names)
-            if name not in unknown or _RUN_ID.fullmatch(name)
+            if name not in unknown or SAFE.fullmatch(name)
         }
         self._lost = frozenset(name for name, state in found.items() if state is Liveness.LOST)
         alive = frozenset(name for name, state in found.items() if state is Liveness.ALIVE)
@@ -178,10 +177,7 @@ class LocalExecutor:
 
     def _unwatched(self) -> frozenset[str]:
         """What is in the folder of runs and has to be looked at."""
-        names, watched = self._listing.names(), self._watch.names
-        if names is not self._without[0] or watched is not self._without[1]:
-            self._without = (names, watched, names - watched)
-        return self._without[2]
+        return self._answers(_but, self._listing.names(), self._watch.names)
 
     def _begin_to_watch(self, run_id: str) -> None:
         """Have the kernel tell of a shim's end: our child's by its pid, another's by its lease and its lock."""
@@ -465,6 +461,10 @@ class LocalExecutor:
 
     def _git_environment(self, run_id: str) -> dict[str, str]:
         return workspace.git_environment(self._host.environ, run_id)
+
+
+def _but(names: frozenset[str], known: frozenset[str]) -> frozenset[str]:
+    return names - known
 
 
 def _any(folder: str) -> bool:

@@ -9,7 +9,6 @@ import base64
 import hmac
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,14 +19,13 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from tsched.executors import durable, parcel
-from tsched.executors.pinned import RunFolder
+from tsched.executors.pinned import SAFE, RunFolder
 from tsched.failpoint import failpoint
 from tsched.model.run import ExitReason, RunExit
 from tsched.model.units import iso
 from tsched.serving import RefusedError
 
 OVER = 410  # the status that tells a node's courier to end the run: see courier.py
-_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SAID = frozenset(ExitReason) - {ExitReason.NOT_STARTED, ExitReason.SHIM_DIED, ExitReason.REBOOT}  # by a shim
 _SLACK = 1 << 16  # bytes of a log more than its most: the line that says what was left out
 T = TypeVar("T")
@@ -109,7 +107,7 @@ class Nodes:
         if not self._runs.is_dir():
             raise RefusedError("the state folder has no runs: is it the runner's?", 503)
         folder = RunFolder(path=self._runs / run_id)
-        if not _RUN_ID.fullmatch(run_id) or not folder.path.is_dir():
+        if not SAFE.fullmatch(run_id) or not folder.path.is_dir():
             raise RefusedError("no such run is open here", OVER)
         return folder
 

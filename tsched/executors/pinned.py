@@ -27,7 +27,7 @@ from tsched.model.placement import Engine
 from tsched.model.run import Run
 from tsched.model.units import iso
 
-_SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what a run, a task and an agent may be called: it names files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,18 +185,18 @@ def pin(launch: Launch, host: Host) -> Pinned:
     apart = launch.run.executor == Engine.SLURM and launch.slurm.apart
     if apart:
         launch = replace(launch, run=replace(launch.run, keeps_session=False), again=None)
-    run, there = _placed(launch, host), host.apart(launch.run.run_id) if apart else host
+    there = host.apart(launch.run.run_id) if apart else host
+    run, placed = _placed(launch, host), _placed(launch, there)
     folder = there.folder(run.run_id)
     inside = {file.path: below_recipes(file.path) for file in launch.recipe.files}
     files = {f"recipe/{inside[file.path]}": file.text.encode() for file in launch.recipe.files}
     paths = Paths(
         recipe=folder.path / "recipe" / below_recipes(launch.recipe.path),
         task_file=folder.task,
-        workspace=Path(_placed(launch, there).workspace),
+        workspace=Path(placed.workspace),
     )
-    spec = _spec(launch, _placed(launch, there), there, paths)
     files["task.json"] = as_json(task_record(launch))
-    files["spec.json"] = as_json(spec)
+    files["spec.json"] = as_json(_spec(launch, placed, there, paths))
     files["lock"] = b""
     if apart:
         errand = parcel.Errand(run_id=run.run_id, address=host.address, ticket=secrets.token_hex(32))
@@ -210,7 +210,7 @@ def pin(launch: Launch, host: Host) -> Pinned:
 def checked(launch: Launch) -> None:
     """Raises ConfigurationError where files can't be named after the run."""
     for name in (launch.run.run_id, launch.task.id, launch.run.agent):
-        if not _SAFE.fullmatch(name):
+        if not SAFE.fullmatch(name):
             raise ConfigurationError(f"{name!r} can't name a file: use letters, digits, - and _ only, at most 64")
 
 

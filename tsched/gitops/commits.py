@@ -18,6 +18,7 @@ FOLDERS = ("pools", "recipes", "schemas")
 MOST = 10_000  # commits that are gone through
 _FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 T = TypeVar("T")
+Trees = dict[str, tuple[str, Mapping[str, RepoFile]]]  # folders by name: their newest tree, and its files
 
 
 class Commits:
@@ -27,9 +28,7 @@ class Commits:
         self.folder = folder
         self.shown = shown if shown is not None else str(folder)
         self._repository: pygit2.Repository | None = None
-        self._trees: dict[
-            str, tuple[str, Mapping[str, RepoFile]]
-        ] = {}  # by name: each folder's newest tree, its files
+        self._trees: Trees = {}
 
     @classmethod
     def around(cls, folder: Path) -> "Commits":
@@ -203,9 +202,7 @@ def _tree_id(repository: pygit2.Repository, revision: str, name: str) -> str:
     return str(tree[name].id) if name in tree else ""
 
 
-def _files(
-    repository: pygit2.Repository, revision: str, known: dict[str, tuple[str, Mapping[str, RepoFile]]]
-) -> RepoFiles:
+def _files(repository: pygit2.Repository, revision: str, known: Trees) -> RepoFiles:
     """`known`: trees that were gone through before, and will have been now."""
     root = repository[revision].peel(pygit2.Tree)
     for name in FOLDERS[:2]:

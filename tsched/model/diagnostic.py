@@ -23,3 +23,8 @@ class Diagnostic:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}:{self.column}: {self.code} {self.message} {self.mend}"
+
+
+def of_file(path: str, code: str, message: str, mend: str, *, severity: Severity = Severity.ERROR) -> Diagnostic:
+    """A fault of a whole file."""
+    return Diagnostic(path=path, line=1, column=1, code=code, message=message, mend=mend, severity=severity)

@@ -238,9 +238,9 @@ class Recipe:
     @property
     def content(self) -> str:
         """What its files come to: 12 hexadecimal digits that change where one of them does."""
-        blobs = " ".join(file.blob for file in self.files)
         import hashlib  # it loads OpenSSL, and few commands need it
 
+        blobs = " ".join(file.blob for file in self.files)
         return hashlib.sha256(blobs.encode()).hexdigest()[:12]
 
 

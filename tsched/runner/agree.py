@@ -9,7 +9,7 @@ from tsched.model.task import Settlement, Task, TaskStatus, Verdict
 from tsched.runner.record import Pass
 from tsched.runner.settle import deliver, each
 from tsched.state import events, history
-from tsched.state.leases import LeaseScan
+from tsched.state.leases import LeaseScan, task_named
 
 MANY = 500  # claims that are let go of before the next step
 AGAIN = 24 * 3600.0  # seconds after which a task that is adrift is named again
@@ -102,7 +102,7 @@ def _drop_unreadable(p: Pass, scan: LeaseScan) -> Iterator[str]:
     """Drop what can't be read and is no lease of a run that is there. The tasks of those that went."""
     busy = {run.task_id for run in p.runs.values()}
     for name in scan.unreadable:
-        task_id = name.removeprefix("task_").removesuffix(".json")
+        task_id = task_named(name)
         if task_id in busy:
             p.log.warning(f"Unreadable lease {name}: its run goes on, its lease is made anew when it can be")
         else:

@@ -8,8 +8,9 @@ from tsched.model.errors import ConfigurationError, TransientError, TschedError
 from tsched.model.fleet import Fleet
 from tsched.model.history import Sample
 from tsched.model.units import from_iso
+from tsched.runner.backlog import Rows
 from tsched.runner.chronicle import queue_samples
-from tsched.runner.launch import Rows, serving
+from tsched.runner.launch import serving
 from tsched.runner.record import Pass
 from tsched.runner.report import last_fetch
 from tsched.runner.retire import on_the_way_out

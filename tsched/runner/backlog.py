@@ -65,11 +65,11 @@ def depths(kept: Kept, waiting: Sequence[Task], now: float, retry: Retry) -> Map
 
 def depths_at(waiting: Sequence[Task], moment: float) -> Mapping[str, Depth]:
     """The same, as of a moment (seconds since the epoch)."""
-    by_queue: dict[str, list[Task]] = {}
+    idle: dict[str, list[Task]] = {}
     for task in waiting:
         if task.status is TaskStatus.IDLE:
-            by_queue.setdefault(task.queue, []).append(task)
-    return {queue: _depth(tasks, moment) for queue, tasks in by_queue.items()}
+            idle.setdefault(task.queue, []).append(task)
+    return {queue: _depth(tasks, moment) for queue, tasks in idle.items()}
 
 
 def _depth(idle: Sequence[Task], moment: float) -> Depth:
@@ -94,14 +94,14 @@ def _free_slots(
     kept: Kept, fleet: Fleet, lifecycles: Rows, runs: Sequence[Run], now: float, resting: frozenset[tuple[str, int]],
     overrides: frozenset[Override],
 ) -> tuple[Capacity, ...]:  # fmt: skip
-    by_queue, busy = _running(kept(_homes, fleet), runs)
+    in_queue, busy = kept(by_queue, runs), _busy(kept(_homes, fleet), runs)
     leaving = kept(_leaving, lifecycles)
     return kept(
         together,
         *(
             kept(
                 _capacity, pool, leaving.get(pool.queue, NOBODY), frozenset(busy.get(pool.queue, {}).items()),
-                by_queue[pool.queue], now if pool.suspend is not None else 0.0, resting, overrides, of=pool.queue,
+                in_queue[pool.queue], now if pool.suspend is not None else 0.0, resting, overrides, of=pool.queue,
             )
             for pool in fleet.pools
         ),
@@ -122,15 +122,18 @@ def _homes(fleet: Fleet) -> Mapping[str, str]:
     return {agent.name: pool.queue for pool, agent in fleet.agents()}
 
 
-def _running(
-    home: Mapping[str, str], runs: Sequence[Run]
-) -> tuple[Mapping[str, int], Mapping[str, Mapping[str, int]]]:
-    """How many runs there are in each queue, and of each agent, by the queue of its pool."""
+def by_queue(runs: Sequence[Run]) -> Counter[str]:
+    """How many runs work on the tasks of each queue."""
+    return Counter(run.queue for run in runs)
+
+
+def _busy(home: Mapping[str, str], runs: Sequence[Run]) -> Mapping[str, Mapping[str, int]]:
+    """How many runs there are of each agent, by the queue of its pool."""
     busy: dict[str, Counter[str]] = {}
     for run in runs:
         if (queue := home.get(run.agent)) is not None:
             busy.setdefault(queue, Counter())[run.agent] += 1
-    return Counter(run.queue for run in runs), busy
+    return busy
 
 
 def _capacity(

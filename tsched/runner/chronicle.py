@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from tsched.model.fleet import Fleet
 from tsched.model.history import PassRecord, Sample, Total, Trouble
-from tsched.model.run import Run, RunResult
+from tsched.model.run import RunResult
 from tsched.model.units import about
-from tsched.runner.backlog import Depth, depths, depths_at
+from tsched.runner.backlog import Depth, by_queue, depths, depths_at
 from tsched.runner.record import Pass
 from tsched.state import passes
 
@@ -118,7 +118,7 @@ def _stand(p: Pass) -> Stand | None:
     fleet = p.applied.fleet
     if p.waiting is None or fleet is None:
         return None
-    working = p.host.kept(_working, p.every_run())
+    working = p.host.kept(by_queue, p.every_run())
     if p.started:
         found = depths_at([task for task in p.waiting if task.id not in p.started], p.now)
     else:
@@ -133,10 +133,6 @@ def _standing(fleet: Fleet, found: Mapping[str, Depth], working: Mapping[str, in
 
 def _samples(stand: Stand, now: float) -> Sequence[Sample]:
     return [_sample(queue, depth, working, now) for queue, (depth, working) in stand.items()]
-
-
-def _working(runs: Sequence[Run]) -> Counter[str]:
-    return Counter(run.queue for run in runs)
 
 
 def _sample(queue: str, depth: Depth, working: int, now: float) -> Sample:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tsched.executors.executor import Again, Launch, Liveness
 from tsched.model.errors import ConfigurationError, TransientError, disk_refuses
 from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Session
-from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.lifecycle import AgentState
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
 from tsched.model.runtimes import runtime_of, with_goose
 from tsched.model.selector import Selector
@@ -17,6 +17,7 @@ from tsched.model.units import iso
 from tsched.observe import messages
 from tsched.runner import backlog
 from tsched.runner.agree import say_odd
+from tsched.runner.backlog import Rows
 from tsched.runner.record import Pass
 from tsched.runner.revise import select
 from tsched.runner.settle import settle
@@ -26,8 +27,6 @@ from tsched.schedule.order import Ordered
 from tsched.schedule.override import admitted
 from tsched.schedule.standstill import Room, room_for
 from tsched.state import history, overrides
-
-Rows = Mapping[tuple[str, str], Lifecycle]
 
 
 def serving(p: Pass) -> Fleet | None:
@@ -77,16 +76,16 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
     )
     _say(p, waiting, ordered, slots)
     held, left = held_tasks(p), room(fleet.limits.max_running, len(runs))
-    p.room = kept(_room, ordered.ready, slots, held, runs, left)
+    p.room = kept(_room, ordered.ready, slots, held, kept(backlog.by_queue, runs), left)
     most, resting_now = fleet.limits.spawn_per_cycle, frozenset(rests.items())
     return kept(_matched, ordered.ready, slots, rows, held, left, most, resting_now)
 
 
 def _room(
-    ready: Sequence[Task], slots: Sequence[Capacity], held: frozenset[str], runs: Sequence[Run],
+    ready: Sequence[Task], slots: Sequence[Capacity], held: frozenset[str], running: Mapping[str, int],
     left: int | None,
 ) -> Room:  # fmt: skip
-    return room_for(ready, slots, held=held, running_by_queue=Counter(run.queue for run in runs), fleet_free=left)
+    return room_for(ready, slots, held=held, running_by_queue=running, fleet_free=left)
 
 
 def _matched(

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 
 from tsched.executors.runtimes import DEFAULT_PATH, HOST_NAMES, program
-from tsched.model.diagnostic import Diagnostic
+from tsched.model.diagnostic import Diagnostic, of_file
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Fleet
 from tsched.model.placement import Engine
@@ -64,35 +64,16 @@ def _given(name: str, environ: Mapping[str, str], pass_env: Collection[str]) -> 
 
 
 def _program_missing(program: str, by: str, agent: str, recipe: str) -> Diagnostic:
-    return Diagnostic(
-        path=recipe,
-        line=1,
-        column=1,
-        code="TS501",
-        message=f"The {by} of agent {agent} starts `{program}`, which is not on this machine's PATH.",
-        mend=f"Install {program}, or name another {by.partition(' ')[0]}.",
-    )
+    message = f"The {by} of agent {agent} starts `{program}`, which is not on this machine's PATH."
+    return of_file(recipe, "TS501", message, f"Install {program}, or name another {by.partition(' ')[0]}.")
 
 
 def _client_missing(agent: str, recipe: str) -> Diagnostic:
-    return Diagnostic(
-        path=recipe,
-        line=1,
-        column=1,
-        code="TS501",
-        message=f"Runs of agent {agent} are Jobs of Kubernetes, whose client for Python is not installed here.",
-        mend="Install tsched[kubernetes], or name another executor.",
-    )
+    message = f"Runs of agent {agent} are Jobs of Kubernetes, whose client for Python is not installed here."
+    return of_file(recipe, "TS501", message, "Install tsched[kubernetes], or name another executor.")
 
 
 def _variable_missing(name: str, by: str, recipe: str, *, is_set: bool) -> Diagnostic:
     mend = f"Add {name} to TSCHED_PASS_ENV." if is_set else f"Set {name} on this host and add it to TSCHED_PASS_ENV."
     why = "agents are not given it" if is_set else "it is not set on this host"
-    return Diagnostic(
-        path=recipe,
-        line=1,
-        column=1,
-        code="TS502",
-        message=f"The {by} needs the variable {name}, but {why}.",
-        mend=mend,
-    )
+    return of_file(recipe, "TS502", f"The {by} needs the variable {name}, but {why}.", mend)

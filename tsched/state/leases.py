@@ -29,6 +29,11 @@ _ABSENT: Mapping[str, object] = {
 }  # fmt: skip
 
 
+def task_named(name: str) -> str:
+    """The task that a lease is for, by its file's name."""
+    return name.removeprefix("task_").removesuffix(".json")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseScan:
     """Every readable lease by task id (heartbeat from the file's mtime), and the names of the unreadable ones."""
@@ -39,8 +44,7 @@ class LeaseScan:
     @property
     def tasks(self) -> frozenset[str]:
         """The tasks that they name, those of unreadable ones by their file's name."""
-        names = {name.removeprefix("task_").removesuffix(".json") for name in self.unreadable}
-        return frozenset(self.leases.keys() | names)
+        return frozenset(self.leases.keys() | {task_named(name) for name in self.unreadable})
 
 
 class Leases:

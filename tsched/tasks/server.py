@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -11,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tsched import __version__, serving
-from tsched.model.errors import ConfigurationError, TransientError, TschedError
+from tsched.model.errors import ConfigurationError, TschedError
 from tsched.serving import RefusedError, as_json, compact, read_body, refusal
 from tsched.tasks.served import Json, NotFoundError, ServedTasks, TakenError
 from tsched.tasks.tools import TOOLS, InvalidError, Tool
@@ -24,7 +23,6 @@ from tsched.tasks.tools import TOOLS, InvalidError, Tool
 MOST = 2 * 1024 * 1024  # bytes of a request
 BATCH = 50  # MCP messages in one request
 LARGEST = 64 * 1024 * 1024  # bytes of the answers to one request
-_LOG = logging.getLogger(__name__)
 OPEN = ("/health", "/healthz")  # asked without a token
 PROTOCOLS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 _BOTH_TYPES = "Not Acceptable: Client must accept both application/json and text/event-stream"
@@ -107,8 +105,6 @@ class TaskServer:
             try:
                 self._admit(request)
                 return await inner(request)
-            except RefusedError as error:
-                return refusal(str(error), error.status)
             except NotFoundError as error:
                 return refusal(str(error), 404)
             except TakenError as error:
@@ -117,13 +113,8 @@ class TaskServer:
                 return refusal("; ".join(_said(issue) for issue in error.issues), 400)
             except ConfigurationError as error:
                 return refusal(str(error), 400)
-            except TschedError as error:
-                return refusal(str(error), 503 if isinstance(error, TransientError) else 500)
-            except ClientDisconnect:
-                return refusal("the request ended early", 400)
             except Exception as error:
-                _LOG.exception("%s %s failed", request.method, request.scope["path"])
-                return refusal(f"internal error: {type(error).__name__}", 500)
+                return serving.failure(error, request)
 
         async def endpoint(request: Request) -> Response:
             return serving.finished(await answer(request))

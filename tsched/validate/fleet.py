@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import chain
 from operator import is_
 
-from tsched.model.diagnostic import Diagnostic, Severity
+from tsched.model.diagnostic import Diagnostic, Severity, of_file
 from tsched.model.files import FileKind, RepoFile, RepoFiles
 from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, RecipeFile, Session
 from tsched.model.kept import Kept
@@ -156,7 +156,7 @@ def _union(*parts: frozenset[str]) -> frozenset[str]:
 def _odd(files: RepoFiles, kept: Kept) -> Iterator[Diagnostic]:
     """What git itself says of the files, before any is read."""
     if not files.entries:
-        yield _whole("pools", "TS308", "There is neither pools/ nor recipes/ here.", "Point at a fleet repo.")
+        yield of_file("pools", "TS308", "There is neither pools/ nor recipes/ here.", "Point at a fleet repo.")
     for name, entries in (files.folders or {"": files.entries}).items():
         yield from kept(_misplaced, entries, of=name)
 
@@ -200,18 +200,14 @@ def _unfit(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
         top, _, rest = path.partition("/")
         if file.kind is not FileKind.FILE:
             mend = "Replace it with the file itself."
-            yield _whole(path, "TS307", f"This is a {file.kind}, where a plain file is expected.", mend)
+            yield of_file(path, "TS307", f"This is a {file.kind}, where a plain file is expected.", mend)
         elif file.size > LARGEST:
-            yield _whole(path, "TS105", f"The file has {file.size} bytes.", f"Keep a file under {LARGEST} bytes.")
+            yield of_file(path, "TS105", f"The file has {file.size} bytes.", f"Keep a file under {LARGEST} bytes.")
         if top == "pools" and path not in BESIDE and ("/" in rest or not path.endswith(".yaml")):
             mend = (
                 "Rename it to .yaml." if path.endswith(".yml") else "Move it out: pools/ holds *.yaml, and is flat."
             )
-            yield _whole(path, "TS306", "This does not belong in pools/.", mend)
-
-
-def _whole(path: str, code: str, message: str, mend: str) -> Diagnostic:
-    return Diagnostic(path=path, line=1, column=1, code=code, message=message, mend=mend)
+            yield of_file(path, "TS306", "This does not belong in pools/.", mend)
 
 
 def _pool_files(files: RepoFiles, cache: FleetCache) -> dict[str, ParsedFile]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from tsched.model.diagnostic import Diagnostic, Severity
+from tsched.model.diagnostic import Diagnostic, Severity, of_file
 from tsched.model.files import RepoFiles
 from tsched.model.fleet import (
     LEGACY,
@@ -93,9 +93,9 @@ def check_names(control: Control) -> Control:
     """With a finding for each agent whose name task servers and files can't take: the import renames those."""
     bad = [name for name in control.agents if not _NAME.fullmatch(name) or name == LOCAL_PARKED]
     wrong = (
-        Diagnostic(
-            path=control.name, line=1, column=1, code="TS204", message=f"{name!r} can't be an agent's name.",
-            mend=f"Use up to 64 letters, digits, _ and -, and not {LOCAL_PARKED}.",
+        of_file(
+            control.name, "TS204", f"{name!r} can't be an agent's name.",
+            f"Use up to 64 letters, digits, _ and -, and not {LOCAL_PARKED}.",
         )
         for name in bad
     )  # fmt: skip
@@ -183,7 +183,5 @@ def _parsed(paths: Sequence[str], files: RepoFiles, cache: FleetCache) -> dict[s
 def _missing(paths: Sequence[str], given: Sources) -> Iterator[Diagnostic]:
     for path in paths:
         name = path.removeprefix("recipes/")
-        yield Diagnostic(
-            path=path, line=1, column=1, code="TS304", message=f"Recipe not found: {given.recipes_dir}/{name}",
-            mend="Add it; until then its agent stays idle.",
-        )  # fmt: skip
+        message = f"Recipe not found: {given.recipes_dir}/{name}"
+        yield of_file(path, "TS304", message, "Add it; until then its agent stays idle.")

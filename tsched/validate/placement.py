@@ -17,38 +17,40 @@ if TYPE_CHECKING:
 
 def job_times(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
     """TS321"""
-    for pool in pools:
-        defaults = mapping((pool.value or {}).get("defaults"))
-        for index, agent in enumerate(pool.agents):
-            given = {**defaults, **agent}
-            own, shared = (mapping(one.get("slurm")) for one in (agent, defaults))
-            limit = seconds({**shared, **own}.get("time"), limits.slurm.time or math.inf)
-            needed = seconds(given.get("max_runtime"), limits.max_runtime) + limits.stop_grace
-            if str(given.get("executor", limits.executor)) != Engine.SLURM or limit >= needed:
-                continue
-            path: Path = ["agents", index, *(["slurm", "time"] if "time" in own else ["name"])]
-            message = (
-                f"Slurm would end runs of {agent['name']} after {format_duration(limit)}, before max_runtime and "
-                f"stop_grace, {format_duration(needed)}, are over."
-            )
-            enough = format_duration(60 * math.ceil(needed / 60))
-            mend = f"Set slurm.time to {enough} or more, leave it out, or lower max_runtime."
-            yield pool.at("TS321", path, message, mend)
+    for pool, defaults, index, agent in _bound_for(Engine.SLURM, pools, limits):
+        own, shared = (mapping(one.get("slurm")) for one in (agent, defaults))
+        limit = seconds({**shared, **own}.get("time"), limits.slurm.time or math.inf)
+        needed = seconds({**defaults, **agent}.get("max_runtime"), limits.max_runtime) + limits.stop_grace
+        if limit >= needed:
+            continue
+        path: Path = ["agents", index, *(["slurm", "time"] if "time" in own else ["name"])]
+        message = (
+            f"Slurm would end runs of {agent['name']} after {format_duration(limit)}, before max_runtime and "
+            f"stop_grace, {format_duration(needed)}, are over."
+        )
+        enough = format_duration(60 * math.ceil(needed / 60))
+        mend = f"Set slurm.time to {enough} or more, leave it out, or lower max_runtime."
+        yield pool.at("TS321", path, message, mend)
 
 
 def pods(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
     """TS322"""
+    for pool, defaults, index, agent in _bound_for(Engine.KUBERNETES, pools, limits):
+        for key, wish, mend in _not_there(pool.value or {}, defaults, agent, limits):
+            path: Path = ["agents", index, key if key in agent else "name"]
+            message = f"Runs of {agent['name']} are to be Jobs of Kubernetes, {wish}."
+            yield pool.at("TS322", path, message, mend)
+
+
+def _bound_for(
+    engine: Engine, pools: Sequence[Written], limits: Limits
+) -> Iterator[tuple[Written, Mapped, int, Mapped]]:
+    """The agents whose runs execute there: the pool, its defaults, the agent's place in it, the agent."""
     for pool in pools:
-        value = pool.value or {}
-        defaults = mapping(value.get("defaults"))
+        defaults = mapping((pool.value or {}).get("defaults"))
         for index, agent in enumerate(pool.agents):
-            given = {**defaults, **agent}
-            if str(given.get("executor", limits.executor)) != Engine.KUBERNETES:
-                continue
-            for key, wish, mend in _not_there(value, defaults, agent, limits):
-                path: Path = ["agents", index, key if key in agent else "name"]
-                message = f"Runs of {agent['name']} are to be Jobs of Kubernetes, {wish}."
-                yield pool.at("TS322", path, message, mend)
+            if str({**defaults, **agent}.get("executor", limits.executor)) == engine:
+                yield pool, defaults, index, agent
 
 
 def _not_there(pool: Mapped, defaults: Mapped, agent: Mapped, limits: Limits) -> Iterator[tuple[str, str, str]]:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import jsonschema_rs
 import minijinja
 
-from tsched.model.diagnostic import Diagnostic, Severity
+from tsched.model.diagnostic import Diagnostic, Severity, of_file
 from tsched.model.fleet import Parameter, Power
 from tsched.validate import schema, templates
 from tsched.validate.secrets import literal_credentials
@@ -71,7 +71,7 @@ def _mark(name: str, data: bytes) -> Iterator[Diagnostic]:
     if data.startswith(codecs.BOM_UTF8):
         message = "The recipe begins with a byte order mark, which goose can't read."
         mend = "Save it as UTF-8 without one."
-        yield Diagnostic(path=name, line=1, column=1, code="TS104", message=message, mend=mend)
+        yield of_file(name, "TS104", message, mend)
 
 
 def _read(source: Source, value: dict[str, Value], below: Path) -> ParsedRecipe:

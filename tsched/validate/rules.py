@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tsched.model.diagnostic import Diagnostic, Severity
+from tsched.model.diagnostic import Diagnostic, Severity, of_file
 from tsched.model.files import RepoFile
 from tsched.model.fleet import Limits, OnDeadline, Session
 from tsched.model.runtimes import BUILT_IN
@@ -101,10 +101,8 @@ def letter_case(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
     for path in sorted(entries, key=lambda path: (path.casefold(), path.swapcase())):  # lower case first
         other = seen.setdefault(path.casefold(), path)
         if other != path:
-            yield Diagnostic(
-                path=path, line=1, column=1, code="TS309",
-                message=f"This file's name differs from {other} only by case.", mend="Rename one of them.",
-            )  # fmt: skip
+            message = f"This file's name differs from {other} only by case."
+            yield of_file(path, "TS309", message, "Rename one of them.")
 
 
 def recipe_paths(pools: Sequence[Written], entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
@@ -280,10 +278,8 @@ def recipe_files(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
     """TS306 for recipes: goose takes .yaml and .json, not .yml."""
     for path in entries:
         if path.startswith("recipes/") and path.endswith(".yml"):
-            yield Diagnostic(
-                path=path, line=1, column=1, code="TS306",
-                message="A recipe may not end in .yml: goose refuses it.", mend="Rename it to .yaml.",
-            )  # fmt: skip
+            message = "A recipe may not end in .yml: goose refuses it."
+            yield of_file(path, "TS306", message, "Rename it to .yaml.")
 
 
 def unused(
@@ -292,7 +288,5 @@ def unused(
     """TS310. `named`: those that agents name; `calling`: those with sub-recipes."""
     used = named.union(reached(*(path for path in calling if path in named), recipes=recipes))
     for path in recipes.keys() - used:
-        yield Diagnostic(
-            path=path, line=1, column=1, code="TS310", severity=Severity.WARNING,
-            message="No agent uses this recipe.", mend="Remove it, or name it in a pool.",
-        )  # fmt: skip
+        mend = "Remove it, or name it in a pool."
+        yield of_file(path, "TS310", "No agent uses this recipe.", mend, severity=Severity.WARNING)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 
-from tsched.model.diagnostic import Diagnostic
+from tsched.model.diagnostic import Diagnostic, of_file
 from tsched.validate.near import Near
 from tsched.validate.shipped import shipped
 from tsched.validate.source import Source, Value
@@ -101,9 +101,7 @@ def check(schema: str, source: Source, value: Value, *, below: Sequence[str | in
     found = list(islice(every, MOST))
     if next(every, None) is not None:
         message = f"There are over {MOST} findings in this file; the rest is left out."
-        found.append(
-            Diagnostic(path=source.name, line=1, column=1, code="TS205", message=message, mend="Mend these first.")
-        )
+        found.append(of_file(source.name, "TS205", message, "Mend these first."))
     return found
 
 
