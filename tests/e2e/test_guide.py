@@ -476,8 +476,8 @@ def test_stop_all_task_processing(operator: Operator) -> None:
     operator.add("quick", queue="product")
     assert "tasks_spawned=0" in operator.once()
     operator.run("stop", "--now", check=0)
-    until(lambda: operator.once() and not operator.leases(), "all runs are stopped")
-    assert operator.task("2")["status"] == "idle"
+    until(lambda: operator.once() and operator.task("2")["status"] == "idle", "all runs are stopped")
+    assert not operator.leases()
     operator.run("resume", check=0)
     assert "tasks_spawned=0" not in operator.once()
 

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.integration.test_state import fleet, result, rows
@@ -20,6 +21,7 @@ from tsched.state import applied, breakers, events, history, requests, verdicts
 from tsched.state.applied import Applied
 from tsched.state.database import MIGRATIONS, Database
 from tsched.state.folder import StateFolder, write_durably
+from tsched.state.served import agents_by_queue
 
 
 @pytest.fixture
@@ -74,6 +76,7 @@ def test_a_failed_commit_leaves_no_transaction_behind(tmp_path: Path) -> None:
     [
         ("UPDATE applied SET fleet = '{'", "the applied fleet"),
         ("UPDATE applied SET fleet = '{\"pools\": 7}'", "the applied fleet"),
+        ("UPDATE pools SET body = '[]'", "the applied pool"),
         ("UPDATE applied SET generation = 'x'", "the generation"),
         ("UPDATE recipes SET body = '[]'", "the applied recipes/a.yaml"),
         ("DELETE FROM blobs", "lacks blob-words"),
@@ -248,6 +251,27 @@ def test_a_file_of_an_older_program_is_read_without_changing_it(tmp_path: Path) 
     assert path.read_bytes() == before
     with closing(Database.open(path)) as database:
         assert breakers.load(database) == {}
+
+
+def test_the_fleet_of_an_older_program_goes_on(tmp_path: Path) -> None:
+    """Before the sixth migration a fleet was one text, its pools in it."""
+    path = tmp_path / "tsched.db"
+    agents = tuple(Agent(name=name, recipe="recipes/a.yaml", max_runtime=0.5) for name in "ab")
+    pools = tuple(Pool(name=name, queue=name, agents=agents[:number]) for number, name in enumerate(("dev", "qä")))
+    old = Fleet(revision="r1", pools=pools)
+    with closing(open_database(path, migrations=MIGRATIONS[:5])) as before:
+        before.execute("INSERT INTO applied VALUES (1, 7, ?)", (msgspec.json.encode(old).decode(),))
+    with closing(Database.read_only(path) or Database.empty()) as reader:
+        assert applied.load(reader).fleet == old
+    with closing(Database.open(path)) as db:
+        record = applied.load(db)
+        assert (record.fleet, record.generation) == (old, 7)
+        assert agents_by_queue(db) == {"qä": ("a",)}
+        changed = replace(old, revision="r2", pools=(replace(pools[1], max_running=2),))
+        applied.adopt(db, record, fleet=changed, lifecycles=record.lifecycles)
+    with closing(Database.open(path)) as db:
+        assert applied.load(db).fleet == changed
+        assert [name for (name,) in db.rows("SELECT name FROM pools")] == ["qä"]
 
 
 def test_a_read_only_left_over_does_not_stop_the_next_write(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The agent's lifecycle as a table: every way through it."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 from hypothesis import given
@@ -139,3 +140,21 @@ def test_nothing_alive_is_ever_deleted_or_admitted(
         assert after.state is before.state or after.state is not AgentState.ACTIVE
         if live or unacknowledged:
             assert after.state is not AgentState.DRAINED
+
+
+@given(lifecycles(), fleets(), fleets(), st.sets(st.integers(0, 9)))
+def test_pools_that_are_the_same_objects_only_save_work(
+    rows: Rows, first: Fleet, second: Fleet, shared: set[int]
+) -> None:
+    """As a revision leaves some pools as they are: what is skipped comes to what would have come of it."""
+    old = adopt(rows, None, first, now=20.0)
+    own = {pool.queue: pool for number, pool in enumerate(first.pools) if number in shared}
+    mixed = replace(second, pools=tuple(own.get(pool.queue, pool) for pool in second.pools))
+    after = adopt(old, first, mixed, now=30.0)
+    assert after == adopt(old, deepcopy(first), mixed, now=30.0)
+    for pool in mixed.pools:
+        if pool is own.get(pool.queue) and pool.agents and not any(row.queue == pool.queue for row in old.leaving):
+            assert old.queues[pool.queue] is after.queues[pool.queue], "gone through for nothing"
+    assert after.leaving == [row for row in after.values() if row.state is not AgentState.ACTIVE]
+    assert after.admitting == {row.queue for row in after.values() if row.state is AgentState.ACTIVE or row.again}
+    assert len(after) == len(list(after))

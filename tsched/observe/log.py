@@ -136,12 +136,14 @@ class OperatorLog:
             self._pass.later.append((moment, Level.INFO, lines[now:] if now else lines))
 
     def standing(self, lines: Sequence[tuple[Level, str]]) -> None:
-        """What holds for now: logged when it is new to this process, and first in each day's file from then on."""
-        if tuple(lines) == self._standing:
+        """What holds for now: a line is logged when it is new to this process, and first in each day's file then."""
+        before = self._standing
+        if tuple(lines) == before:
             return
         self._standing = ()  # an empty file would be begun with them, and they'd stand there twice
         for level, line in lines:
-            self.log(level, line)
+            if (level, line) not in before:
+                self.log(level, line)
         self._standing = tuple(lines)
 
     def close(self) -> None:

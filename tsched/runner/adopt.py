@@ -1,11 +1,12 @@
 """Step 6: make a sound revision the applied one, atomically, or record why not."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 
 from tsched.executors.executor import Liveness
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.fleet import Fleet
-from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.kept import Kept
+from tsched.model.lifecycle import AgentState, Lifecycles
 from tsched.model.units import count
 from tsched.model.words import describe, value
 from tsched.observe.log import Level, registry_lines
@@ -15,11 +16,10 @@ from tsched.runner.operator import keep_operator_folder
 from tsched.runner.override import carry, show
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select
+from tsched.runner.roster import names
 from tsched.schedule.drain import adopt as rows_after
 from tsched.state import applied as applied_store
 from tsched.state import verdicts
-
-Rows = Mapping[tuple[str, str], Lifecycle]
 
 
 def adopt(p: Pass) -> None:
@@ -49,15 +49,16 @@ def registry(p: Pass) -> None:
     if isinstance(source, HostFiles):
         standing(p, source)
     elif fleet is not None:
-        p.host.log.standing(p.host.kept(_registered, fleet, f"{source.shown} at {fleet.revision[:12]}"))
+        p.host.log.standing(_registered(p.host.kept, fleet, f"{source.shown} at {fleet.revision[:12]}"))
 
 
-def _registered(fleet: Fleet, source: str) -> Sequence[tuple[Level, str]]:
-    return registry_lines(
-        source=source,
-        agents=[agent.name for _, agent in fleet.agents()],
-        queues=list(dict.fromkeys(pool.queue for pool in fleet.pools)),
-    )
+def _registered(kept: Kept, fleet: Fleet, source: str) -> Sequence[tuple[Level, str]]:
+    agents = names(kept, fleet, of="applied")
+    return kept(_registry, agents, " ".join(dict.fromkeys(pool.queue for pool in fleet.pools)), source)
+
+
+def _registry(agents: Sequence[str], queues: str, source: str) -> Sequence[tuple[Level, str]]:
+    return registry_lines(source=source, agents=agents, queues=queues.split())
 
 
 def _selector(p: Pass) -> None:
@@ -95,8 +96,8 @@ def _apply(p: Pass, ready: Ready) -> None:
             f"generation {p.applied.generation}: {count(len(ready.plan.changes), 'change')}{signed}",
             generation=p.applied.generation,
         )  # fmt: skip
-        for key, row in rows.items():
-            if row.state is AgentState.CORDONED and old.lifecycles.get(key) != row:
+        for row in rows.leaving:
+            if row.state is AgentState.CORDONED and old.lifecycles.get(row.key) != row:
                 p.event("agent.cordoned", f"agent/{row.agent}", f"{row.agent} in {row.queue}: takes no new task")
     applied_store.adopted(p.host.db, p.applied, version)
     p.adopted = True
@@ -108,10 +109,11 @@ def _queues(fleet: Fleet | None) -> Set[str]:
     return {pool.queue for pool in fleet.pools} if fleet is not None else set()
 
 
-def _recall(p: Pass, before: Rows, after: Rows) -> frozenset[tuple[str, str]]:
+def _recall(p: Pass, before: Lifecycles, after: Lifecycles) -> frozenset[tuple[str, str]]:
     """Take back the stop requests of agents that were added again; those where it was too late must finish first."""
     stuck = set()
-    for key, row in before.items():
+    for row in before.leaving:
+        key = row.key
         leaving = row.state in (AgentState.CORDONED, AgentState.DRAINING, AgentState.STOPPING) and not row.again
         if not leaving or not (after[key].state is AgentState.ACTIVE or after[key].again):
             continue

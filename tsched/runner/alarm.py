@@ -7,13 +7,12 @@ from tsched.model.alert import Alerts, AlertStep, AlertTransition
 from tsched.model.errors import ConfigurationError, TransientError, TschedError
 from tsched.model.fleet import Fleet
 from tsched.model.history import Sample
+from tsched.model.lifecycle import Lifecycles
 from tsched.model.units import from_iso
-from tsched.runner.backlog import Rows
 from tsched.runner.chronicle import queue_samples
 from tsched.runner.launch import serving
 from tsched.runner.record import Pass
 from tsched.runner.report import last_fetch
-from tsched.runner.retire import on_the_way_out
 from tsched.runner.revise import Held, Rejected, Unchanged
 from tsched.runner.tell import deliver, sinks
 from tsched.schedule.alerts import evaluate
@@ -91,7 +90,7 @@ def _served(p: Pass) -> frozenset[str]:
     }
 
 
-def _able(fleet: Fleet, mine: Fleet, lifecycles: Rows) -> frozenset[str]:
+def _able(fleet: Fleet, mine: Fleet, lifecycles: Lifecycles) -> frozenset[str]:
     here = {pool.queue for pool in mine.pools}
     others = {pool.queue for pool in fleet.pools} - here
     able = {pool.queue for pool, agent in mine.agents() if agent.limit and admits(lifecycles, agent.name, pool.queue)}
@@ -134,7 +133,7 @@ def _drains(p: Pass) -> tuple[DrainSample, ...]:
             deadline=row.deadline,
             runs=sum((run.agent, run.queue) == row.key for run in p.runs.values()),
         )
-        for row in p.host.kept(on_the_way_out, p.applied.lifecycles)
+        for row in p.applied.lifecycles.leaving
     )
 
 

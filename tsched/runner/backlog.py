@@ -7,20 +7,21 @@ from dataclasses import dataclass
 
 from tsched.model.fleet import Fleet, Pool, Retry
 from tsched.model.kept import Kept, together
-from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.lifecycle import Lifecycle, Lifecycles
 from tsched.model.override import Override
 from tsched.model.run import Run
 from tsched.model.task import Task, TaskStatus
 from tsched.observe import messages
 from tsched.observe.text import one_line
+from tsched.runner.roster import homes
 from tsched.schedule.match import Capacity, capacities
 from tsched.schedule.order import Ordered, order
 from tsched.schedule.override import Overrides
 from tsched.schedule.recovery import backoff
 
 ROUNDING = 0.001  # seconds: two reckonings of one moment differ by less
-Rows = Mapping[tuple[str, str], Lifecycle]
 NOBODY: frozenset[Lifecycle] = frozenset()
+NOTHING: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ def _depth(idle: Sequence[Task], moment: float) -> Depth:
 
 
 def free_slots(
-    kept: Kept, fleet: Fleet, lifecycles: Rows, *, runs: Sequence[Run], now: float, resting: Mapping[str, int],
+    kept: Kept, fleet: Fleet, lifecycles: Lifecycles, *, runs: Sequence[Run], now: float, resting: Mapping[str, int],
     overrides: Overrides,
 ) -> tuple[Capacity, ...]:  # fmt: skip
     """What match.capacities says of the whole fleet, where only pools of which something changed are looked at."""
@@ -91,16 +92,17 @@ def _any_suspended(fleet: Fleet) -> bool:
 
 
 def _free_slots(
-    kept: Kept, fleet: Fleet, lifecycles: Rows, runs: Sequence[Run], now: float, resting: frozenset[tuple[str, int]],
-    overrides: frozenset[Override],
+    kept: Kept, fleet: Fleet, lifecycles: Lifecycles, runs: Sequence[Run], now: float,
+    resting: frozenset[tuple[str, int]], overrides: frozenset[Override],
 ) -> tuple[Capacity, ...]:  # fmt: skip
-    in_queue, busy = kept(by_queue, runs), _busy(kept(_homes, fleet), runs)
+    in_queue, busy = kept(by_queue, runs), _busy(homes(kept, fleet, of="served"), runs)
     leaving = kept(_leaving, lifecycles)
     return kept(
         together,
         *(
             kept(
-                _capacity, pool, leaving.get(pool.queue, NOBODY), frozenset(busy.get(pool.queue, {}).items()),
+                _capacity, pool, leaving.get(pool.queue, NOBODY),
+                frozenset(busy[pool.queue].items()) if pool.queue in busy else NOTHING,
                 in_queue[pool.queue], now if pool.suspend is not None else 0.0, resting, overrides, of=pool.queue,
             )
             for pool in fleet.pools
@@ -109,17 +111,12 @@ def _free_slots(
     )  # fmt: skip
 
 
-def _leaving(lifecycles: Rows) -> Mapping[str, frozenset[Lifecycle]]:
+def _leaving(lifecycles: Lifecycles) -> Mapping[str, frozenset[Lifecycle]]:
     """The rows by queue that are not active: an agent without one of them may take work."""
     found: dict[str, set[Lifecycle]] = {}
-    for row in lifecycles.values():
-        if row.state is not AgentState.ACTIVE:
-            found.setdefault(row.queue, set()).add(row)
+    for row in lifecycles.leaving:
+        found.setdefault(row.queue, set()).add(row)
     return {queue: frozenset(some) for queue, some in found.items()}
-
-
-def _homes(fleet: Fleet) -> Mapping[str, str]:
-    return {agent.name: pool.queue for pool, agent in fleet.agents()}
 
 
 def by_queue(runs: Sequence[Run]) -> Counter[str]:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from tsched.model.fleet import Fleet
 from tsched.model.history import PassRecord, Sample, Total, Trouble
 from tsched.model.run import RunResult
 from tsched.model.units import about
@@ -123,11 +122,12 @@ def _stand(p: Pass) -> Stand | None:
         found = depths_at([task for task in p.waiting if task.id not in p.started], p.now)
     else:
         found = depths(p.host.kept, p.waiting, p.now, fleet.limits.retry)
-    return p.host.kept(_standing, fleet, found, working)
+    served = " ".join(pool.queue for pool in fleet.pools)  # a text is known again by value
+    return p.host.kept(_standing, served, found, working)
 
 
-def _standing(fleet: Fleet, found: Mapping[str, Depth], working: Mapping[str, int]) -> Stand:
-    queues = dict.fromkeys((*(pool.queue for pool in fleet.pools), *found))
+def _standing(served: str, found: Mapping[str, Depth], working: Mapping[str, int]) -> Stand:
+    queues = dict.fromkeys((*served.split(), *found))
     return {queue: (found.get(queue, NONE), working.get(queue, 0)) for queue in queues}
 
 

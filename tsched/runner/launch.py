@@ -4,11 +4,13 @@ import secrets
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from tsched.executors.executor import Again, Launch, Liveness
 from tsched.model.errors import ConfigurationError, TransientError, disk_refuses
-from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Session
-from tsched.model.lifecycle import AgentState
+from tsched.model.fleet import Agent, Evidence, Fleet, Keep, Pool, Recipe, Session
+from tsched.model.kept import Kept
+from tsched.model.lifecycle import Lifecycles
 from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
 from tsched.model.runtimes import runtime_of, with_goose
 from tsched.model.selector import Selector
@@ -17,9 +19,9 @@ from tsched.model.units import iso
 from tsched.observe import messages
 from tsched.runner import backlog
 from tsched.runner.agree import say_odd
-from tsched.runner.backlog import Rows
 from tsched.runner.record import Pass
 from tsched.runner.revise import select
+from tsched.runner.roster import names
 from tsched.runner.settle import settle
 from tsched.schedule.breaker import allowed
 from tsched.schedule.match import Assignment, Capacity, match, room
@@ -40,9 +42,9 @@ def serving(p: Pass) -> Fleet | None:
     return p.host.kept(_serving, p.applied.fleet, p.applied.lifecycles, settings.pools, settings.agent_limits)
 
 
-def _serving(fleet: Fleet, lifecycles: Rows, pools: Selector, limits: Mapping[str, int]) -> Fleet:
-    active = {row.queue for row in lifecycles.values() if row.state is AgentState.ACTIVE or row.again}
-    return overridden(select(fleet, pools, besides=active), limits)
+def _serving(fleet: Fleet, lifecycles: Lifecycles, pools: Selector, limits: Mapping[str, int]) -> Fleet:
+    served = select(fleet, pools, besides=lifecycles.admitting) if pools else fleet
+    return overridden(served, limits)
 
 
 def overridden(fleet: Fleet, limits: Mapping[str, int]) -> Fleet:
@@ -65,7 +67,7 @@ def find_work(p: Pass) -> tuple[Assignment, ...]:
         p.log.warning("TINYSCHEDULER_ENABLED is false: nothing new is started")
         return ()
     kept, rows = p.host.kept, p.applied.lifecycles
-    queues, agents = kept(wanted, fleet)
+    queues, agents = kept(wanted, kept, fleet)
     waiting = p.waiting = p.host.tasks.waiting(queues=queues, agents=agents)
     say_odd(p)
     blocking, retry = not p.host.settings.disable_blocking, fleet.limits.retry
@@ -89,17 +91,17 @@ def _room(
 
 
 def _matched(
-    ready: Sequence[Task], slots: Sequence[Capacity], rows: Rows, held: frozenset[str], left: int | None,
+    ready: Sequence[Task], slots: Sequence[Capacity], rows: Lifecycles, held: frozenset[str], left: int | None,
     most: int | None, resting: frozenset[tuple[str, int]],
 ) -> tuple[Assignment, ...]:  # fmt: skip
     return match(ready, slots, lifecycles=rows, held=held, fleet_free=left, most=most, resting=dict(resting))
 
 
-def wanted(fleet: Fleet | None) -> tuple[Sequence[str], Sequence[str]]:
+def wanted(kept: Kept, fleet: Fleet | None) -> tuple[Sequence[str], Sequence[str]]:
     """The queues and the agents whose tasks a pass asks for."""
     if fleet is None:
         return (), ()
-    return [pool.queue for pool in fleet.pools if not pool.own_only], [agent.name for _, agent in fleet.agents()]
+    return [pool.queue for pool in fleet.pools if not pool.own_only], names(kept, fleet, of="served")
 
 
 def held_tasks(p: Pass) -> frozenset[str]:
@@ -116,7 +118,7 @@ def _held(leased: frozenset[str], undelivered: frozenset[str], runs: Sequence[Ru
 def resting(p: Pass, fleet: Fleet) -> dict[str, int]:
     """Recipes whose breaker is open, and how many more of their runs may start: none of one that is not there."""
     running = Counter(run.recipe for run in p.runs.values() if p.breakers)
-    found = dict.fromkeys(p.host.kept(_absent, fleet), 0)
+    found = dict.fromkeys(chain.from_iterable(p.host.kept.each(_absent, fleet.pools, fleet.recipes)), 0)
     for path, breaker in p.breakers.items():
         recipe = fleet.recipes.get(path)
         more = allowed(breaker, running=running[path], now=p.now)
@@ -125,8 +127,8 @@ def resting(p: Pass, fleet: Fleet) -> dict[str, int]:
     return found
 
 
-def _absent(fleet: Fleet) -> Collection[str]:
-    return {agent.recipe for _, agent in fleet.agents() if agent.recipe not in fleet.recipes}
+def _absent(pool: Pool, recipes: Mapping[str, Recipe]) -> Collection[str]:
+    return [agent.recipe for agent in pool.agents if agent.recipe not in recipes]
 
 
 def _say(p: Pass, waiting: Sequence[Task], ordered: Ordered, slots: Sequence[Capacity]) -> None:

@@ -8,6 +8,7 @@ from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.override import Lift, Override, OverrideKind
 from tsched.model.run import ExitReason, Run
 from tsched.runner.record import Pass
+from tsched.runner.roster import homes
 from tsched.schedule.override import carried, covers, deleted_by_hand, drain_of, kill_of, ordered
 from tsched.state import overrides as store
 from tsched.state import view
@@ -99,14 +100,9 @@ def as_left(p: Pass) -> bool:
     return p.host.viewed == (_shown(p), left_out(p), view.mark(p.host.folder))
 
 
-def _shown(p: Pass) -> Sequence[tuple[str, Sequence[str]]]:
-    """What of the fleet the view shows: equal for two fleets that look the same in it."""
-    return p.host.kept(_names, p.applied.fleet)
-
-
-def _names(fleet: Fleet | None) -> Sequence[tuple[str, Sequence[str]]]:
-    pools = fleet.pools if fleet is not None else ()
-    return tuple((pool.queue, tuple(agent.name for agent in pool.agents)) for pool in pools)
+def _shown(p: Pass) -> Mapping[str, str]:
+    """What of the fleet the view shows: the same for two fleets that look the same in it."""
+    return {} if p.applied.fleet is None else homes(p.host.kept, p.applied.fleet, of="applied")
 
 
 def left_out(p: Pass) -> frozenset[str]:

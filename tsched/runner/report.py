@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 from tsched import __version__
-from tsched.model.fleet import Fleet
+from tsched.model.fleet import Fleet, Pool
+from tsched.model.kept import Kept
 from tsched.model.override import OverrideKind
 from tsched.model.run import Run
 from tsched.model.units import from_iso, iso
@@ -14,8 +15,8 @@ from tsched.observe.conditions import SIGNED, UNASKED, Condition, Facts, conditi
 from tsched.observe.status import ElsewhereStatus, HeldStatus, RejectedStatus, Report, RunnerStatus
 from tsched.runner.override import left_out
 from tsched.runner.record import Pass
-from tsched.runner.retire import on_the_way_out
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged
+from tsched.runner.roster import homes
 from tsched.state import verdicts
 from tsched.validate.report import as_object
 
@@ -75,9 +76,8 @@ def fetched(p: Pass) -> str | None:
 
 def facts(p: Pass, seen: Report) -> Facts:
     """The pass in the terms of conditions."""
-    fleet, leaving = p.applied.fleet, p.host.kept(on_the_way_out, p.applied.lifecycles)
+    fleet, leaving = p.applied.fleet, p.applied.lifecycles.leaving
     problem = p.verdict.problem if isinstance(p.verdict, Unchanged) else None
-    limits = p.host.kept(_limits, fleet)
     rejected = seen["rejected"]
     return Facts(
         applied=fleet.revision if fleet is not None else None,
@@ -92,22 +92,23 @@ def facts(p: Pass, seen: Report) -> Facts:
         suspended=[
             pool.name for pool in (fleet.pools if fleet else ()) if pool.suspend and pool.suspend.holds(p.now)
         ],
-        over_limit=p.host.kept(_over, limits, p.every_run()),
+        over_limit=p.host.kept(_over, p.host.kept, fleet, p.every_run()) if fleet is not None else [],
         stopped=[str(one) for one in p.overrides if one.kind is OverrideKind.STOP],
         drained_here=sorted(left_out(p)),
         errors=[*(one.message for one in p.troubles), *p.known],
     )
 
 
-def _limits(fleet: Fleet | None) -> Mapping[str, int]:
-    """Of each agent, in the fleet's order."""
-    return {agent.name: agent.limit for _, agent in fleet.agents()} if fleet is not None else {}
+def _over(kept: Kept, fleet: Fleet, runs: Sequence[Run]) -> Sequence[str]:
+    """Agents with more runs than their limit, in the fleet's order."""
+    running, home = Counter(run.agent for run in runs), homes(kept, fleet, of="applied")
+    limits = dict(zip((pool.queue for pool in fleet.pools), kept.each(_limits_in, fleet.pools), strict=True))
+    over = {name for name, number in running.items() if name in home and number > limits[home[name]][name]}
+    return [name for name in home if name in over] if over else []
 
 
-def _over(limits: Mapping[str, int], runs: Sequence[Run]) -> Sequence[str]:
-    running = Counter(run.agent for run in runs)
-    over = {name for name, number in running.items() if number > limits.get(name, number)}
-    return [name for name in limits if name in over] if over else []
+def _limits_in(pool: Pool) -> Mapping[str, int]:
+    return {agent.name: agent.limit for agent in pool.agents}
 
 
 def last_fetch(p: Pass, problem: str | None) -> float | None:

@@ -1,7 +1,5 @@
 """Step 7b: removed agents on their way from cordon to deletion."""
 
-from collections.abc import Mapping, Sequence
-
 from tsched.model.errors import TransientError
 from tsched.model.fleet import OnDeadline
 from tsched.model.lifecycle import AgentState, Lifecycle
@@ -15,24 +13,19 @@ from tsched.state import history
 def drain(p: Pass) -> None:
     """Move each removed agent as far as it can go now; one durable commit for all."""
     before = p.applied.lifecycles
-    leaving = p.host.kept(on_the_way_out, before)
-    if not leaving:
-        return
-    after = dict(before)
-    for row in leaving:
+    after: dict[str, dict[str, Lifecycle]] = {}
+    for row in before.leaving:
         moved = _advance(p, put_right(row, p.now))
+        if moved == row:
+            continue
+        rows = after.setdefault(row.queue, dict(before.queues[row.queue]))
         if moved is None:
-            del after[row.key]
+            del rows[row.agent]
         else:
-            after[row.key] = moved
-    if after != dict(before):
+            rows[row.agent] = moved
+    if after:
         with p.commit():
-            p.applied = applied_store.put_lifecycles(p.host.db, p.applied, after)
-
-
-def on_the_way_out(rows: Mapping[tuple[str, str], Lifecycle]) -> Sequence[Lifecycle]:
-    """The rows that are not active."""
-    return [row for row in rows.values() if row.state is not AgentState.ACTIVE]
+            p.applied = applied_store.put_lifecycles(p.host.db, p.applied, before.replaced(after))
 
 
 def _advance(p: Pass, row: Lifecycle) -> Lifecycle | None:

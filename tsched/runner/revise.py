@@ -9,7 +9,7 @@ from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import LOCAL, Fleet
 from tsched.model.kept import Kept
-from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.lifecycle import Lifecycles
 from tsched.model.run import Run
 from tsched.model.selector import ALL, Selector
 from tsched.runner.fleets import FleetSource
@@ -231,15 +231,14 @@ def select(fleet: Fleet, pools: Selector, *, besides: Collection[str] = ()) -> F
     return replace(fleet, pools=tuple(one for one in fleet.pools if pools.chooses(one) or one.queue in besides))
 
 
-def reselected(fleet: Fleet | None, rows: Mapping[tuple[str, str], Lifecycle], pools: Selector) -> bool:
+def reselected(fleet: Fleet | None, rows: Lifecycles, pools: Selector) -> bool:
     """Whether TSCHED_POOLS asks for other agents than the lifecycle rows were made for."""
-    return fleet is not None and adopt(rows, fleet, select(fleet, pools), now=0.0) != dict(rows)
+    return fleet is not None and adopt(rows, fleet, select(fleet, pools), now=0.0) != rows
 
 
 def served(applied: Applied) -> Fleet | None:
     """The part of the applied fleet that has active agents or no agents at all: what was being served until now."""
     if applied.fleet is None:
         return None
-    rows = applied.lifecycles.values()
-    active = {row.queue for row in rows if row.state is AgentState.ACTIVE or row.again}
+    active = applied.lifecycles.admitting
     return replace(applied.fleet, pools=tuple(p for p in applied.fleet.pools if not p.agents or p.queue in active))

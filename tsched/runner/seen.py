@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from tsched.executors.local import LocalExecutor
 from tsched.model.fleet import Fleet
 from tsched.model.history import PassRecord, Trouble
-from tsched.model.lifecycle import Lifecycle
+from tsched.model.lifecycle import Key, Lifecycle
 from tsched.model.override import Override
 from tsched.observe.status import NOTHING_SEEN, Report
 from tsched.runner.execution import executor_of
@@ -18,7 +18,6 @@ from tsched.runner.revise import select
 from tsched.schedule import health
 from tsched.settings import Settings
 from tsched.state import applied, events, overrides, passes, verdicts
-from tsched.state.applied import Key
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases, LeaseScan

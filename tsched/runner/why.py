@@ -51,7 +51,7 @@ def blockers(host: Host, task_id: str) -> Mapping[str, Task]:
 def scene(p: Pass, known: Mapping[str, Task], *, besides: str | None = None) -> Scene:
     """The moment as a pass would see it. `besides`: a queue that is looked at though nobody may serve it."""
     fleet, settings = serving(p), p.host.settings
-    queues, agents = wanted(fleet)
+    queues, agents = wanted(p.host.kept, fleet)
     waiting = p.host.tasks.waiting(queues={*queues, *filter(None, (besides,))}, agents=agents)
     stop = stop_of(p.overrides, "")
     halted = "TINYSCHEDULER_ENABLED is false" if not settings.enabled else str(stop or "")

@@ -1,37 +1,71 @@
 """The agent's lifecycle (DESIGN section 5): a table of its own, and what a new revision does to it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from operator import is_
 
 from tsched.model.fleet import DrainPolicy, Fleet, OnDeadline, Pool
-from tsched.model.lifecycle import AgentState, Lifecycle
-
-Key = tuple[str, str]  # agent, queue
+from tsched.model.lifecycle import AgentState, Key, Lifecycle, Lifecycles
 
 
 def adopt(
     rows: Mapping[Key, Lifecycle], old: Fleet | None, new: Fleet, *, now: float, stopping: Collection[Key] = ()
-) -> dict[Key, Lifecycle]:
+) -> Lifecycles:
     """The lifecycle rows once `new` is applied. `now`: seconds since the epoch.
 
-    Agents that are in `new` are active; those that no longer serve a queue are cordoned with the drain policy that
-    `old` gave them. `stopping`: agents added again whose runs have already begun to stop.
+    `rows` are those that `old` left. Agents that are in `new` are active; those that no longer serve a queue are
+    cordoned with the drain policy that `old` gave them. `stopping`: agents added again whose runs have already begun
+    to stop. A queue whose pool is the very same one in both, and whose rows are all active, is not gone through.
     """
-    after: dict[Key, Lifecycle] = {}
-    for pool, agent in new.agents():
-        key = (agent.name, pool.queue)
-        row = rows.get(key)
-        if row is None or row.state is not AgentState.ACTIVE or row.pool != pool.name or row.limit != agent.limit:
-            row = _wanted(row, key, pool, agent.limit, new.revision, stuck=key in stopping)
-        after[key] = row
-    if gone := rows.keys() - after.keys():
-        policies = {
-            (agent.name, pool.queue): (pool.drain, agent.limit) for pool, agent in (old.agents() if old else ())
-        }
-        for key, row in rows.items():
-            if key in gone:
-                policy, limit = policies.get(key, (DrainPolicy(), row.limit))
-                after[key] = _unwanted(row, policy, limit, now)
+    before = Lifecycles.of(rows)
+    leaving = {row.queue for row in before.leaving}
+    was, is_now = _by_queue(old), _by_queue(new)
+    after = {}
+    for queue in dict.fromkeys((*before.queues, *is_now)):
+        here, pools, served = before.queues.get(queue, {}), is_now.get(queue, ()), was.get(queue, ())
+        if queue not in leaving and len(here) == sum(len(pool.agents) for pool in pools) and _same(served, pools):
+            continue
+        stuck = {agent for agent, where in stopping if where == queue}
+        wanted = _rows_wanted(here, pools, new.revision, stuck)
+        after[queue] = {**wanted, **_rows_gone(here, wanted, served, now)}
+    return before.replaced(after)
+
+
+def _by_queue(fleet: Fleet | None) -> Mapping[str, Sequence[Pool]]:
+    found: dict[str, list[Pool]] = {}
+    for pool in fleet.pools if fleet is not None else ():
+        found.setdefault(pool.queue, []).append(pool)
+    return found
+
+
+def _same(old: Sequence[Pool], new: Sequence[Pool]) -> bool:
+    return len(old) == len(new) and all(map(is_, old, new))
+
+
+def _rows_wanted(
+    rows: Mapping[str, Lifecycle], pools: Sequence[Pool], revision: str, stuck: Collection[str]
+) -> dict[str, Lifecycle]:
+    """The rows of a queue's agents."""
+    after = {}
+    for pool in pools:
+        for agent in pool.agents:
+            row = rows.get(agent.name)
+            if row is None or row.state is not AgentState.ACTIVE or row.pool != pool.name or row.limit != agent.limit:
+                row = _wanted(row, (agent.name, pool.queue), pool, agent.limit, revision, stuck=agent.name in stuck)
+            after[agent.name] = row
+    return after
+
+
+def _rows_gone(
+    rows: Mapping[str, Lifecycle], wanted: Collection[str], pools: Sequence[Pool], now: float
+) -> dict[str, Lifecycle]:
+    """The rows of those that no longer serve a queue. `pools`: that served it."""
+    gone = rows.keys() - wanted
+    policies = {agent.name: (pool.drain, agent.limit) for pool in pools for agent in pool.agents} if gone else {}
+    after = {}
+    for agent in gone:
+        policy, limit = policies.get(agent, (DrainPolicy(), rows[agent].limit))
+        after[agent] = _unwanted(rows[agent], policy, limit, now)
     return after
 
 

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 from tsched.model.fleet import Fleet
@@ -118,6 +119,8 @@ def match(
     own = (task for task in ready if task.assigned_to is not None and task.id not in held)
     shared = (task for task in ready if task.assigned_to is None and task.id not in held)
     left = min((n for n in (fleet_free, most) if n is not None), default=len(ready))
+    if left <= 0:
+        return ()
     return tuple(given_out(Books(slots, resting), own, shared, lifecycles=lifecycles, most=left))
 
 
@@ -145,7 +148,7 @@ class _Slots:
     def __init__(self, agent: AgentSlots, queue: str, heap: Heap | None) -> None:
         self.name, self.recipe, self.floor = agent.name, agent.recipe, agent.priority_floor
         self.queue = queue
-        self.free = 0
+        self.free = agent.free
         self.heap = heap  # None: it takes nothing unassigned
         self.listed = 0
 
@@ -154,27 +157,45 @@ class Books:
     """Free slots while they are given out and come back. `open`: how many there are; `resting`: as for capacities.
 
     Each queue has a heap for each floor of its agents: most free first, then name. An agent is put in anew whenever
-    its free slots change; where it stood before it is passed over, until it is so free again.
+    its free slots change; where it stood before it is passed over, until it is so free again. A pool is entered when
+    the first task asks for it.
     """
 
     def __init__(self, slots: Sequence[Capacity], resting: Mapping[str, int]) -> None:
         self.resting = dict(resting)
-        self.open = 0
-        self._agents: dict[str, _Slots] = {}
-        self._pools = {capacity.queue: capacity.pool for capacity in slots}
+        self.open = sum([agent.free for capacity in slots for agent in capacity.agents])
+        self._capacities = {capacity.queue: capacity for capacity in slots}
         self._pool_free = {capacity.queue: capacity.free for capacity in slots}
+        self._agents: dict[str, _Slots] = {}
         self._heaps: dict[str, Sequence[tuple[int, Heap]]] = {}
-        for capacity in slots:
-            heaps: dict[int, Heap] = {}
-            for agent in capacity.agents:
-                heap = None if capacity.own_only else heaps.setdefault(agent.priority_floor, [])
-                self._agents[agent.name] = one = _Slots(agent, capacity.queue, heap)
-                self._free(one, agent.free)
-            self._heaps[capacity.queue] = sorted(heaps.items())
+
+    @cached_property
+    def _homes(self) -> Mapping[str, str]:
+        """Each agent's queue."""
+        return {agent.name: queue for queue, capacity in self._capacities.items() for agent in capacity.agents}
+
+    def _enter(self, queue: str) -> Sequence[tuple[int, Heap]]:
+        """The heaps of a queue; none where no pool serves it."""
+        found = self._heaps.get(queue)
+        if found is not None or (capacity := self._capacities.get(queue)) is None:
+            return found or ()
+        heaps: dict[int, Heap] = {}
+        for agent in capacity.agents:
+            heap = None if capacity.own_only else heaps.setdefault(agent.priority_floor, [])
+            self._agents[agent.name] = one = _Slots(agent, queue, heap)
+            self._list(one)
+        self._heaps[queue] = found = sorted(heaps.items())
+        return found
+
+    def _agent(self, name: str) -> _Slots | None:
+        """None: no pool has it."""
+        if name not in self._agents and (home := self._homes.get(name)) is not None:
+            self._enter(home)
+        return self._agents.get(name)
 
     def own(self, task: Task, lifecycles: Rows) -> Assignment | None:
         """The task for the agent that it is assigned to, where that takes it now."""
-        agent = self._agents.get(task.assigned_to or "")
+        agent = self._agent(task.assigned_to or "")
         if agent is None or agent.free <= 0 or task.priority < agent.floor or self._rests(agent):
             return None
         if self._pool_free[agent.queue] == 0 or not admits(lifecycles, agent.name, task.queue):
@@ -186,7 +207,7 @@ class Books:
         if self._pool_free.get(task.queue) == 0:
             return None
         best: tuple[int, str] | None = None
-        for floor, heap in self._heaps.get(task.queue, ()):
+        for floor, heap in self._enter(task.queue):
             if floor > task.priority:
                 break
             first = self._first(heap)
@@ -196,7 +217,9 @@ class Books:
 
     def back(self, agent: str) -> None:
         """A run of the agent is over."""
-        one = self._agents[agent]
+        one = self._agent(agent)
+        if one is None:
+            return
         self._free(one, 1)
         free = self._pool_free[one.queue]
         if free is not None:
@@ -224,12 +247,17 @@ class Books:
         free = self._pool_free[queue]
         if free is not None:
             self._pool_free[queue] = free - 1
-        return Assignment(task=task, agent=agent.name, pool=self._pools[queue], queue=queue, assigned=assigned)
+        pool = self._capacities[queue].pool
+        return Assignment(task=task, agent=agent.name, pool=pool, queue=queue, assigned=assigned)
 
     def _free(self, agent: _Slots, more: int) -> None:
-        """So many slots of it are free besides; where it stands in its heap follows."""
+        """So many slots of it are free besides."""
         agent.free += more
         self.open += more
+        self._list(agent)
+
+    def _list(self, agent: _Slots) -> None:
+        """Where it stands in its heap follows from its free slots."""
         bit = 1 << agent.free
         if agent.free > 0 and agent.heap is not None and not agent.listed & bit:
             agent.listed |= bit

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from tsched.model.errors import FatalError
-from tsched.model.fleet import Fleet, Recipe
-from tsched.model.lifecycle import Lifecycle
+from tsched.model.fleet import Fleet, Pool, Recipe
+from tsched.model.lifecycle import Key, Lifecycle, Lifecycles
 from tsched.state.database import Database
-
-Key = tuple[str, str]  # agent, queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +18,7 @@ class Applied:
 
     fleet: Fleet | None = None
     generation: int = 0
-    lifecycles: Mapping[Key, Lifecycle] = field(default_factory=dict)
+    lifecycles: Lifecycles = field(default_factory=Lifecycles)
     accepted: frozenset[str] = frozenset()
 
 
@@ -46,7 +44,7 @@ def load(db: Database) -> Applied:
     found = Applied(
         fleet=kept[1] if stored and kept is not None else None,
         generation=generation,
-        lifecycles={row.key: row for row in lifecycles},
+        lifecycles=Lifecycles(lifecycles),
         accepted=accepted,
     )
     if not outer:
@@ -63,11 +61,12 @@ def adopt(db: Database, before: Applied, *, fleet: Fleet, lifecycles: Mapping[Ke
         if before.fleet is None or before.fleet.recipes is not fleet.recipes:
             _put_texts(db, fleet)
             _put_recipes(db, before.fleet, fleet)
-        body = msgspec.json.encode(replace(fleet, recipes={})).decode()
+        _put_pools(db, before.fleet, fleet)
+        body = msgspec.json.encode(replace(fleet, pools=(), recipes={})).decode()
         db.execute("INSERT OR REPLACE INTO applied VALUES (1, ?, ?)", (before.generation + 1, body))
         db.execute("DELETE FROM accepted")
-        put_lifecycles(db, before, lifecycles)
-    return Applied(fleet=fleet, generation=before.generation + 1, lifecycles=dict(lifecycles))
+        after = put_lifecycles(db, before, lifecycles).lifecycles
+    return Applied(fleet=fleet, generation=before.generation + 1, lifecycles=after)
 
 
 def adopted(db: Database, now: Applied, version: int) -> None:
@@ -81,15 +80,20 @@ def adopted(db: Database, now: Applied, version: int) -> None:
 
 def put_lifecycles(db: Database, before: Applied, lifecycles: Mapping[Key, Lifecycle]) -> Applied:
     """Store the rows that changed, in the caller's transaction."""
+    old, new = before.lifecycles.queues, Lifecycles.of(lifecycles)
     with _changing(db):
-        for key in before.lifecycles.keys() - lifecycles.keys():
-            db.execute("DELETE FROM lifecycles WHERE agent = ? AND queue = ?", key)
-        for key, row in lifecycles.items():
-            known = before.lifecycles.get(key)
-            if known is not row and known != row:
-                body = msgspec.json.encode(row).decode()
-                db.execute("INSERT OR REPLACE INTO lifecycles VALUES (?, ?, ?)", (*key, body))
-    return replace(before, lifecycles=dict(lifecycles))
+        for queue in dict.fromkeys((*old, *new.queues)):
+            was, rows = old.get(queue, {}), new.queues.get(queue, {})
+            if was is rows:
+                continue
+            for agent in was.keys() - rows.keys():
+                db.execute("DELETE FROM lifecycles WHERE agent = ? AND queue = ?", (agent, queue))
+            for agent, row in rows.items():
+                known = was.get(agent)
+                if known is not row and known != row:
+                    body = msgspec.json.encode(row).decode()
+                    db.execute("INSERT OR REPLACE INTO lifecycles VALUES (?, ?, ?)", (agent, queue, body))
+    return replace(before, lifecycles=new)
 
 
 def accept(db: Database, before: Applied, revision: str) -> Applied:
@@ -105,6 +109,18 @@ def _changing(db: Database) -> Iterator[None]:
     db.applied = None
     with db.transaction():
         yield
+
+
+def _put_pools(db: Database, before: Fleet | None, fleet: Fleet) -> None:
+    """A row a pool."""
+    old = {pool.name: pool for pool in before.pools} if before is not None else {}
+    new = {pool.name: pool for pool in fleet.pools}
+    for name in old.keys() - new.keys():
+        db.execute("DELETE FROM pools WHERE name = ?", (name,))
+    for name, pool in new.items():
+        same = old.get(name)
+        if same is not pool and same != pool:
+            db.execute("INSERT OR REPLACE INTO pools VALUES (?, ?)", (name, msgspec.json.encode(pool).decode()))
 
 
 def _put_texts(db: Database, fleet: Fleet) -> None:
@@ -139,7 +155,11 @@ def _fleet(db: Database, body: object) -> Fleet:
         recipes = {path: _retold(recipe, texts.__getitem__) for path, recipe in bare.items()}
     except KeyError as error:
         raise FatalError(f"the applied record can't be read: it lacks {error.args[0]}; restore tsched.db") from None
-    return replace(fleet, recipes=recipes)
+    pools = db.rows("SELECT name, body FROM pools ORDER BY name")
+    return replace(
+        fleet, recipes=recipes,
+        pools=tuple(db.decode(pool, Pool, f"the applied pool {name}") for name, pool in pools),
+    )  # fmt: skip
 
 
 def _retold(recipe: Recipe, text_of: Callable[[str], str]) -> Recipe:

@@ -55,6 +55,12 @@ CREATE TABLE view (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL)
 CREATE INDEX runs_by_end ON runs (ended_at);
 CREATE INDEX runs_by_revision ON runs (json_extract(body, '$.run.revision'), json_extract(body, '$.run.created_at'))
 """,
+    """
+CREATE TABLE pools (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO pools
+  SELECT json_extract(one.value, '$.name'), one.value FROM applied, json_each(fleet, '$.pools') AS one;
+UPDATE applied SET fleet = json_remove(fleet, '$.pools')
+""",
 )
 T = TypeVar("T")
 

@@ -17,20 +17,18 @@ class _Pool:
     agents: tuple[_Agent, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fleet:
-    pools: tuple[_Pool, ...]
-
-
 def agents_by_queue(db: Database) -> Mapping[str, tuple[str, ...]] | None:
     """The applied fleet's agents by the queue they serve, read without its models. None where no fleet is applied.
 
     Raises FatalError where the record can't be read.
     """
-    for (body,) in db.rows("SELECT fleet FROM applied"):
-        found: dict[str, tuple[str, ...]] = {}
-        for pool in db.decode(body, _Fleet, "the applied fleet").pools:
-            if pool.agents:  # several pools may serve one queue
-                found[pool.queue] = (*found.get(pool.queue, ()), *(agent.name for agent in pool.agents))
-        return found
-    return None
+    with db.picture():
+        if not db.rows("SELECT 1 FROM applied"):
+            return None
+        stored = db.rows("SELECT name, body FROM pools ORDER BY name")
+    found: dict[str, tuple[str, ...]] = {}
+    for name, body in stored:
+        pool = db.decode(body, _Pool, f"the applied pool {name}")
+        if pool.agents:  # several pools may serve one queue
+            found[pool.queue] = (*found.get(pool.queue, ()), *(agent.name for agent in pool.agents))
+    return found

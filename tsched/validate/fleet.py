@@ -78,6 +78,23 @@ class Shelf:
         return known[1]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A sound pool file, its agents' names and the recipes that they name."""
+
+    written: Written
+    agents: frozenset[str]
+    recipes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agents:
+    """What came of a pool file's agents. `given`: what they share; `agents`: each as written, and what it came to."""
+
+    given: tuple[Mapped, Value, Limits]
+    agents: dict[str, tuple[Mapped, Agent]]
+
+
 @dataclass(slots=True)
 class FleetCache:
     """Parsed files by path and blob id: an unchanged file costs no parse. Holds the last load's files alone."""
@@ -85,6 +102,7 @@ class FleetCache:
     pools: dict[tuple[str, str], ParsedFile] = field(default_factory=dict)
     recipes: dict[tuple[str, str], ParsedRecipe] = field(default_factory=dict)
     shelf: Shelf | None = None
+    agents: dict[str, Agents] = field(default_factory=dict)
     kept: Kept = field(default_factory=Kept)  # what follows from them
 
 
@@ -115,14 +133,13 @@ def _load(files: RepoFiles, cache: FleetCache, *, build: bool) -> Loaded:
     pools = _pool_files(files, cache)
     limits_file = pools.get(LIMITS_FILE)
     limits = kept(_limits, limits_file)
-    written = [
-        kept(_written, one, of=path) for path, one in pools.items() if one.value is not None and path != LIMITS_FILE
-    ]
-    named = kept(_union, *(kept(rules.recipes_of, one, of=one.source.name) for one in written), of="recipes")
+    sound = kept.each(_named, [one for path, one in pools.items() if one.value is not None and path != LIMITS_FILE])
+    written = [one.written for one in sound]
+    named = kept(_union, *(one.recipes for one in sound), of="recipes")
     found = [*_odd(files, kept), *shelf.diagnostics, *chain.from_iterable(one.diagnostics for one in pools.values())]
-    found += _across(written, shelf, kept)
+    found += _across(sound, shelf, kept)
     if LIMITS_FILE not in files.entries or (limits_file is not None and limits_file.value is not None):
-        found += chain.from_iterable(kept(rules.of_pool, one, limits, of=one.source.name) for one in written)
+        found += chain.from_iterable(kept.each(rules.of_pool, written, limits))
     whole = all(one.value is not None for one in pools.values())
     found += _limits_findings(limits_file, written, whole=whole)
     if whole and shelf.readable:
@@ -131,7 +148,7 @@ def _load(files: RepoFiles, cache: FleetCache, *, build: bool) -> Loaded:
     agents = sum(len(one.agents) for one in written)
     if not build or any(one.severity is Severity.ERROR for one in diagnostics):
         return Loaded(fleet=None, diagnostics=diagnostics, agents=agents)
-    built = [kept(_pool, one, limits, of=one.source.name) for one in written]
+    built = kept.each(_pool, written, limits, cache.agents)
     fleet = Fleet(
         revision=files.revision,
         pools=tuple(sorted(built, key=lambda pool: pool.name)),
@@ -143,6 +160,11 @@ def _load(files: RepoFiles, cache: FleetCache, *, build: bool) -> Loaded:
 
 def _written(parsed: ParsedFile) -> Written:
     return Written(parsed.source, parsed.value)
+
+
+def _named(parsed: ParsedFile) -> Named:
+    written = _written(parsed)
+    return Named(written=written, agents=rules.names_of(written), recipes=rules.recipes_of(written))
 
 
 def _limits(parsed: ParsedFile | None) -> Limits:
@@ -161,14 +183,14 @@ def _odd(files: RepoFiles, kept: Kept) -> Iterator[Diagnostic]:
         yield from kept(_misplaced, entries, of=name)
 
 
-def _across(written: Sequence[Written], shelf: Shelf, kept: Kept) -> Iterator[Diagnostic]:
+def _across(pools: Sequence[Named], shelf: Shelf, kept: Kept) -> Iterator[Diagnostic]:
     """What pools say together."""
-    names = [kept(rules.names_of, one, of=one.source.name) for one in written]
-    if sum(len(one.agents) for one in written) > len(kept(_union, *names, of="names")):
+    written = [one.written for one in pools]
+    if sum(len(one.agents) for one in written) > len(kept(_union, *(one.agents for one in pools), of="names")):
         yield from rules.agent_names(written)
     yield from rules.pool_names(written)
     yield from rules.queues(written)
-    if any(kept(rules.lacks, one, shelf.entries, of=one.source.name) for one in written):
+    if any(kept.each(rules.lacks, written, shelf.entries)):
         yield from rules.recipe_paths(written, shelf.entries)
 
 
@@ -216,8 +238,10 @@ def _pool_files(files: RepoFiles, cache: FleetCache) -> dict[str, ParsedFile]:
         if path.endswith(".yaml") and path.count("/") == 1 and _usable(file):
             key = (path, file.blob)
             cache.pools[key] = before.get(key) or parse_pool_file(path, files.read(file))
-    cache.kept.forget({path for path, _ in before.keys() - cache.pools.keys()})
-    return {path: parsed for (path, _), parsed in cache.pools.items()}
+    found = {path: parsed for (path, _), parsed in cache.pools.items()}
+    for path in cache.agents.keys() - found:
+        del cache.agents[path]
+    return found
 
 
 def _shelf(files: RepoFiles, cache: FleetCache, *, build: bool) -> Shelf:
@@ -239,11 +263,21 @@ def _shelf(files: RepoFiles, cache: FleetCache, *, build: bool) -> Shelf:
     return shelf
 
 
-def _pool(written: Written, limits: Limits) -> Pool:
+def _pool(written: Written, limits: Limits, made: dict[str, Agents]) -> Pool:
+    """`made`: the agents that came of each file; one that is written as it was is the same object."""
     value = written.value or {}
     defaults = mapping(value.get("defaults"))
     name = str(value["name"])
-    agents = [_agent(mapping(one), defaults, value.get("runtime"), limits) for one in items(value.get("agents"))]
+    given = (defaults, value.get("runtime"), limits)
+    before = made.get(written.source.name)
+    known = before.agents if before is not None and before.given == given else {}
+    now = Agents(given=given, agents={})
+    for one in map(mapping, items(value.get("agents"))):
+        agent = known.get(str(one["name"]))
+        if agent is None or agent[0] != one:
+            agent = (one, _agent(one, *given))
+        now.agents[agent[1].name] = agent
+    made[written.source.name] = now
     return Pool(
         name=name,
         queue=str(value.get("queue", name)),
@@ -252,13 +286,18 @@ def _pool(written: Written, limits: Limits) -> Pool:
         suspend=suspend_of(value.get("suspend")),
         drain=drain_of(mapping(value.get("drain"))),
         workspace=workspace_of(value.get("workspace")),
-        agents=tuple(sorted(agents, key=lambda agent: agent.name)),
+        agents=tuple(now.agents[one][1] for one in sorted(now.agents)),
     )
 
 
 def _agent(value: Mapped, defaults: Mapped, pool_runtime: Value, limits: Limits) -> Agent:
     """Order of defaults: agent, pool's defaults, limits.yaml, built in; a pool's runtime before the built-in one."""
     merged = {**defaults, **value}
+
+    def own(key: str) -> Mapped:
+        """What is not left to limits.yaml."""
+        return {**mapping(defaults.get(key)), **mapping(value.get(key))} if key in merged else {}
+
     return Agent(
         name=str(value["name"]),
         limit=whole(merged.get("limit"), 1),
@@ -268,14 +307,10 @@ def _agent(value: Mapped, defaults: Mapped, pool_runtime: Value, limits: Limits)
         stall=seconds(merged.get("stall"), limits.stall),
         priority_floor=whole(merged.get("priority_floor"), 0),
         session=Session(str(merged.get("session", Session.FRESH))),
-        resources=resources_of({**mapping(defaults.get("resources")), **mapping(value.get("resources"))}).over(
-            limits.resources
-        ),
+        resources=resources_of(said).over(limits.resources) if (said := own("resources")) else limits.resources,
         executor=Engine(str(merged.get("executor", limits.executor))),
-        slurm=slurm_of({**mapping(defaults.get("slurm")), **mapping(value.get("slurm"))}).over(limits.slurm),
-        kubernetes=kubernetes_of({**mapping(defaults.get("kubernetes")), **mapping(value.get("kubernetes"))}).over(
-            limits.kubernetes
-        ),
+        slurm=slurm_of(said).over(limits.slurm) if (said := own("slurm")) else limits.slurm,
+        kubernetes=kubernetes_of(said).over(limits.kubernetes) if (said := own("kubernetes")) else limits.kubernetes,
     )
 
 
