@@ -4,10 +4,12 @@ import hashlib
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import pygit2
 import pytest
 
 from tests.e2e.world import World
@@ -98,6 +100,84 @@ def test_a_remote_that_is_gone_and_back(world: World, mirror: Mirror, tmp_path: 
     assert mirror.files(tip).entries
     shutil.move(tmp_path / "away", world.remote)
     assert newest(mirror) == tip
+
+
+def aged(world: World) -> None:
+    """As if nothing had been written there for a minute."""
+    for name in ("HEAD", "packed-refs", "refs/heads/main", "reftable/tables.list"):
+        path = world.remote / name
+        if path.exists() and time.time() - path.stat().st_mtime < 30:
+            os.utime(path, (time.time() - 60,) * 2)
+
+
+def asked(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the remote is asked from now on, other than the times of its files."""
+    found: list[str] = []
+
+    def opened() -> pygit2.Repository:
+        found.append("heads")
+        return make()
+
+    make = mirror._open_or_make
+    monkeypatch.setattr(mirror, "_open_or_make", opened)
+    return found
+
+
+def test_a_local_remote_that_nobody_wrote_to_is_not_opened(
+    world: World, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tip = world.push(dev="x: 1\n")
+    newest(mirror)
+    questions = asked(mirror, monkeypatch)
+    assert [mirror.poll(), mirror.poll()] == [tip, tip]
+    assert len(questions) == 2, "it was written to a moment ago: the next write might look the same"
+    aged(world)
+    assert [mirror.poll(), mirror.poll(), mirror.poll()] == [tip, tip, tip]
+    assert len(questions) == 3
+
+
+@pytest.mark.parametrize("how", ["push", "pack", "back", "other name", "gone", "packed and gone", "replaced"])
+def test_whatever_becomes_of_a_local_remotes_branch_is_seen_at_once(
+    world: World, mirror: Mirror, tmp_path: Path, how: str
+) -> None:
+    first = world.push(dev="x: 1\n")
+    second = world.push(dev="x: 2\n")
+    aged(world)
+    assert [mirror.poll(), mirror.poll()] == [second, second]
+    here = ("--git-dir", str(world.remote))
+    wanted = first
+    if how == "push":
+        wanted = world.push(dev="x: 3\n")
+    elif how == "pack":
+        world.git(*here, "pack-refs", "--all")
+        aged(world)
+        assert [mirror.poll(), mirror.poll()] == [second, second]
+        wanted = world.push(dev="x: 3\n")
+    elif how == "back":
+        world.git(*here, "update-ref", "refs/heads/main", first)
+    elif how == "other name":
+        world.git(*here, "update-ref", "refs/heads/other", second)
+        world.git(*here, "symbolic-ref", "refs/heads/main", "refs/heads/other")
+        aged(world)
+        assert mirror.poll() == second
+        world.git(*here, "update-ref", "refs/heads/other", first)
+    elif how.endswith("gone"):
+        if how == "packed and gone":
+            world.git(*here, "pack-refs", "--all")
+            aged(world)
+            assert [mirror.poll(), mirror.poll()] == [second, second]
+        world.git(*here, "update-ref", "-d", "refs/heads/main")
+        aged(world)
+        with pytest.raises(EmptyRepository):
+            mirror.poll()
+        return
+    else:
+        shutil.copytree(world.remote, tmp_path / "copy")
+        world.git("--git-dir", str(tmp_path / "copy"), "update-ref", "refs/heads/main", first)
+        shutil.rmtree(world.remote)
+        shutil.move(tmp_path / "copy", world.remote)
+    aged(world)
+    assert mirror.poll() == wanted
 
 
 def test_links_and_submodules_are_named_and_a_large_files_size_is_known(world: World, mirror: Mirror) -> None:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tsched.model.errors import ConfigurationError, FatalError, TransientError
 from tsched.model.event import Event
 from tsched.model.fleet import Agent, Fleet, Pool, Recipe, RecipeFile
 from tsched.model.run import Outcome
+from tsched.schedule.breaker import Breaker
 from tsched.sqlite import open_database
 from tsched.state import applied, breakers, events, history, requests, verdicts
 from tsched.state.applied import Applied
@@ -53,6 +54,34 @@ def test_a_database_that_others_keep_busy_passes(db: Database, tmp_path: Path) -
             pass
         requests.insert(db, time=0.0, kind="sync")
         assert len(requests.pending(other)) == 1
+
+
+def test_what_was_found_is_read_again_where_somebody_wrote(db: Database, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def pending(of: Database, word: str) -> int:
+        asked.append(word)
+        return len(of.rows("SELECT id FROM requests"))
+
+    def found(word: str = "a") -> int:
+        return db.kept(pending, word, of=["requests"])
+
+    assert [found(), found(), found("b"), found("b")] == [0, 0, 0, 0]
+    assert asked == ["a", "b"]
+    breakers.put(db, Breaker(recipe="r", content="c", failures=1))
+    assert (found(), asked) == (0, ["a", "b"]), "another table"
+    requests.insert(db, time=0.0, kind="sync")
+    assert [found(), found()] == [1, 1]
+    with suppress(KeyError), db.transaction():
+        requests.insert(db, time=0.0, kind="sync")
+        assert found() == 2
+        raise KeyError
+    assert found() == 1, "it was taken back"
+    with closing(Database.open(tmp_path / "tsched.db")) as other:
+        requests.insert(other, time=0.0, kind="sync")
+        assert found() == 2
+        requests.done(other, [one.id for one in requests.pending(other)])
+    assert found() == 0
 
 
 def test_a_failed_commit_leaves_no_transaction_behind(tmp_path: Path) -> None:

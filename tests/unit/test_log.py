@@ -373,3 +373,17 @@ def test_json_goes_to_the_echo_alone_and_says_which_pass_it_belongs_to(tmp_path:
     assert lines[-1]["counters"]["errors"] == 1
     assert said(today(tmp_path))[2] == "it broke"
     assert all("|" in line for line in today(tmp_path))
+
+
+def test_very_many_lines_that_are_written_again_have_the_new_time_and_nothing_else(tmp_path: Path) -> None:
+    clock = Clock()
+    log = OperatorLog(tmp_path, clock=clock)
+    first = [f"line {number}" for number in range(500)]
+    for lines in (first, first, ["other", *first[:300]], first[:200], first):
+        clock.now += 60
+        before = len(today(tmp_path)) if any(tmp_path.iterdir()) else 0
+        with log.reconciliation_pass() as current:
+            current.routine(lines)
+        new = today(tmp_path)[before:]
+        assert [one for one in said(new) if one[:14] not in ("Starting recon", "Reconciliation")] == lines
+        assert len({line.partition(" - ")[0] for line in new}) == 1, "all of the one moment"

@@ -8,6 +8,7 @@ from typing import TypeVar
 import pygit2
 
 from tsched.failpoint import failpoint
+from tsched.gitops import refs
 from tsched.gitops.commits import Commits
 from tsched.gitops.git import TIMEOUT, GitFailed, check_branch, git
 from tsched.gitops.remotes import remote_of
@@ -44,6 +45,8 @@ class Mirror(Commits):
         self.url = url
         self._remote = remote_of(url)
         self.branch = check_branch(branch)
+        # A local remote's heads, with what its files looked like then.
+        self._seen: tuple[refs.Mark | None, dict[str, str]] = (None, {})
         self._hangs = False  # a talk with the remote in this process did not end
 
     def _names(self) -> Mapping[str, str]:
@@ -104,12 +107,17 @@ class Mirror(Commits):
 
     def _heads_by_libgit2(self) -> dict[str, str]:
         """By a call that lets go of Python meanwhile: looking up one ref would hold all of it while a disk hangs."""
+        mark = refs.mark(self.url, self.branch)  # taken first: who moves the branch from now on leaves another one
+        if mark is not None and mark == self._seen[0]:
+            return self._seen[1]
         remote = self._open_or_make().remotes.create_anonymous(self.url)
-        return {
+        heads = {
             head.name: str(head.oid)
             for head in remote.list_heads()
             if head.name and head.name.startswith("refs/heads/")
         }
+        self._seen = (mark, heads)
+        return heads
 
     def fetch(self, tip: str) -> None:
         """Bring the tip's objects and history here. No process where they are here already.

@@ -1,10 +1,10 @@
 """The operator's log: a file a day, one line an entry, in the words and the order that the guide's greps rely on."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, TextIO
@@ -16,6 +16,7 @@ from tsched.observe import messages
 from tsched.observe.text import one_line
 
 ROUTINE_LINES: Final = 20  # of a pass, before `Reconciliation completed`: the guide greps within 30 lines
+MANY: Final = 100  # entries of one moment, from which on it pays to keep them
 URGENT_LINES: Final = 5  # warnings and errors, the same
 
 
@@ -35,17 +36,12 @@ def format_line(moment: float, level: Level, message: str) -> str:
     return f"{_head(moment, level)}{one_line(message)}\n"
 
 
-def format_lines(moment: float, level: Level, lines: Sequence[str]) -> str:
-    """Many entries of one moment as one text. `lines`: messages that are known to be one line each."""
-    head = _head(moment, level)
-    return f"{head}{f'{chr(10)}{head}'.join(lines)}\n" if lines else ""
-
-
 def _head(moment: float, level: Level) -> str:
-    local = datetime.fromtimestamp(moment, UTC).astimezone()
-    stamp = local.isoformat(timespec="milliseconds").removesuffix("+00:00")
-    zone = "Z" if not local.utcoffset() else ""
-    return f"{stamp}{zone}|{level.name} - "
+    seconds, thousandths = divmod(math.floor(moment * 1000), 1000)
+    local = time.localtime(seconds)
+    zone = time.strftime("%z", local)
+    zone = "Z" if not local.tm_gmtoff else f"{zone[:3]}:{zone[3:]}"
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{thousandths:03}{zone}|{level.name} - "
 
 
 def last_line(folder: Path) -> str:
@@ -95,6 +91,9 @@ class OperatorLog:
         self._clock = clock
         self._standing: tuple[tuple[Level, str], ...] = ()
         self._pass: PassLog | None = None
+        # Routine lines, how many of them were a pass's share, and the rest of them.
+        self._rest: tuple[Sequence[str] | None, int, Sequence[str]] = (None, 0, ())
+        self._many: tuple[Sequence[str] | None, str, str] = (None, "", "")  # entries as written last: head and text
         self._lost = 0  # lines that the disk refused
         self._torn = False  # the last write was cut short, so the next one has to begin a line of its own
 
@@ -133,7 +132,9 @@ class OperatorLog:
         now = len(lines) if self._pass is None else self._pass.share(len(lines))
         self._write_all([(moment, Level.INFO, lines[:now])] if now else ())
         if self._pass is not None and now < len(lines):
-            self._pass.later.append((moment, Level.INFO, lines[now:] if now else lines))
+            if self._rest[0] is not lines or self._rest[1] != now:
+                self._rest = (lines, now, lines[now:])  # the same object again, as long as these are
+            self._pass.later.append((moment, Level.INFO, self._rest[2]))
 
     def standing(self, lines: Sequence[tuple[Level, str]]) -> None:
         """What holds for now: a line is logged when it is new to this process, and first in each day's file then."""
@@ -180,11 +181,22 @@ class OperatorLog:
     def _write_all(self, entries: Sequence[tuple[float, Level, Sequence[str]]]) -> None:
         """Many entries in one write."""
         if entries:
-            text = "".join([format_lines(*entry) for entry in entries])
+            text = "".join([self._text(*entry) for entry in entries])
             self._emit(
                 entries[-1][0], text,
                 lambda: "".join([self._json(moment, level, one) for moment, level, some in entries for one in some]),
             )  # fmt: skip
+
+    def _text(self, moment: float, level: Level, lines: Sequence[str]) -> str:
+        """Entries of one moment. Very many that were written before, at another moment, only get their new heads."""
+        head = f"\n{_head(moment, level)}"  # a line's beginning: nowhere else is a line's end followed by one
+        if lines is self._many[0]:
+            text = self._many[2].replace(self._many[1], head)
+        else:
+            text = head + head.join(lines) if lines else ""
+        if len(lines) > MANY:
+            self._many = (lines, head, text)
+        return f"{text[1:]}\n" if lines else ""
 
     def _json(self, moment: float, level: Level, message: str, **facts: object) -> str:
         began = {} if self._pass is None else {"pass": iso(self._pass.began)}
@@ -241,7 +253,7 @@ class OperatorLog:
 
 def _name(day: float) -> str:
     """The file of a moment's day."""
-    return f"scheduler_{datetime.fromtimestamp(day, UTC).astimezone():%Y%m%d}.log"
+    return time.strftime("scheduler_%Y%m%d.log", time.localtime(day))
 
 
 class PassLog:

@@ -49,7 +49,7 @@ def registry(p: Pass) -> None:
     if isinstance(source, HostFiles):
         standing(p, source)
     elif fleet is not None:
-        p.host.log.standing(_registered(p.host.kept, fleet, f"{source.shown} at {fleet.revision[:12]}"))
+        p.host.log.standing(p.host.kept(_registered, p.host.kept, fleet, f"{source.shown} at {fleet.revision[:12]}"))
 
 
 def _registered(kept: Kept, fleet: Fleet, source: str) -> Sequence[tuple[Level, str]]:

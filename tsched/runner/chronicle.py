@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from tsched.model.fleet import Fleet
 from tsched.model.history import PassRecord, Sample, Total, Trouble
 from tsched.model.run import RunResult
 from tsched.model.units import about
@@ -122,8 +123,12 @@ def _stand(p: Pass) -> Stand | None:
         found = depths_at([task for task in p.waiting if task.id not in p.started], p.now)
     else:
         found = depths(p.host.kept, p.waiting, p.now, fleet.limits.retry)
-    served = " ".join(pool.queue for pool in fleet.pools)  # a text is known again by value
-    return p.host.kept(_standing, served, found, working)
+    return p.host.kept(_standing, p.host.kept(_queues, fleet), found, working)
+
+
+def _queues(fleet: Fleet) -> str:
+    """As one text, which is known again by value: a revision rarely changes them."""
+    return " ".join(pool.queue for pool in fleet.pools)
 
 
 def _standing(served: str, found: Mapping[str, Depth], working: Mapping[str, int]) -> Stand:

@@ -118,7 +118,7 @@ def _held(leased: frozenset[str], undelivered: frozenset[str], runs: Sequence[Ru
 def resting(p: Pass, fleet: Fleet) -> dict[str, int]:
     """Recipes whose breaker is open, and how many more of their runs may start: none of one that is not there."""
     running = Counter(run.recipe for run in p.runs.values() if p.breakers)
-    found = dict.fromkeys(chain.from_iterable(p.host.kept.each(_absent, fleet.pools, fleet.recipes)), 0)
+    found = dict.fromkeys(p.host.kept(_absent, p.host.kept, fleet), 0)
     for path, breaker in p.breakers.items():
         recipe = fleet.recipes.get(path)
         more = allowed(breaker, running=running[path], now=p.now)
@@ -127,7 +127,11 @@ def resting(p: Pass, fleet: Fleet) -> dict[str, int]:
     return found
 
 
-def _absent(pool: Pool, recipes: Mapping[str, Recipe]) -> Collection[str]:
+def _absent(kept: Kept, fleet: Fleet) -> Collection[str]:
+    return list(chain.from_iterable(kept.each(_absent_in, fleet.pools, fleet.recipes)))
+
+
+def _absent_in(pool: Pool, recipes: Mapping[str, Recipe]) -> Collection[str]:
     return [agent.recipe for agent in pool.agents if agent.recipe not in recipes]
 
 

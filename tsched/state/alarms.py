@@ -22,6 +22,10 @@ class Message:
 
 def load(db: Database) -> tuple[Alert, ...]:
     """Those that hold, pending ones too. Raises FatalError where one can't be read back."""
+    return db.kept(_load, of=["alerts"])
+
+
+def _load(db: Database) -> tuple[Alert, ...]:
     return tuple(db.decode(body, Alert, "an alert") for (body,) in db.rows("SELECT body FROM alerts ORDER BY rowid"))
 
 
@@ -44,6 +48,10 @@ def post(db: Database, sink: str, told: AlertTransition) -> None:
 
 def waiting(db: Database) -> tuple[Message, ...]:
     """Messages that are not delivered yet, oldest first."""
+    return db.kept(_waiting, of=["outbox"])
+
+
+def _waiting(db: Database) -> tuple[Message, ...]:
     rows = db.rows("SELECT id, sink, body, tries, not_before FROM outbox ORDER BY id")
     return tuple(
         Message(

@@ -28,11 +28,11 @@ def load(db: Database) -> Applied:
     What this Database has read before is given again for as long as nobody has written to the file; else a fleet of
     the same generation is not decoded anew: generations never repeat.
     """
+    if (before := db.applied) is not None and not db.in_transaction and before[0] == db.version:
+        return before[1]
     outer = db.in_transaction  # what stands there now may still be undone, so it is not kept
     with db.picture():  # one moment's picture of several tables
-        version, before = db.version, db.applied if not outer else None
-        if before is not None and before[0] == version:
-            return before[1]
+        version = db.version
         stored = db.rows("SELECT generation, fleet FROM applied")
         rows = db.rows("SELECT row FROM lifecycles ORDER BY agent, queue")
         accepted = frozenset(str(revision) for (revision,) in db.rows("SELECT revision FROM accepted"))

@@ -10,6 +10,10 @@ from tsched.state.database import Database
 
 def load(db: Database) -> Mapping[str, Breaker]:
     """All of them, by the recipe's path. Raises FatalError where one can't be read back."""
+    return db.kept(_load, of=["breakers"])
+
+
+def _load(db: Database) -> Mapping[str, Breaker]:
     rows = db.rows("SELECT recipe, body FROM breakers")
     return {str(recipe): db.decode(body, Breaker, "a breaker") for recipe, body in rows}
 

@@ -1,11 +1,12 @@
 """The runner's databases: one connection each, one transaction for all that must change together."""
 
 import os
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import msgspec
 
@@ -63,6 +64,8 @@ UPDATE applied SET fleet = json_remove(fleet, '$.pools')
 """,
 )
 T = TypeVar("T")
+Asked = TypeVarTuple("Asked")
+_WRITES = re.compile(r"\s*(?:INSERT(?: OR \w+)? INTO|UPDATE|DELETE FROM) (\w+)")
 
 
 class Database:
@@ -76,6 +79,8 @@ class Database:
         self._connection = connection
         self._path = path
         self._file = _identity(path)
+        self._kept: dict[tuple[object, tuple[object, ...]], tuple[Sequence[str], Any]] = {}  # answers, their tables
+        self._kept_at: int | None = None  # the version that they were found in
         self.fleet: tuple[int, Fleet] | None = None  # kept by state.applied: a generation and its fleet
         self.applied: tuple[int, Applied] | None = None  # the same: a version of the file and the record in it
 
@@ -88,6 +93,28 @@ class Database:
     def version(self) -> int:
         """A number that changes whenever somebody else has written; what is written here does not change it."""
         return int(str(self.rows("PRAGMA data_version")[0][0]))
+
+    def kept(self, ask: "Callable[[Database, *Asked], T]", *about: *Asked, of: Sequence[str]) -> T:
+        """The answer to `ask(self, *about)`, which is found in some tables and never changed.
+
+        `of`: the tables. They are read again where somebody has written to them since, another process to any.
+        """
+        version = self.version
+        if version != self._kept_at:
+            self._kept.clear()
+            self._kept_at = version
+        known = self._kept.get((ask, about))
+        if known is None:
+            known = self._kept[ask, about] = (of, ask(self, *about))
+        answer: T = known[1]
+        return answer
+
+    def _written(self, statement: str) -> None:
+        """Let go of what was found in the table that is written to."""
+        if not self._kept or (written := _WRITES.match(statement)) is None:
+            return
+        table = written[1]
+        self._kept = {key: one for key, one in self._kept.items() if table not in one[0]}
 
     @property
     def lost(self) -> bool:
@@ -129,9 +156,12 @@ class Database:
         try:
             with transaction(self._connection):
                 yield
-        except sqlite3.Error:  # from its begin or commit: those of the statements are translated already
-            with translated(self._path):
-                raise
+        except BaseException as error:
+            self._kept.clear()  # what was found in it may never have been
+            if isinstance(error, sqlite3.Error):  # of its begin or commit: those of statements are translated already
+                with translated(self._path):
+                    raise
+            raise
 
     @contextmanager
     def unhurried(self) -> Iterator[None]:
@@ -150,11 +180,13 @@ class Database:
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """One statement; its errors in our words."""
+        self._written(statement)
         with translated(self._path):
             return self._connection.execute(statement, values)
 
     def each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """One statement for each row of values."""
+        self._written(statement)
         with translated(self._path):
             self._connection.executemany(statement, rows)
 

@@ -35,6 +35,10 @@ def acknowledge(db: Database, run_id: str) -> None:
 
 def unacknowledged(db: Database) -> tuple[RunResult, ...]:
     """Results that the task server has not taken yet."""
+    return db.kept(_unacknowledged, of=["runs"])
+
+
+def _unacknowledged(db: Database) -> tuple[RunResult, ...]:
     return _results(db, "WHERE acknowledged = 0")
 
 

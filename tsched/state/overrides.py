@@ -18,6 +18,10 @@ def load(db: Database) -> Overrides:
 
     So a stop holds from the moment that its command has written it, whoever reads.
     """
+    return db.kept(_load, of=["overrides", "requests"])
+
+
+def _load(db: Database) -> Overrides:
     with db.picture():  # a request is never seen neither pending nor followed
         return ordered(_stored(db), orders(db, requests.pending(db)))
 

@@ -29,6 +29,10 @@ def insert(db: Database, *, time: float, kind: str, argument: str = "", author: 
 
 def pending(db: Database) -> tuple[Request, ...]:
     """What is asked for, oldest first."""
+    return db.kept(_pending, of=["requests"])
+
+
+def _pending(db: Database) -> tuple[Request, ...]:
     rows = db.rows("SELECT id, time, kind, argument, author FROM requests ORDER BY id")
     return tuple(
         Request(id=int(str(a)), time=float(str(b)), kind=str(c), argument=str(d), author=str(e))

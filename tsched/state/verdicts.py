@@ -1,5 +1,6 @@
 """Rejections remembered by content, and what the last pass saw."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -13,8 +14,12 @@ KEPT = 100  # rejections
 T = TypeVar("T")
 
 
-def remembered(db: Database) -> dict[str, tuple[Diagnostic, ...]]:
+def remembered(db: Database) -> Mapping[str, tuple[Diagnostic, ...]]:
     """Diagnostics of rejected contents, by content key. One that can't be read is forgotten: it is checked again."""
+    return db.kept(_remembered, of=["rejected"])
+
+
+def _remembered(db: Database) -> Mapping[str, tuple[Diagnostic, ...]]:
     found: dict[str, tuple[Diagnostic, ...]] = {}
     for key, body in db.rows("SELECT content_key, diagnostics FROM rejected"):
         with suppress(FatalError):
@@ -39,8 +44,12 @@ def put_report(db: Database, report: object) -> None:
 
 def get_report(db: Database, kind: type[T], default: T) -> T:
     """What the last pass saw; the default where there was none, or what another version wrote."""
-    rows = db.rows("SELECT body FROM report")
+    rows = db.kept(_report, of=["report"])
     try:
         return db.decode(rows[0][0], kind, "the last report") if rows else default
     except FatalError:
         return default
+
+
+def _report(db: Database) -> Sequence[tuple[object, ...]]:
+    return db.rows("SELECT body FROM report")
