@@ -378,8 +378,8 @@ def test_json_goes_to_the_echo_alone_and_says_which_pass_it_belongs_to(tmp_path:
 def test_very_many_lines_that_are_written_again_have_the_new_time_and_nothing_else(tmp_path: Path) -> None:
     clock = Clock()
     log = OperatorLog(tmp_path, clock=clock)
-    first = [f"line {number}" for number in range(500)]
-    for lines in (first, first, ["other", *first[:300]], first[:200], first):
+    first = [f"line {number}" for number in range(1700)]
+    for lines in (first, first, ["other", *first[:900]], first[:600], first):
         clock.now += 60
         before = len(today(tmp_path)) if any(tmp_path.iterdir()) else 0
         with log.reconciliation_pass() as current:

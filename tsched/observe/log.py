@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -16,7 +16,7 @@ from tsched.observe import messages
 from tsched.observe.text import one_line
 
 ROUTINE_LINES: Final = 20  # of a pass, before `Reconciliation completed`: the guide greps within 30 lines
-MANY: Final = 100  # entries of one moment, from which on it pays to keep them
+MANY: Final = 500  # lines of one write
 URGENT_LINES: Final = 5  # warnings and errors, the same
 
 
@@ -93,7 +93,10 @@ class OperatorLog:
         self._pass: PassLog | None = None
         # Routine lines, how many of them were a pass's share, and the rest of them.
         self._rest: tuple[Sequence[str] | None, int, Sequence[str]] = (None, 0, ())
-        self._many: tuple[Sequence[str] | None, str, str] = (None, "", "")  # entries as written last: head and text
+        self._many: tuple[Sequence[str] | None, Sequence[bytes]] = (
+            None,
+            (),
+        )  # entries as written last, less their heads
         self._lost = 0  # lines that the disk refused
         self._torn = False  # the last write was cut short, so the next one has to begin a line of its own
 
@@ -175,48 +178,50 @@ class OperatorLog:
             self._pass = None
 
     def _write(self, moment: float, level: Level, message: str, **facts: object) -> None:
-        line = format_line(moment, level, message)
-        self._emit(moment, line, lambda: self._json(moment, level, message, **facts))
+        line = _encoded(format_line(moment, level, message))
+        self._emit(moment, lambda: (line,), lambda: self._json(moment, level, message, **facts))
 
     def _write_all(self, entries: Sequence[tuple[float, Level, Sequence[str]]]) -> None:
-        """Many entries in one write."""
+        """Many entries, the file opened once."""
         if entries:
-            text = "".join([self._text(*entry) for entry in entries])
             self._emit(
-                entries[-1][0], text,
+                entries[-1][0],
+                lambda: (part for entry in entries for part in self._parts(*entry)),
                 lambda: "".join([self._json(moment, level, one) for moment, level, some in entries for one in some]),
             )  # fmt: skip
 
-    def _text(self, moment: float, level: Level, lines: Sequence[str]) -> str:
-        """Entries of one moment. Very many that were written before, at another moment, only get their new heads."""
-        head = f"\n{_head(moment, level)}"  # a line's beginning: nowhere else is a line's end followed by one
-        if lines is self._many[0]:
-            text = self._many[2].replace(self._many[1], head)
-        else:
-            text = head + head.join(lines) if lines else ""
-        if len(lines) > MANY:
-            self._many = (lines, head, text)
-        return f"{text[1:]}\n" if lines else ""
+    def _parts(self, moment: float, level: Level, lines: Sequence[str]) -> Iterator[bytes]:
+        """Entries of one moment. Very many that were written before, at another moment, only get their new heads.
+
+        In parts: a megabyte as one would be copied from one fresh piece of memory to the next.
+        """
+        head = _head(moment, level).encode()
+        if lines is not self._many[0]:
+            starts = range(0, len(lines), MANY)
+            self._many = (lines, [_encoded("\n".join(lines[start : start + MANY])) for start in starts])
+        for part in self._many[1]:
+            yield b"%b%b\n" % (head, part.replace(b"\n", b"\n" + head))
 
     def _json(self, moment: float, level: Level, message: str, **facts: object) -> str:
         began = {} if self._pass is None else {"pass": iso(self._pass.began)}
         return format_json(moment, level, message, **began, **facts)
 
-    def _emit(self, moment: float, text: str, as_json: Callable[[], str]) -> None:
+    def _emit(self, moment: float, parts: Callable[[], Iterable[bytes]], as_json: Callable[[], str]) -> None:
         """Whole lines, into the file and to the echo."""
         if self._folder is not None:
+            left = iter(parts())
             try:
-                self._append(self._folder, moment, text)
+                self._append(self._folder, moment, left)
             except OSError:
-                self._lost += text.count("\n")
+                self._lost += sum(part.count(b"\n") for part in left)
         if self._echo is not None:
             try:
-                self._echo.write(as_json() if self._as_json else text)
+                self._echo.write(as_json() if self._as_json else b"".join(parts()).decode())
                 self._echo.flush()
             except (OSError, ValueError):  # the reader went away, or the stream is closed
                 self._echo = None
 
-    def _append(self, folder: Path, moment: float, text: str) -> None:
+    def _append(self, folder: Path, moment: float, parts: Iterable[bytes]) -> None:
         """The file is opened for each write: a log rotated away, removed or new today needs no care then."""
         day = moment if self._pass is None else self._pass.began  # a pass stays together over midnight
         path = f"{folder}/{_name(day)}"
@@ -229,26 +234,36 @@ class OperatorLog:
         try:
             if os.fstat(descriptor).st_size == 0:
                 shown = (entry for entry in self._standing if entry[0] >= self._level)
-                self._put(descriptor, "".join(format_line(moment, *entry) for entry in shown))
+                self._put(descriptor, _encoded("".join(format_line(moment, *entry) for entry in shown)))
             if self._lost:
                 missing = format_line(moment, Level.WARNING, messages.lines_lost(self._lost))
-                self._put(descriptor, missing)
+                self._put(descriptor, _encoded(missing))
                 self._lost = 0
-            self._put(descriptor, text)
+            for part in parts:
+                self._put(descriptor, part, counted=True)
         finally:
             os.close(descriptor)
 
-    def _put(self, descriptor: int, text: str) -> None:
-        data = text.encode("utf-8", "backslashreplace")
+    def _put(self, descriptor: int, data: bytes, *, counted: bool = False) -> None:
+        """`counted`: lines that the disk refuses are lost."""
         if not data:
             return
         begin = b"\n" if self._torn else b""
         data = begin + data if begin else data
-        written = os.write(descriptor, data)
-        self._torn = written < len(data)
-        if self._torn:
-            self._lost -= data.count(b"\n", len(begin), written)  # these are whole: the caller counts them all
-            raise OSError("the disk took a part of the lines")
+        whole = len(begin)
+        try:
+            written = os.write(descriptor, data)
+            self._torn = written < len(data)
+            whole = max(whole, written)
+            if self._torn:
+                raise OSError("the disk took a part of the lines")
+        except OSError:
+            self._lost += data.count(b"\n", whole) if counted else 0
+            raise
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _name(day: float) -> str:
