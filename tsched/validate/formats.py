@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from tsched import __version__
 from tsched.model.diagnostic import Diagnostic, Severity
+from tsched.model.records import dataclass
 from tsched.validate.codes import CODES, WARNINGS
 from tsched.validate.report import render_json, render_text
 

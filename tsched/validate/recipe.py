@@ -7,7 +7,6 @@ import codecs
 import json
 import re
 from collections.abc import Collection, Generator, Iterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import jsonschema_rs
@@ -15,6 +14,7 @@ import minijinja
 
 from tsched.model.diagnostic import Diagnostic, Severity, of_file
 from tsched.model.fleet import Parameter, Power
+from tsched.model.records import dataclass
 from tsched.validate import schema, templates
 from tsched.validate.secrets import literal_credentials
 from tsched.validate.source import Path, Source, Value, parse
