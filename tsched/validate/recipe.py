@@ -176,10 +176,8 @@ class _Rules:
 
     def _templates(self, declared: Collection[str]) -> Generator[Diagnostic, None, set[str]]:
         used: set[str] = set()
-        environment = minijinja.Environment()
-        for path, text in _texts(self._value, ()):
-            if "{{" not in text and "{%" not in text and "{#" not in text:
-                continue
+        environment = templates.environment()
+        for path, text in _templated(self._value):
             try:
                 names = environment.undeclared_variables_in_str(text)
                 problem = templates.beyond_syntax(text)
@@ -258,18 +256,23 @@ def _number(text: str) -> bool:
     return True
 
 
+def _templated(value: Mapping[str, Value]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every text with a template in a value, with its path; descriptions of parameters are no templates."""
+    for key, inner in value.items():
+        if key != "parameters":
+            yield from _texts(inner, (key,))
+
+
 def _texts(value: Value, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every text in a value with its path; descriptions of parameters are no templates."""
-    match value:
-        case str():
+    if isinstance(value, str):
+        if "{" in value and ("{{" in value or "{%" in value or "{#" in value):
             yield path, value
-        case dict():
-            for key, inner in value.items():
-                if not (key == "parameters" and not path):
-                    yield from _texts(inner, (*path, key))
-        case list():
-            for index, inner in enumerate(value):
-                yield from _texts(inner, (*path, index))
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, (*path, index))
 
 
 def _list(value: Value) -> list[Value]:
