@@ -7,6 +7,7 @@ import pytest
 
 from tests.bench.conftest import Figures
 from tests.unit.test_validate import LIMITS, POOL, RECIPE, load
+from tsched.model.units import count
 from tsched.validate.report import render_text
 from tsched.validate.source import LARGEST
 
@@ -76,4 +77,4 @@ def test_it_takes_no_longer_than_five_seconds(name: str, figure: Figures) -> Non
     found = load(files).diagnostics
     render_text(found, files)
     seconds = time.perf_counter() - begun
-    assert figure(f"validating the worst: {name}", f"{len(found):,} findings", seconds, most=SECONDS, unit="s")
+    assert figure(f"validating the worst: {name}", count(len(found), "finding"), seconds, most=SECONDS, unit="s")
