@@ -1,8 +1,6 @@
 """How databases are opened: durable for their writers, beside them to watch, for a look without touching a byte."""
 
-import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +13,7 @@ from tsched.model.errors import FatalError, TransientError
 
 BUSY_SECONDS = 30.0
 TRIES = 20  # to copy a file that is being written
+_FORMATS = slice(18, 20)  # bytes of a file: the formats to write and read it in, 1 without a log and 2 with one
 
 
 def open_database(
@@ -122,20 +121,13 @@ def open_read_only(path: Path, *, migrations: Sequence[str] | None) -> sqlite3.C
         return None
     with translated(path):
         for _ in range(TRIES):
-            before = _stamp(path)
-            with tempfile.TemporaryDirectory(prefix="tsched-read-") as folder:
-                copy = Path(folder) / "copy.db"
-                for source, target in ((path, copy), (_log(path), _log(copy))):
-                    if source.exists():
-                        shutil.copyfile(source, target)
-                if _stamp(path) == before:
-                    memory = _in_memory(copy)
-                    if _version(memory):
-                        if migrations is not None:
-                            _migrate(memory, path, migrations)
-                        return memory
-                    memory.close()  # its maker has the file, but has not committed its tables yet
-                    return None
+            if (memory := _in_memory(path)) is not None:
+                if _version(memory):
+                    if migrations is not None:
+                        _migrate(memory, path, migrations)
+                    return memory
+                memory.close()  # its maker has the file, but has not committed its tables yet
+                return None
     raise TransientError(f"{path} is being written too busily to be read without touching it: try again")
 
 
@@ -173,7 +165,33 @@ def _stamp(path: Path) -> tuple[int, int, bool]:
     return (stat.st_mtime_ns, stat.st_size, _log(path).exists())
 
 
-def _in_memory(copy: Path) -> sqlite3.Connection:
+def _in_memory(path: Path) -> sqlite3.Connection | None:
+    """A copy of what is in the file and its log; None where somebody wrote them meanwhile."""
+    before = _stamp(path)
+    if not before[2] and hasattr(sqlite3.Connection, "deserialize"):
+        image = bytearray(path.read_bytes())
+        return _loaded(image) if _stamp(path) == before else None
+    import shutil
+    import tempfile  # no small module: only where there is a log
+
+    with tempfile.TemporaryDirectory(prefix="tsched-read-") as folder:
+        copy = Path(folder) / "copy.db"
+        for source, target in ((path, copy), (_log(path), _log(copy))):
+            if source.exists():
+                shutil.copyfile(source, target)
+        return _backed_up(copy) if _stamp(path) == before else None
+
+
+def _loaded(image: bytearray) -> sqlite3.Connection:
+    """The database whose file has these bytes, and no log."""
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    if image:
+        image[_FORMATS] = b"\1\1"  # with a log's no file opens in memory
+        memory.deserialize(image)
+    return memory
+
+
+def _backed_up(copy: Path) -> sqlite3.Connection:
     source = sqlite3.connect(copy)
     try:
         memory = sqlite3.connect(":memory:", isolation_level=None)

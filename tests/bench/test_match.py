@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.bench.conftest import Figures
 from tsched.model.task import Task
+from tsched.model.units import count
 from tsched.runner.simulate import made_up
 from tsched.schedule.load import Shape, busy, synthetic
 from tsched.schedule.match import AgentSlots, Capacity, match
@@ -56,29 +58,29 @@ def pools(slots: int, *, agents: int = AGENTS, floors: int = 1) -> list[Capacity
 
 @pytest.mark.parametrize(("slots", "bar"), [(40_000, 4.0), (1_000, 1.0)])
 @pytest.mark.parametrize("floors", [1, 5])
-def test_matching_is_no_dearer_than_sorting_by_so_much(slots: int, bar: float, floors: int) -> None:
+def test_matching_is_no_dearer_than_sorting_by_so_much(slots: int, bar: float, floors: int, figure: Figures) -> None:
     waiting, free = tasks(TASKS), pools(slots, floors=floors)
     key = sort_key({})
     ready = sorted(waiting, key=key)
     sorting = least(lambda: sorted(waiting, key=key))
     matching = least(lambda: match(ready, free, lifecycles={}))
     made = len(match(ready, free, lifecycles={}))
-    print(f"\nmatch: {made} of {TASKS} tasks, {floors} floors: {matching / sorting:.2f} x sorting (bar {bar})")
+    size = f"{TASKS:,} tasks, {slots:,} slots, {count(floors, 'floor')}"
     assert made == slots if floors == 1 else made > slots * 0.5
-    assert matching <= bar * sorting
+    assert figure("matching / sorting the tasks", size, matching / sorting, most=bar)
 
 
-def test_matching_grows_with_the_tasks() -> None:
+def test_matching_grows_with_the_tasks(figure: Figures) -> None:
     """Ten times the tasks, slots and agents cost about ten times as much; 20 leaves room for the cache."""
     times = []
     for size in (1_000, 10_000, 100_000):
         ready, free = sorted(tasks(size), key=sort_key({})), pools(size * 2 // 5, agents=max(POOLS, size // 10))
         times.append(least(lambda ready=ready, free=free: match(ready, free, lifecycles={})))  # type: ignore[misc]
-    print(f"\nmatch: {', '.join(f'{one * 1000:.1f} ms' for one in times)} for 1,000, 10,000, 100,000 tasks")
-    assert times[2] < 20 * times[1] < 400 * times[0]
+    small = figure("matching ten times as much", "10,000 / 1,000 tasks", times[1] / times[0], most=20)
+    assert figure("matching ten times as much", "100,000 / 10,000 tasks", times[2] / times[1], most=20) and small
 
 
-def test_a_task_below_every_floor_is_not_offered_to_every_agent() -> None:
+def test_a_task_below_every_floor_is_not_offered_to_every_agent(figure: Figures) -> None:
     """It was: a thousand agents and ten thousand such tasks took 15 s."""
     agents = tuple(AgentSlots(name=f"a{one}", free=9, priority_floor=1) for one in range(1000))
     free = [Capacity(pool="q", queue="q", agents=agents)]
@@ -86,11 +88,11 @@ def test_a_task_below_every_floor_is_not_offered_to_every_agent() -> None:
     key = sort_key({})
     sorting = least(lambda: sorted(waiting, key=key))
     matching = least(lambda: match(waiting, free, lifecycles={}))
-    print(f"\nmatch: nobody takes 10,000 tasks: {matching / sorting:.2f} x sorting")
-    assert matching < sorting
+    size = "10,000 tasks that nobody takes"
+    assert figure("matching / sorting the tasks", size, matching / sorting, most=1)
 
 
-def test_a_simulations_cost_follows_its_tasks() -> None:
+def test_a_simulations_cost_follows_its_tasks(figure: Figures) -> None:
     """The same load by task over ten times the agents: what there is costs little beside what happens."""
     each = []
     for agents, span in ((1_000, 3600.0), (1_000, 36_000.0), (10_000, 3600.0)):
@@ -100,6 +102,6 @@ def test_a_simulations_cost_follows_its_tasks() -> None:
         )
         seconds = least(lambda fleet=fleet, load=load: simulate(fleet, load), 2)  # type: ignore[misc]
         each.append(seconds / len(load.arrivals) * 1e6)
-        print(f"\nsimulate: {agents} agents, {len(load.arrivals)} tasks: {each[-1]:.0f} µs a task")
-    assert each[1] < 1.5 * each[0]
-    assert each[2] < 3 * each[0]
+        figure("simulating a task", f"{agents:,} agents, {len(load.arrivals):,} tasks", each[-1], unit="µs")
+    long = figure("simulating a task, ten times as long", "1,000 agents", each[1] / each[0], most=1.5)
+    assert figure("simulating a task, ten times the agents", "10,000 agents", each[2] / each[0], most=3) and long

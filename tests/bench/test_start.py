@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.conftest import Figures
 from tests.e2e.world import LIMITS, World, pool
 from tsched.cli.main import main
 from tsched.executors.shim.life import LOST_THE_FENCE
@@ -38,7 +39,9 @@ def medians(commands: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -
 
 
 @pytest.mark.parametrize("agents", SIZES)
-def test_help_and_status_start_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agents: int) -> None:
+def test_help_and_status_start_fast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agents: int, figure: Figures
+) -> None:
     world = World(tmp_path)
     world.recipes(*(f"agent-{number:04d}" for number in range(agents)))
     world.push("fleet", limits=LIMITS, dev=pool("dev", *(f"agent-{number:04d}" for number in range(agents))))
@@ -54,9 +57,6 @@ def test_help_and_status_start_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         },
         world.environ,
     )
-    print(
-        f"\nstart {agents:5} agents: --help {found['help'] / found['typer']:.2f}, status "
-        f"{found['status'] / found['typer']:.2f} times `import typer` ({found['typer']:.0f} ms)"
-    )
-    assert found["help"] <= HELP * found["typer"]
-    assert found["status"] <= STATUS * found["typer"]
+    size = f"{agents:,} agents"
+    fast = figure("tsched --help / import typer", size, found["help"] / found["typer"], most=HELP)
+    assert figure("tsched status / import typer", size, found["status"] / found["typer"], most=STATUS) and fast

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from tests.bench.conftest import Figures
 from tests.unit.test_validate import LIMITS, POOL, RECIPE, load
+from tsched.model.units import count
 from tsched.validate.report import render_text
 from tsched.validate.source import LARGEST
 
@@ -69,11 +71,10 @@ WORST: Mapping[str, Callable[[], Mapping[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", WORST)
-def test_it_takes_no_longer_than_five_seconds(name: str) -> None:
+def test_it_takes_no_longer_than_five_seconds(name: str, figure: Figures) -> None:
     files = WORST[name]()
     begun = time.perf_counter()
     found = load(files).diagnostics
     render_text(found, files)
     seconds = time.perf_counter() - begun
-    print(f"\nworst: {name:14} {seconds:5.2f} s, {len(found)} findings")
-    assert seconds < SECONDS
+    assert figure(f"validating the worst: {name}", count(len(found), "finding"), seconds, most=SECONDS, unit="s")

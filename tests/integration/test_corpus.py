@@ -136,6 +136,12 @@ def test_the_command_says_the_same(name: str, tmp_path: Path) -> None:
 # -- an editor that knows only our JSON Schemas says the same of each file
 
 # Files that check-jsonschema's YAML reader (ruamel) reads otherwise than YAML 1.2's core schema has it, and why.
+# As pip installs it that reader is Python; with ruamel.yaml.clib, which tests/bench measures, it is libyaml.
+FORMS: Mapping[str, str] = {
+    "python": "import sys; sys.modules['_ruamel_yaml'] = None; from check_jsonschema import main; main()",
+    "libyaml": "from check_jsonschema import main; main()",
+}
+ONLY_PYTHON = {"style-spaces-after-values--pools-dev.yaml"}
 OTHERWISE: Mapping[str, str] = {
     "scalar-words-of-yaml-1-1--pools-dev.yaml": "1_000 is a number to ruamel, text in YAML 1.2",
     "style-spaces-after-values--pools-dev.yaml": "a tab behind a key's colon: ruamel refuses it, YAML 1.2 does not",
@@ -161,8 +167,9 @@ def shape(path: str, case: Case) -> bool | None:
     return not any(code.startswith("TS2") or code in ("TS109", "TS312") for code in codes)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("schema", ["pool", "limits", "recipe"])
-def test_check_jsonschema_agrees(schema: str, tmp_path: Path) -> None:
+def test_check_jsonschema_agrees(schema: str, form: str, tmp_path: Path) -> None:
     pytest.importorskip("check_jsonschema")
     wanted: dict[str, bool] = {}
     for case in BOTH.values():
@@ -172,12 +179,13 @@ def test_check_jsonschema_agrees(schema: str, tmp_path: Path) -> None:
                 file = tmp_path / f"{case.name}--{path.replace('/', '-')}"
                 file.write_bytes(data)
                 wanted[file.name] = fits
-    words = [sys.executable, "-m", "check_jsonschema", "--output-format", "json", "--schemafile"]
+    words = [sys.executable, "-c", FORMS[form], "--output-format", "json", "--schemafile"]
     words += [str(SCHEMAS / f"{schema}.schema.json"), *sorted(str(tmp_path / name) for name in wanted)]
     said = json.loads(subprocess.run(words, capture_output=True, text=True, check=False).stdout)
     refused = {Path(one["filename"]).name for one in [*said["errors"], *said["parse_errors"]]}
     differing = {name for name, fits in wanted.items() if fits == (name in refused)}
-    assert differing == {name for name in OTHERWISE if name in wanted}
+    expected = OTHERWISE.keys() - (ONLY_PYTHON if form == "libyaml" else set())
+    assert differing == expected & wanted.keys()
     assert {True, False} <= set(wanted.values())
 
 

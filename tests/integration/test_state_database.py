@@ -245,6 +245,7 @@ def test_a_reader_beside_the_runner_sees_whole_passes_alone(db: Database, tmp_pa
         assert reader is not None
         with closing(reader):
             assert applied.load(reader) == first
+            assert applied.outline(reader) == replace(first, fleet=replace(fleet("1"), recipes={}))
             assert requests.pending(reader) == ()
     after = Database.read_only(tmp_path / "tsched.db")
     assert after is not None

@@ -15,9 +15,9 @@ from tsched.settings import (
     Origin,
     Settings,
     load,
-    parse_env_file,
     resolve,
 )
+from tsched.settings.envfile import parse_env_file
 from tsched.settings.show import as_json, rows
 
 CWD = Path("/somewhere")

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import typer
@@ -140,6 +139,8 @@ def borrowed_mirror(settings: "Settings") -> "Iterator[Mirror]":
 
     Raises ConfigurationError where no fleet repo is set.
     """
+    from tempfile import TemporaryDirectory
+
     from tsched.gitops.mirror import Mirror
 
     if settings.repo is None:

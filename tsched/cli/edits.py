@@ -4,7 +4,7 @@ import inspect
 import re
 import typing
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ import typer
 from tsched.cli.call import settings_of
 from tsched.cli.output import complain
 from tsched.model.errors import ConfigurationError
+from tsched.model.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -191,4 +191,6 @@ def _failed(error: Exception) -> int:
 def run() -> None:
     """The entry point of the `tsched` program."""
     gc.set_threshold(20_000)  # what is imported stays: to look for garbage in it takes a tenth of the start
-    sys.exit(main())
+    code = main()
+    gc.freeze()  # nor is it looked for among all that ends with the process
+    sys.exit(code)

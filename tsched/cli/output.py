@@ -4,7 +4,6 @@ import sys
 
 import typer
 
-from tsched.model import plain
 from tsched.observe.text import one_line
 
 # The same words in every command, because options are documented once.
@@ -14,6 +13,8 @@ JSON = typer.Option("--json", help="Print JSON (documented and stable) instead o
 
 def print_json(value: object, *, line: bool = False) -> None:
     """One JSON value on standard output: indented, or on a line of its own (for streams of them)."""
+    from tsched.model import plain
+
     print(plain.as_json(value, indent=None if line else 2), flush=line)
 
 

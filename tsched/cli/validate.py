@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ from tsched.cli.call import applied_fleet, commits_of, settings_of, state_folder
 from tsched.cli.output import JSON
 from tsched.model.errors import ConfigurationError
 from tsched.model.files import FileKind
+from tsched.model.records import dataclass
 from tsched.model.units import count
 from tsched.observe.text import block, one_line
 

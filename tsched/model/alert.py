@@ -3,8 +3,9 @@
 A stored union of dataclasses can't be told apart when it is read back, so `Alerts` keeps each kind of rule by itself.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from tsched.model.records import dataclass
 
 
 class AlertSeverity(StrEnum):

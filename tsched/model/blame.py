@@ -1,8 +1,7 @@
 """Where what a run ran came from."""
 
-from dataclasses import dataclass
-
 from tsched.model.commit import Commit
+from tsched.model.records import dataclass
 from tsched.model.run import Run, RunResult
 
 

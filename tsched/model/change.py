@@ -1,10 +1,11 @@
 """The typed difference between two fleets, and its laws: apply(a, diff(a, b)) == b, and inverse undoes it."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Generic, TypeVar
 
 from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, Runtime
+from tsched.model.records import dataclass
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -1,7 +1,8 @@
 """Who made a commit, when and why."""
 
 import re
-from dataclasses import dataclass
+
+from tsched.model.records import dataclass
 
 _PULL_REQUESTS = (
     re.compile(r"\AMerge pull request #(\d+)\b"),  # GitHub's merge

@@ -1,7 +1,8 @@
 """A finding about something a person wrote, with its place and its mend."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from tsched.model.records import dataclass
 
 
 class Severity(StrEnum):

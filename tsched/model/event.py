@@ -1,7 +1,9 @@
 """Events: one line of history each. What happened, to what, at which revision, why."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from tsched.model.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,9 @@
 """The files of one revision, as git keeps them: names and blob ids first, content only when asked for."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from tsched.model.records import dataclass
 
 
 class FileKind(StrEnum):

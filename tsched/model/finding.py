@@ -1,8 +1,9 @@
 """What a look at a runner finds: one judgement each, with what it rests on and how to mend it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from tsched.model.records import dataclass
 
 
 class Standing(StrEnum):

@@ -1,11 +1,12 @@
 """The fleet: the validated, typed content of one revision. Durations are seconds; every default is resolved."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from enum import StrEnum
 
 from tsched.model.alert import Alerts
 from tsched.model.placement import Engine, Kubernetes, Slurm
+from tsched.model.records import dataclass
 from tsched.model.units import format_size
 
 LOCAL = "local-"  # how a revision begins that is no commit: the content of this machine's control file and recipes
@@ -83,7 +84,7 @@ class Workspace:
     repo: str
     ref: str = "HEAD"
     keep: Keep = Keep.ON_FAILURE
-    hooks: Hooks = Hooks()
+    hooks: Hooks = field(default_factory=Hooks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,12 +178,12 @@ class Limits:
     max_runtime: float = 3600.0
     stall: float = 600.0
     stop_grace: float = 30.0
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     executor: Engine = Engine.LOCAL
     slurm: Slurm = field(default_factory=Slurm)
     kubernetes: Kubernetes = field(default_factory=Kubernetes)
-    retry: Retry = Retry()
-    guard: Guard = Guard()
+    retry: Retry = field(default_factory=Retry)
+    guard: Guard = field(default_factory=Guard)
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
     alerts: Alerts = field(default_factory=Alerts)
 
@@ -259,7 +260,7 @@ class Agent:
     stall: float = 600.0
     priority_floor: int = 0
     session: Session = Session.FRESH
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     executor: Engine = Engine.LOCAL
     slurm: Slurm = field(default_factory=Slurm)
     kubernetes: Kubernetes = field(default_factory=Kubernetes)
@@ -279,7 +280,7 @@ class Pool:
     own_only: bool = False
     max_running: int | None = None
     suspend: Suspend | None = None
-    drain: DrainPolicy = DrainPolicy()
+    drain: DrainPolicy = field(default_factory=DrainPolicy)
     workspace: Workspace | None = None
     agents: tuple[Agent, ...] = ()
 
@@ -293,7 +294,7 @@ class Fleet:
 
     revision: str = field(compare=False)
     pools: tuple[Pool, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
 
     def agents(self) -> Iterator[tuple[Pool, Agent]]:

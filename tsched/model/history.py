@@ -1,7 +1,9 @@
 """What is kept of each pass: how long its steps took, what it counted, how queues stood, what went wrong."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from tsched.model.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,10 @@
 """Where an agent stands on its way from cordon to deletion (DESIGN section 5)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from tsched.model.fleet import DrainPolicy
+from tsched.model.records import dataclass
 
 Key = tuple[str, str]  # agent, queue
 

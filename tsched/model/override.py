@@ -1,9 +1,9 @@
 """Local overrides: what an operator decided on this machine beside git, until it is taken back."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from tsched.model.fleet import DrainPolicy, OnDeadline
+from tsched.model.records import dataclass
 from tsched.model.units import iso
 
 FLEET = "fleet"  # the subject of a stop of everything

@@ -1,9 +1,10 @@
 """Where a run executes, and what a cluster engine is told about it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from enum import StrEnum
 
+from tsched.model.records import dataclass
 from tsched.model.units import format_duration
 
 

@@ -1,7 +1,8 @@
 """A reason why a task starts or does not: one link of the chain that `tsched why` shows."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from tsched.model.records import dataclass
 
 
 class Link(StrEnum):

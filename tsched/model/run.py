@@ -1,8 +1,8 @@
 """Runs, their leases and their ends."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from tsched.model.records import dataclass
 from tsched.model.task import Settlement
 
 

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from tsched.model.records import dataclass
 
 if TYPE_CHECKING:
     from tsched.model.fleet import Pool

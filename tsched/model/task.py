@@ -1,7 +1,8 @@
 """Tasks as every task source shows them to the runner."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from tsched.model.records import dataclass
 
 
 class TaskStatus(StrEnum):

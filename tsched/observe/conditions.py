@@ -1,9 +1,9 @@
 """The conditions of a runner: what holds just now, why, and since when."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, TypedDict
 
+from tsched.model.records import dataclass
 from tsched.model.units import count, format_duration, iso
 
 Standing = Literal["True", "False", "Unknown"]

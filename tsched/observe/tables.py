@@ -3,9 +3,9 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from tsched.model.records import dataclass
 from tsched.model.units import count, iso
 from tsched.observe.conditions import notable
 from tsched.observe.text import one_line, slots

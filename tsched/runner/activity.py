@@ -9,7 +9,7 @@ from tsched.runner.folder import folder_of
 from tsched.runner.sources import source_of
 from tsched.runner.standing import DAY, depths_of, status_of
 from tsched.settings import Settings
-from tsched.state import history
+from tsched.state import applied, history
 from tsched.state.database import Database
 
 
@@ -30,7 +30,7 @@ def activity(settings: Settings, *, now: float) -> Activity:
         closing(source_of(settings, folder, read_only=True)) as tasks,
     ):
         return Activity(
-            status=status_of(db, folder, depths_of(tasks), now=now),
+            status=status_of(db, applied.outline(db), folder, depths_of(tasks), now=now),
             results=history.ended_since(db, now - DAY),
             last=history.last_of_agents(db),
         )

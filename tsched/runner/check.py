@@ -5,14 +5,16 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 
 from tsched.model.files import FileKind, RepoFile, RepoFiles
-from tsched.validate.fleet import FleetCache, Loaded, load_fleet
+from tsched.validate.fleet import FleetCache, Loaded, load_fleet, pool_files
 from tsched.validate.recipe import ParsedRecipe, parse_recipe
 from tsched.validate.source import LARGEST
 
 WORTH_IT = 300  # recipes: with fewer, a second process takes longer than it saves
 SOUND = ParsedRecipe()
+_WIDTH = 4  # bytes of a number on its way to whoever takes it
 Read = Callable[[RepoFile], bytes]
-Told = Mapping[int, ParsedRecipe]  # those with something to tell, by their number in a part
+Told = Mapping[int, ParsedRecipe]  # those with something to tell, by their number
+Tell = Callable[[int], Told]  # what the few recipes from a number on tell
 
 
 def check(files: RepoFiles, *, build: bool) -> Loaded:
@@ -21,9 +23,8 @@ def check(files: RepoFiles, *, build: bool) -> Loaded:
     recipes = [file for path, file in files.entries.items() if path.startswith("recipes/") and _readable(file)]
     cores = len(os.sched_getaffinity(0))
     if not build and cores > 1 and len(recipes) >= WORTH_IT:
-        parts = [recipes[start::cores] for start in range(cores)]
-        for part, told in zip(parts, _all(parts, files.read), strict=True):
-            cache.recipes |= {(file.path, file.blob): told.get(n, SOUND) for n, file in enumerate(part)}
+        told = _side_by_side(recipes, files.read, cores, meanwhile=lambda: pool_files(files, cache))
+        cache.recipes |= {(file.path, file.blob): told.get(n, SOUND) for n, file in enumerate(recipes)}
     return load_fleet(files, cache, build=build)
 
 
@@ -31,20 +32,40 @@ def _readable(file: RepoFile) -> bool:
     return file.kind is FileKind.FILE and file.size <= LARGEST and file.path.endswith((".yaml", ".json"))
 
 
-def _all(parts: Sequence[Sequence[RepoFile]], read: Read) -> Sequence[Told]:
-    """What each part tells: the first is read here, each other one in a child of ours."""
-    children = [_child(part, read) for part in parts[1:]]
-    first = _tell(parts[0], read)
-    return [first, *(_heard(*child, part, read) for child, part in zip(children, parts[1:], strict=True))]
+def _side_by_side(recipes: Sequence[RepoFile], read: Read, cores: int, meanwhile: Callable[[], object]) -> Told:
+    """What recipes tell. Children take a few at a time, and so does this process after what it does `meanwhile`.
+
+    So who is slow, or has other work, takes fewer.
+    """
+    few = max(20, len(recipes) // 1000)
+    starts = range(0, len(recipes), few)
+
+    def tell(start: int) -> Told:
+        numbers = range(start, min(start + few, len(recipes)))
+        parsed = ((n, parse_recipe(recipes[n].path, read(recipes[n])).findings()) for n in numbers)
+        return {n: one for n, one in parsed if one != SOUND}
+
+    queue, feed = os.pipe()
+    os.write(feed, b"".join(start.to_bytes(_WIDTH) for start in starts))  # a thousand of them: a pipe holds more
+    os.close(feed)
+    children = [_child(queue, tell) for _ in range(cores - 1)]
+    meanwhile()
+    told = _taken(queue, tell)
+    os.close(queue)
+    for child in children:
+        told |= _heard(*child)
+    told |= {start: tell(start) for start in starts if start not in told}  # what a child took that was killed
+    return {n: one for part in told.values() for n, one in part.items()}
 
 
-def _tell(part: Sequence[RepoFile], read: Read) -> Told:
-    parsed = ((number, parse_recipe(file.path, read(file)).findings()) for number, file in enumerate(part))
-    return {number: one for number, one in parsed if one != SOUND}
+def _taken(queue: int, tell: Tell) -> dict[int, Told]:
+    """What is told from the numbers that this process takes, until none is left."""
+    taken = iter(lambda: os.read(queue, _WIDTH), b"")
+    return {start: tell(start) for start in map(int.from_bytes, taken)}
 
 
-def _child(part: Sequence[RepoFile], read: Read) -> tuple[int, int]:
-    """A fork that reads a part: its pid, and where it will tell. We are one thread, so a plain fork is enough."""
+def _child(queue: int, tell: Tell) -> tuple[int, int]:
+    """A fork that takes its share: its pid, and where it will tell. We are one thread, so a plain fork is enough."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid:
@@ -54,18 +75,16 @@ def _child(part: Sequence[RepoFile], read: Read) -> tuple[int, int]:
     try:
         os.close(ours)
         with os.fdopen(theirs, "wb") as out:
-            pickle.dump(_tell(part, read), out)
+            pickle.dump(_taken(queue, tell), out)
         code = 0
     finally:
         os._exit(code)
 
 
-def _heard(pid: int, pipe: int, part: Sequence[RepoFile], read: Read) -> Told:
-    """What a child told; where it could not, its part is read here, and says what is wrong."""
+def _heard(pid: int, pipe: int) -> Mapping[int, Told]:
+    """What a child told; nothing where it was killed."""
     with os.fdopen(pipe, "rb") as answer:
         data = answer.read()
     _, status = os.waitpid(pid, 0)
-    if status != 0:
-        return _tell(part, read)
-    told: Told = pickle.loads(data)
+    told: Mapping[int, Told] = pickle.loads(data) if status == 0 else {}
     return told

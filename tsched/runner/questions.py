@@ -74,7 +74,7 @@ class Watch:
 def status(watch: Watch) -> Status:
     """The status object, as `tsched status --json` prints it."""
     with watch.state() as db:
-        return status_of(db, watch.folder, depths(watch), now=watch.clock())
+        return status_of(db, applied.load(db), watch.folder, depths(watch), now=watch.clock())
 
 
 def depths(watch: Watch) -> Sequence[QueueDepth]:

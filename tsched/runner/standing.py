@@ -10,6 +10,7 @@ from tsched.runner.folder import folder_of
 from tsched.runner.sources import source_of
 from tsched.settings import Settings
 from tsched.state import applied, history, overrides, verdicts
+from tsched.state.applied import Applied
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
@@ -25,12 +26,13 @@ def look(settings: Settings, *, now: float) -> shown.Status:
         closing(Database.read_only(folder.db) or Database.empty()) as db,
         closing(source_of(settings, folder, read_only=True)) as tasks,
     ):
-        return status_of(db, folder, depths_of(tasks), now=now)
+        return status_of(db, applied.outline(db), folder, depths_of(tasks), now=now)
 
 
-def status_of(db: Database, folder: StateFolder, depths: Sequence[QueueDepth], *, now: float) -> shown.Status:
-    """The status, from a database that is open already and what is known of the queues."""
-    record = applied.load(db)
+def status_of(
+    db: Database, record: Applied, folder: StateFolder, depths: Sequence[QueueDepth], *, now: float
+) -> shown.Status:
+    """The status, from a database that is open already, the record in it, and what is known of the queues."""
     return shown.status(
         fleet=record.fleet,
         lifecycles=record.lifecycles,

@@ -1,7 +1,7 @@
 """Which alerts fire, are repeated or resolve: the rules and the facts of one moment against what fires already."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from tsched.model.alert import (
@@ -20,6 +20,7 @@ from tsched.model.alert import (
     fingerprint,
 )
 from tsched.model.history import Sample
+from tsched.model.records import dataclass
 from tsched.model.units import about, count
 from tsched.schedule.facts import AlertFacts
 

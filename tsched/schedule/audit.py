@@ -5,12 +5,12 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 
 from tsched.model.finding import Finding, fail, ok, shortened, warn
 from tsched.model.fleet import Fleet
 from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.records import dataclass
 from tsched.model.task import QueueDepth, Task
 from tsched.model.units import about, count
 

@@ -1,10 +1,11 @@
 """Which agents of a pool are overloaded or idle, and limits that would even it out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import assert_never
 
+from tsched.model.records import dataclass
 from tsched.model.units import about, count
 from tsched.schedule.capacity import share
 from tsched.schedule.rates import Rate

@@ -1,8 +1,8 @@
 """Who blocks whom: the chain from a blocked task to what it waits for in the end, and cycles, which never end."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from tsched.model.records import dataclass
 from tsched.model.task import Task, TaskStatus
 
 

@@ -1,7 +1,8 @@
 """Circuit breakers: a recipe whose runs all fail is given a rest, then one run to prove itself."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from tsched.model.records import dataclass
 from tsched.model.run import Outcome
 
 FAILURES = 5  # runs in a row without a success

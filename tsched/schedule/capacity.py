@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from statistics import fmean, pstdev
 
 from tsched.model.fleet import Agent, Pool
+from tsched.model.records import dataclass
 from tsched.model.units import about, count
 from tsched.schedule.queueing import mean_wait, slots_for
 

@@ -1,8 +1,7 @@
 """What alerts are decided from: the samples that a pass takes of itself."""
 
-from dataclasses import dataclass
-
 from tsched.model.history import Sample
+from tsched.model.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

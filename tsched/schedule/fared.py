@@ -1,9 +1,9 @@
 """How the runs of one revision fared beside those of the revision before it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tsched.model.blame import Origin
+from tsched.model.records import dataclass
 from tsched.model.run import RunResult
 from tsched.schedule.plan import Row
 from tsched.schedule.rates import Comparison, Shown, compare

@@ -1,9 +1,9 @@
 """From measured work to advice: each queue's demand for capacity.py, each agent's use for balance.py."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from tsched.model.fleet import Fleet, Pool
+from tsched.model.records import dataclass
 from tsched.model.run import Run, RunResult
 from tsched.schedule.balance import AgentUse
 from tsched.schedule.capacity import CapacityAdvice, advise, measured

@@ -1,9 +1,9 @@
 """The morning checklist, judged: facts about a runner in, one finding a check out. Times: seconds since the epoch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tsched.model.finding import Finding, fail, ok, shortened, warn
+from tsched.model.records import dataclass
 from tsched.model.units import about, count, size
 
 LATE = 3  # usual gaps between passes, after which one is missing

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+
+from tsched.model.records import dataclass
 
 DAY = 86_400.0  # seconds
 PLAIN = timedelta(days=1)  # yesterday's log stays plain, as logrotate's delaycompress has it

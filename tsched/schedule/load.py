@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from random import Random
 
 from tsched.model.fleet import Fleet, Pool
+from tsched.model.records import dataclass
 from tsched.model.run import Outcome, RunResult
 from tsched.model.task import Verdict
 from tsched.schedule.capacity import present_slots

@@ -2,12 +2,12 @@
 
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
 from tsched.model.fleet import Fleet
 from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.records import dataclass
 from tsched.model.task import Task
 from tsched.schedule.override import Overrides, admitted
 

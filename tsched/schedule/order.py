@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tsched.model.fleet import Retry
+from tsched.model.records import dataclass
 from tsched.model.task import Task
 from tsched.schedule.recovery import backoff
 

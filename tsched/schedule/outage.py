@@ -1,6 +1,8 @@
 """How long somebody who does not answer is left in peace, and when a person is told of it (docs/faults.md)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from tsched.model.records import dataclass
 
 FIRST, LONGEST = 1.0, 60.0  # seconds until the next try, doubled with each that fails
 REMIND = 3600.0  # seconds after which an outage that goes on is said again

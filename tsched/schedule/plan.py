@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tsched.model.change import AgentChange, Change, PoolChange, RecipeChange, diff
 from tsched.model.fleet import LEGACY, DrainPolicy, Fleet, OnDeadline
 from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.records import dataclass
 from tsched.model.run import Run
 from tsched.model.units import count, format_duration
 from tsched.model.words import describe

@@ -1,9 +1,9 @@
 """What the steps of passes take: percentiles of each, and its share of the whole."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tsched.model.history import PassRecord
+from tsched.model.records import dataclass
 from tsched.schedule.workload import spread
 
 WHOLE, REST = "pass", "(between)"  # the pass itself, and what it did outside of its steps

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tsched.model.history import Sample
+from tsched.model.records import dataclass
 from tsched.model.run import Outcome, Run, RunResult
 from tsched.model.task import QueueDepth
 from tsched.model.units import about, count

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
+from tsched.model.records import dataclass
 from tsched.model.units import count
 
 Z = 1.959963984540054  # two-sided 95 %: the normal distribution's quantile at 0.975

@@ -1,11 +1,11 @@
 """What the end of a run means for its task: outcome, retry when, give up when (DESIGN section 4)."""
 
 import signal
-from dataclasses import dataclass
 from typing import assert_never
 
 from tsched.model.fleet import OnDeadline, Retry
 from tsched.model.override import Override, OverrideKind
+from tsched.model.records import dataclass
 from tsched.model.run import ExitReason, Outcome, Run, RunExit
 from tsched.model.task import Settlement, Task, TaskStatus, Verdict
 from tsched.model.units import format_duration

@@ -1,9 +1,9 @@
 """All that a workload report says, as values: the whole, its groups, and the figures of its plots."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from tsched.model.history import Sample
+from tsched.model.records import dataclass
 from tsched.model.run import RunResult
 from tsched.schedule.depth import Depth, depths
 from tsched.schedule.timeline import Bar, Bin, Window, bars, bins, step_of

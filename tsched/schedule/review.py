@@ -2,9 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from tsched.model.fleet import Agent, Fleet, Pool, Power
+from tsched.model.records import dataclass
 from tsched.model.run import Run
 from tsched.model.runtimes import runtime_of
 from tsched.model.units import count

@@ -8,10 +8,11 @@ import heapq
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from tsched.model.fleet import Agent, Fleet, Pool
+from tsched.model.records import dataclass
 from tsched.model.run import ExitReason, Outcome, Run, RunExit
 from tsched.model.task import Task, TaskStatus, Verdict
 from tsched.schedule.breaker import Breaker, after, allowed

@@ -1,8 +1,8 @@
 """Whether work stands still: tasks that free slots could take, or that wait where nothing runs at all."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
+from tsched.model.records import dataclass
 from tsched.model.task import Task
 from tsched.schedule.match import AgentSlots, Capacity
 

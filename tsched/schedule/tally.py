@@ -3,10 +3,10 @@
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import accumulate
 
 from tsched.model.fleet import Fleet
+from tsched.model.records import dataclass
 from tsched.schedule.capacity import present_slots
 from tsched.schedule.load import Load
 from tsched.schedule.match import Assignment

@@ -4,9 +4,9 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
+from tsched.model.records import dataclass
 from tsched.model.run import Outcome, RunResult
 
 STEPS = (60.0, 300.0, 900.0, 3600.0, 6 * 3600.0, 86400.0, 7 * 86400.0)  # seconds of a bar

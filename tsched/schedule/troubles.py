@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from tsched.model.history import Trouble
+from tsched.model.records import dataclass
 
 _VARYING = (
     (re.compile(r"\b[0-9a-f]{7,64}\b"), "…"),  # revisions, run ids

@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from functools import lru_cache
 from operator import attrgetter
 from statistics import fmean
 
+from tsched.model.records import dataclass
 from tsched.model.run import ExitReason, Outcome, RunResult, Usage
 from tsched.schedule.rates import Rate, percentile
 from tsched.schedule.troubles import pattern

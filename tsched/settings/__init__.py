@@ -1,6 +1,5 @@
 """Host settings: what one machine says about its runner (not in git), each value with where it came from."""
 
-from tsched.settings.envfile import parse_env_file
 from tsched.settings.host import Settings, load, resolve
 from tsched.settings.variables import VARIABLES, Origin, Source
 
@@ -10,6 +9,5 @@ __all__ = [
     "Settings",
     "Source",
     "load",
-    "parse_env_file",
     "resolve",
 ]

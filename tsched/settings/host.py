@@ -6,15 +6,15 @@ With a fleet repo, git decides the fleet's figures: a `TINYSCHEDULER_` figure is
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 from tsched.model.errors import ConfigurationError
+from tsched.model.records import dataclass
 from tsched.model.secrets import masked, secret_values
 from tsched.model.selector import ALL, Selector, selector
 from tsched.settings import values
-from tsched.settings.envfile import LARGEST, parse_env_file
 from tsched.settings.variables import VARIABLES, Origin, Source
 
 T = TypeVar("T")
@@ -123,6 +123,8 @@ def load(
         path = base / ENV_FILE
     text = ""
     if path is not None:
+        from tsched.settings.envfile import LARGEST
+
         try:
             with path.open("rb") as opened:
                 data = opened.read(LARGEST + 1)
@@ -148,7 +150,11 @@ def resolve(
 
     Raises ConfigurationError as `load` does.
     """
-    file = parse_env_file(env_file_text, name=str(env_file or ENV_FILE), environ=environ)
+    file: Mapping[str, str] = {}
+    if env_file_text:
+        from tsched.settings.envfile import parse_env_file
+
+        file = parse_env_file(env_file_text, name=str(env_file or ENV_FILE), environ=environ)
     look = _Lookup(flags=flags, environ=environ, file=file)
     folder = env_file.parent if env_file is not None else cwd
     base_from_file = look.find("base_path")[0].origin is Origin.ENV_FILE
@@ -208,7 +214,7 @@ def resolve(
     )
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Lookup:
     """Finds a setting's text in the layers and remembers which one answered. An empty value counts as not set."""
 

@@ -1,9 +1,10 @@
 """Which variables set what, and where a value came from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from tsched.model.records import dataclass
 
 # Every setting with the variables that set it, the newer name first. The reference documentation is compared with it.
 VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -1,11 +1,11 @@
 """Alerts that hold, and what has yet to be told of them: both in the transaction of what they tell of."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
 from tsched.model.alert import Alert, AlertTransition
+from tsched.model.records import dataclass
 from tsched.state.database import Database
 
 

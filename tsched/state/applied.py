@@ -1,14 +1,15 @@
 """The applied fleet, its generation, each agent's lifecycle and operators' approvals: one durable record."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import msgspec
 
 from tsched.model.errors import FatalError
 from tsched.model.fleet import Fleet, Pool, Recipe
 from tsched.model.lifecycle import Key, Lifecycle, Lifecycles
+from tsched.model.records import dataclass
 from tsched.state.database import Database
 
 
@@ -40,16 +41,28 @@ def load(db: Database) -> Applied:
         kept = db.fleet if not outer else None
         if stored and (kept is None or kept[0] != generation):
             kept = (generation, _fleet(db, stored[0][1]))
-    lifecycles = db.decode(f"[{','.join(str(row) for (row,) in rows)}]", tuple[Lifecycle, ...], "agents' lifecycles")
     found = Applied(
         fleet=kept[1] if stored and kept is not None else None,
         generation=generation,
-        lifecycles=Lifecycles(lifecycles),
+        lifecycles=_lifecycles(db, rows),
         accepted=accepted,
     )
     if not outer:
         db.fleet, db.applied = kept, (version, found)
     return found
+
+
+def outline(db: Database) -> Applied:
+    """The record less the fleet's recipes, for a look that shows none of them. Raises FatalError as `load` does."""
+    with db.picture():
+        stored = db.rows("SELECT generation, fleet FROM applied")
+        rows = db.rows("SELECT row FROM lifecycles ORDER BY agent, queue")
+        fleet = _bare(db, stored[0][1]) if stored else None
+    return Applied(
+        fleet=fleet,
+        generation=db.decode(stored[0][0], int, "the generation") if stored else 0,
+        lifecycles=_lifecycles(db, rows),
+    )
 
 
 def adopt(db: Database, before: Applied, *, fleet: Fleet, lifecycles: Mapping[Key, Lifecycle]) -> Applied:
@@ -146,8 +159,20 @@ def _put_recipes(db: Database, before: Fleet | None, fleet: Fleet) -> None:
             db.execute("INSERT OR REPLACE INTO recipes VALUES (?, ?)", (path, body))
 
 
-def _fleet(db: Database, body: object) -> Fleet:
+def _lifecycles(db: Database, rows: Sequence[tuple[object, ...]]) -> Lifecycles:
+    body = f"[{','.join(str(row) for (row,) in rows)}]"
+    return Lifecycles(db.decode(body, tuple[Lifecycle, ...], "agents' lifecycles"))
+
+
+def _bare(db: Database, body: object) -> Fleet:
+    """The fleet without its recipes."""
     fleet = db.decode(body, Fleet, "the applied fleet")
+    pools = db.rows("SELECT name, body FROM pools ORDER BY name")
+    return replace(fleet, pools=tuple(db.decode(pool, Pool, f"the applied pool {name}") for name, pool in pools))
+
+
+def _fleet(db: Database, body: object) -> Fleet:
+    fleet = _bare(db, body)
     texts = {str(blob): str(text) for blob, text in db.rows("SELECT blob, text FROM blobs")}
     stored = db.rows("SELECT path, body FROM recipes ORDER BY path")
     bare = {str(path): db.decode(recipe, Recipe, f"the applied {path}") for path, recipe in stored}
@@ -155,11 +180,7 @@ def _fleet(db: Database, body: object) -> Fleet:
         recipes = {path: _retold(recipe, texts.__getitem__) for path, recipe in bare.items()}
     except KeyError as error:
         raise FatalError(f"the applied record can't be read: it lacks {error.args[0]}; restore tsched.db") from None
-    pools = db.rows("SELECT name, body FROM pools ORDER BY name")
-    return replace(
-        fleet, recipes=recipes,
-        pools=tuple(db.decode(pool, Pool, f"the applied pool {name}") for name, pool in pools),
-    )  # fmt: skip
+    return replace(fleet, recipes=recipes)
 
 
 def _retold(recipe: Recipe, text_of: Callable[[str], str]) -> Recipe:

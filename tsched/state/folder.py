@@ -1,11 +1,11 @@
 """The layout of the state folder, and the one way to make it."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError
+from tsched.model.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from tsched.model.records import dataclass
 from tsched.state.folder import StateFolder
 from tsched.state.lock import RunnerLock, known_of
 

@@ -11,13 +11,13 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from tsched.failpoint import failpoint
 from tsched.model.errors import FatalError
+from tsched.model.records import dataclass
 from tsched.state.folder import StateFolder, sync_folder
 
 _ID = re.compile(r"[0-9a-f]{32}")

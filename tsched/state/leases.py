@@ -4,18 +4,22 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError
+from tsched.model.records import dataclass
 from tsched.model.run import Lease, LeaseState
 from tsched.model.units import LAST, iso
-from tsched.notices import Notices
 from tsched.stamp import Listing, Stamp, settled, stamp
 from tsched.state.folder import sync_folder, write_durably
+
+if TYPE_CHECKING:
+    from tsched.notices import Notices
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _AGENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -135,6 +139,8 @@ class Leases:
         if told is None:
             self._notices = None
             if self._scanned:  # who scans once needs no watch
+                from tsched.notices import Notices  # with ctypes
+
                 with suppress(OSError):
                     self._notices = Notices(self._folder)
             self._scanned = True

@@ -4,13 +4,13 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Fleet
+from tsched.model.records import dataclass
 from tsched.state.folder import StateFolder, write_durably
 from tsched.validate.shipped import shipped
 

@@ -1,8 +1,8 @@
 """Requests: how a command changes the runner's mind without taking its lock."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from tsched.model.records import dataclass
 from tsched.state.database import Database
 
 

@@ -1,8 +1,8 @@
 """Whom the applied fleet has in each queue: all that a command needs which adds a task and warns of a slip."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from tsched.model.records import dataclass
 from tsched.state.database import Database
 
 

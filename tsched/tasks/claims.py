@@ -7,9 +7,10 @@ lowest comment id wins.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import quote, unquote
 
+from tsched.model.records import dataclass
 from tsched.model.task import Comment, Task, TaskStatus
 
 _TAG = re.compile(r"\n\[tsched:([^\]\n]*)\]\s*\Z")

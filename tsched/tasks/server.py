@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from starlette.applications import Starlette
@@ -16,6 +15,7 @@ from starlette.routing import Route
 
 from tsched import __version__, serving
 from tsched.model.errors import ConfigurationError, TschedError
+from tsched.model.records import dataclass
 from tsched.serving import RefusedError, as_json, compact, read_body, refusal
 from tsched.tasks.served import Json, NotFoundError, ServedTasks, TakenError
 from tsched.tasks.tools import TOOLS, InvalidError, Tool

@@ -3,9 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from tsched.model.errors import ConfigurationError
+from tsched.model.records import dataclass
 from tsched.tasks.served import STATUSES, Json, ServedTasks
 
 _BAD = re.compile("[\0\ud800-\udfff]")

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -13,6 +13,7 @@ import msgspec
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from tsched.model.errors import ConfigurationError, TransientError
+from tsched.model.records import dataclass
 from tsched.rest import Answer, fetched, wait_asked
 
 PAGE = 500  # tasks asked for at once

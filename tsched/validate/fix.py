@@ -4,7 +4,6 @@ import json
 import re
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import cast
 
@@ -12,6 +11,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from tsched.model.errors import ConfigurationError
+from tsched.model.records import dataclass
 from tsched.validate.schema import schema_of
 from tsched.validate.source import Value, parse
 

@@ -130,7 +130,7 @@ def _no_collections() -> Iterator[None]:
 def _load(files: RepoFiles, cache: FleetCache, *, build: bool) -> Loaded:
     kept = cache.kept
     shelf = _shelf(files, cache, build=build)
-    pools = _pool_files(files, cache)
+    pools = pool_files(files, cache)
     limits_file = pools.get(LIMITS_FILE)
     limits = kept(_limits, limits_file)
     sound = kept.each(_named, [one for path, one in pools.items() if one.value is not None and path != LIMITS_FILE])
@@ -232,7 +232,8 @@ def _unfit(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
             yield of_file(path, "TS306", "This does not belong in pools/.", mend)
 
 
-def _pool_files(files: RepoFiles, cache: FleetCache) -> dict[str, ParsedFile]:
+def pool_files(files: RepoFiles, cache: FleetCache) -> dict[str, ParsedFile]:
+    """The files of pools/ by path, each parsed once."""
     before, cache.pools = cache.pools, {}
     for path, file in files.below("pools").items():
         if path.endswith(".yaml") and path.count("/") == 1 and _usable(file):

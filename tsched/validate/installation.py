@@ -8,7 +8,7 @@ no run is drained, and coming back is the same step the other way.
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
@@ -26,6 +26,7 @@ from tsched.model.fleet import (
     Pool,
     Recipe,
 )
+from tsched.model.records import dataclass
 from tsched.validate import rules
 from tsched.validate.control import DEFAULT_LIMITS, Control, parse_control
 from tsched.validate.fleet import FleetCache, recipe_of

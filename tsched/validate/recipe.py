@@ -7,7 +7,6 @@ import codecs
 import json
 import re
 from collections.abc import Collection, Generator, Iterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import jsonschema_rs
@@ -15,6 +14,7 @@ import minijinja
 
 from tsched.model.diagnostic import Diagnostic, Severity, of_file
 from tsched.model.fleet import Parameter, Power
+from tsched.model.records import dataclass
 from tsched.validate import schema, templates
 from tsched.validate.secrets import literal_credentials
 from tsched.validate.source import Path, Source, Value, parse
@@ -176,10 +176,8 @@ class _Rules:
 
     def _templates(self, declared: Collection[str]) -> Generator[Diagnostic, None, set[str]]:
         used: set[str] = set()
-        environment = minijinja.Environment()
-        for path, text in _texts(self._value, ()):
-            if "{{" not in text and "{%" not in text and "{#" not in text:
-                continue
+        environment = templates.environment()
+        for path, text in _templated(self._value):
             try:
                 names = environment.undeclared_variables_in_str(text)
                 problem = templates.beyond_syntax(text)
@@ -258,18 +256,23 @@ def _number(text: str) -> bool:
     return True
 
 
+def _templated(value: Mapping[str, Value]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every text with a template in a value, with its path; descriptions of parameters are no templates."""
+    for key, inner in value.items():
+        if key != "parameters":
+            yield from _texts(inner, (key,))
+
+
 def _texts(value: Value, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every text in a value with its path; descriptions of parameters are no templates."""
-    match value:
-        case str():
+    if isinstance(value, str):
+        if "{" in value and ("{{" in value or "{%" in value or "{#" in value):
             yield path, value
-        case dict():
-            for key, inner in value.items():
-                if not (key == "parameters" and not path):
-                    yield from _texts(inner, (*path, key))
-        case list():
-            for index, inner in enumerate(value):
-                yield from _texts(inner, (*path, index))
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, (*path, index))
 
 
 def _list(value: Value) -> list[Value]:

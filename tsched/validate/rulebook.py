@@ -1,12 +1,13 @@
 """Why each rule is there, with a bad and a good example: what `tsched explain` says and the reference page shows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache
 from pathlib import Path
 
 import msgspec
 
+from tsched.model.records import dataclass
 from tsched.validate.codes import CODES, WARNINGS
 
 

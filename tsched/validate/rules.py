@@ -3,12 +3,12 @@
 import posixpath
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tsched.model.diagnostic import Diagnostic, Severity, of_file
 from tsched.model.files import RepoFile
 from tsched.model.fleet import Limits, OnDeadline, Session
+from tsched.model.records import dataclass
 from tsched.model.runtimes import BUILT_IN
 from tsched.model.units import format_duration
 from tsched.validate.near import Near

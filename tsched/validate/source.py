@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 import yaml
 from yaml._yaml import CParser
 from yaml.composer import ComposerError
-from yaml.constructor import BaseConstructor
 from yaml.error import MarkedYAMLError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from yaml.resolver import BaseResolver
 
 from tsched.model.diagnostic import Diagnostic
 
@@ -67,13 +65,8 @@ class Source:
         return None, None
 
 
-class Loader(CParser, BaseConstructor, BaseResolver):
+class Loader(CParser):
     """libyaml's nodes with the tags that were written, PLAIN for those without: `build` knows the core schema."""
-
-    def __init__(self, text: str) -> None:
-        CParser.__init__(self, text)
-        BaseConstructor.__init__(self)
-        BaseResolver.__init__(self)
 
     def resolve(self, kind: object, value: object, implicit: object) -> str:
         return PLAIN

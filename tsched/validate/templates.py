@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import minijinja
 
@@ -11,6 +11,12 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
 _OTHER = re.compile(r"\{%-?\s*(include|import|extends|from)\b")
+
+
+@cache
+def environment() -> minijinja.Environment:
+    """What reads templates. It keeps nothing of them."""
+    return minijinja.Environment()
 
 
 def beyond_syntax(text: str) -> str:
@@ -27,7 +33,7 @@ def beyond_syntax(text: str) -> str:
 @lru_cache(maxsize=1000)
 def _filter_known(name: str) -> bool:
     try:
-        minijinja.Environment().render_str(f"{{{{ ''|{name} }}}}")
+        environment().render_str(f"{{{{ ''|{name} }}}}")
     except minijinja.TemplateError as error:
         return error.kind != "UnknownFilter"
     return True
