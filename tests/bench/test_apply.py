@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.conftest import Figures
 from tests.bench.idle import Resting, resting
 from tests.bench.test_cycle import cost
 from tsched.runner.cycle import cycle
@@ -48,16 +49,19 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[float, 
             mirror = folder / "bare.git"
             subprocess.run(["git", "clone", "-q", "--bare", str(one.remote), str(mirror)], check=True)
             found[agents] = measured(one, mirror)
-        bare, whole = found[agents]
-        print(f"\napply {agents:6} agents: {whole:6.1f} ms, git fetch {bare:5.1f} ms: {whole / bare:.2f} times")
     return found
 
 
 @pytest.mark.parametrize("agents", SIZES)
-def test_a_commit_that_changes_one_agent(figures: dict[int, tuple[float, float]], agents: int) -> None:
+def test_a_commit_that_changes_one_agent(
+    figures: dict[int, tuple[float, float]], figure: Figures, agents: int
+) -> None:
     bare, whole = figures[agents]
-    assert whole <= 2 * bare
+    size = f"{agents:,} agents ({whole:.0f}, {bare:.0f} ms)"
+    assert figure("applying a change of one agent / git fetch", size, whole / bare, most=2)
 
 
-def test_it_grows_less_than_the_fleet(figures: dict[int, tuple[float, float]]) -> None:
-    assert figures[SIZES[-1]][1] < 1.5 * figures[SIZES[0]][1]
+def test_it_grows_less_than_the_fleet(figures: dict[int, tuple[float, float]], figure: Figures) -> None:
+    least, most = SIZES[0], SIZES[-1]
+    grown = figures[most][1] / figures[least][1]
+    assert figure("applying, growth", f"{least:,} to {most:,} agents", grown, most=1.5)

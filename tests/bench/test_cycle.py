@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.conftest import Figures
 from tests.bench.idle import Resting, resting
 from tsched.runner.cycle import cycle
 
@@ -50,13 +51,10 @@ def measured(one: Resting) -> tuple[float, float, float]:
 
 
 @pytest.mark.parametrize(("agents", "running"), [(1_000, 100), (3_000, 300), (10_000, 1_000)])
-def test_a_pass_with_nothing_new(tmp_path: Path, agents: int, running: int) -> None:
+def test_a_pass_with_nothing_new(tmp_path: Path, figure: Figures, agents: int, running: int) -> None:
     with resting(tmp_path / "world", agents=agents, running=running, waiting=agents) as one:
         descriptors = len(os.listdir("/proc/self/fd"))
         ls, server, whole = measured(one)
         assert len(os.listdir("/proc/self/fd")) <= descriptors + running + 2  # a pidfd a run, their poll, inotify
-    print(
-        f"\npass {agents:6} agents, {running:5} running: {whole:6.2f} ms, ls-remote {ls:5.2f} ms, task server "
-        f"{server:5.2f} ms: {(whole - server) / ls:.2f} times ls-remote"
-    )
-    assert whole <= server + 0.5 * ls
+    size = f"{agents:,} agents, {running:,} running ({whole:.1f}, {ls:.1f} ms)"
+    assert figure("a pass with nothing new / git ls-remote", size, (whole - server) / ls, most=0.5)
