@@ -92,7 +92,8 @@ class Database:
     @property
     def version(self) -> int:
         """A number that changes whenever somebody else has written; what is written here does not change it."""
-        return int(str(self.rows("PRAGMA data_version")[0][0]))
+        with translated(self._path):
+            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def kept(self, ask: "Callable[[Database, *Asked], T]", *about: *Asked, of: Sequence[str]) -> T:
         """The answer to `ask(self, *about)`, which is found in some tables and never changed.

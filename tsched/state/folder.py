@@ -1,14 +1,15 @@
 """The layout of the state folder, and the one way to make it."""
 
 import os
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError
-from tsched.model.records import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StateFolder:
     """Paths below the state folder `root`, which need not exist yet."""
 
@@ -16,59 +17,59 @@ class StateFolder:
     running_dir: Path | None = None  # elsewhere by host setting
     logs_dir: Path | None = None
 
-    @property
+    @cached_property
     def running(self) -> Path:
         return self.running_dir or self.root / "running"
 
-    @property
+    @cached_property
     def logs(self) -> Path:
         return self.logs_dir or self.root / "logs"
 
-    @property
+    @cached_property
     def db(self) -> Path:
         return self.root / "tsched.db"
 
-    @property
+    @cached_property
     def history_db(self) -> Path:
         return self.root / "history.db"
 
-    @property
+    @cached_property
     def tasks_db(self) -> Path:
         return self.root / "tasks.db"
 
-    @property
+    @cached_property
     def ledger(self) -> Path:
         return self.root / "ledger.db"
 
-    @property
+    @cached_property
     def deliveries(self) -> Path:
         return self.root / "deliveries"
 
-    @property
+    @cached_property
     def runs(self) -> Path:
         return self.root / "runs"
 
-    @property
+    @cached_property
     def run_logs(self) -> Path:
         return self.logs / "runs"
 
-    @property
+    @cached_property
     def mirror(self) -> Path:
         return self.root / "mirror.git"
 
-    @property
+    @cached_property
     def workspaces(self) -> Path:
         return self.root / "workspaces"
 
-    @property
+    @cached_property
     def lock_file(self) -> Path:
         return self.root / "tinyscheduler.lock"
 
-    @property
+    @cached_property
     def control_file(self) -> Path:
         return self.root / "agent-control.json"
 
-    @property
+    @cached_property
     def applied_recipes(self) -> Path:
         return self.root / "applied/recipes"
 

@@ -70,8 +70,9 @@ class RunnerLock:
         """Write the pid file anew where it does not show this process (an operator may have removed it)."""
         ours = f"{os.getpid()}\n"
         try:
-            if self._folder.lock_file.read_text(encoding="ascii", errors="replace") == ours:
-                return
+            with open(self._folder.lock_file, "rb", buffering=0) as file:
+                if file.read(len(ours) + 1) == ours.encode():
+                    return
         except FileNotFoundError:
             pass
         temporary = self._folder.lock_file.with_name(f".{self._folder.lock_file.name}.tmp")
