@@ -18,6 +18,7 @@ from tests.slurm.apart import ApartPlace, apart
 from tests.slurm.cluster import Cluster
 from tests.slurm.test_slurm import lose_node
 from tsched.executors import parcel, processes, slurm
+from tsched.executors.courier import line
 from tsched.executors.executor import Liveness
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Workspace
@@ -75,6 +76,15 @@ def test_a_node_that_slurm_has_lost_keeps_its_run_for_as_long_as_it_is_heard(
     place.door.open()
     wait_for(lambda: not parcel.place(place.run_id).exists())
     assert place.executor.exit(place.run_id) == end  # what the node says now changes nothing
+
+
+def test_a_job_of_its_number_is_not_yet_its_job(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A controller that was killed gives the numbers of its last seconds to other jobs."""
+    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+    job = cluster.ask("sbatch", "--parsable", "--job-name=tsched-r1", "--output=/dev/null", "--wrap=sleep 60").strip()
+    wait_for(lambda: line.works(job, "r1"))
+    assert not line.works(job, "r2")
+    assert not line.works("4000000", "r1")
 
 
 def test_what_can_not_be_without_a_shared_folder_is_said_at_once(place: ApartPlace) -> None:

@@ -136,6 +136,22 @@ def test_a_time_limit_of_slurm_that_ends_runs_early_is_an_error() -> None:
     assert not load(fleet(pool.replace("executor: slurm", "max_runtime: 29m"))).diagnostics
 
 
+@pytest.mark.parametrize(
+    ("more", "wish", "column"),
+    [
+        ("workspace: {repo: x}\nagents: [{name: ada}]\n", "which can't have the pool's workspace", 17),
+        ("workspace: {repo: x}\nagents: [{name: ada, slurm: {shared: false}}]\n", "the pool's workspace", 38),
+        ("agents: [{name: ada, runtime: claude, session: continue}]\n", "where no conversation goes on", 48),
+    ],
+)
+def test_what_is_not_without_a_shared_folder_is_an_error_and_with_one_none(more: str, wish: str, column: int) -> None:
+    pool = POOL + "defaults: {executor: slurm, slurm: {shared: false}}\n" + more
+    (found,) = load(fleet(pool)).diagnostics
+    assert (found.code, found.column, wish in found.message) == ("TS323", column, True)
+    assert not load(fleet(pool.replace("shared: false", "shared: true"))).diagnostics
+    assert load(fleet(POOL + "defaults: {executor: slurm}\n" + more, LIMITS + "slurm: {shared: false}\n")).diagnostics
+
+
 def test_what_kubernetes_is_asked_for_is_resolved_key_by_key() -> None:
     pool = POOL + (
         "defaults:\n  executor: kubernetes\n"
@@ -371,6 +387,12 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
     "too little of Slurm's time": (
         fleet(POOL + "agents: [{name: ada, executor: slurm, slurm: {time: 30m}}]\n"),
         ["pools/dev.yaml:4:53 TS321"],
+    ),
+    "a workspace without a shared folder": (
+        fleet(
+            POOL + "workspace: {repo: x}\nagents: [{name: ada, executor: slurm, slurm: {time: 2h, shared: false}}]\n"
+        ),
+        ["pools/dev.yaml:5:65 TS323"],
     ),
     "no image": (
         fleet(POOL + "agents: [{name: ada, executor: kubernetes}]\n"),

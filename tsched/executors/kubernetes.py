@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 
-from tsched.executors import durable
+from tsched.executors import durable, whose
 from tsched.executors import kubernetes_job as jobs
 from tsched.executors import kubernetes_words as words
 from tsched.executors.executor import Launch, Liveness
@@ -301,11 +301,7 @@ class KubernetesExecutor(SlurmExecutor):
 
     @property
     def _owner(self) -> str:
-        """The runner's id, which stands in its state folder."""
-        try:
-            return (self._host.runs.parent / "runner_id").read_text(encoding="ascii").strip()[:63] or "none"
-        except (OSError, ValueError):
-            return "none"
+        return whose.runner_id(self._host.runs)
 
     def _pod_run(self, run_id: str) -> PodRun:
         return PodRun(folder=self._folder(run_id), now=self._clock())

@@ -1,4 +1,4 @@
-"""Rules about where runs execute: Slurm must leave a run its own time, and not all is to be had on Kubernetes."""
+"""Rules about where runs execute: Slurm must leave a run its own time, and not all is to be had in every place."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -31,6 +31,22 @@ def job_times(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
         enough = format_duration(60 * math.ceil(needed / 60))
         mend = f"Set slurm.time to {enough} or more, leave it out, or lower max_runtime."
         yield pool.at("TS321", path, message, mend)
+
+
+def nodes_apart(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
+    """TS323"""
+    for pool, defaults, index, agent in _bound_for(Engine.SLURM, pools, limits):
+        own, shared = (mapping(one.get("slurm")) for one in (agent, defaults))
+        if {**shared, **own}.get("shared", limits.slurm.shared) is not False:
+            continue
+        whose = f"Runs of {agent['name']} are for nodes that share no folder with the runner"
+        if "workspace" in (pool.value or {}):
+            path: Path = ["agents", index, *(["slurm", "shared"] if "shared" in own else ["name"])]
+            mend = "Leave workspace out and have the recipe fetch what it needs, or share the state folder."
+            yield pool.at("TS323", path, f"{whose}, which can't have the pool's workspace.", mend)
+        if {**defaults, **agent}.get("session") == Session.CONTINUE:
+            path = ["agents", index, "session" if "session" in agent else "name"]
+            yield pool.at("TS323", path, f"{whose}, where no conversation goes on.", "Say `session: fresh`.")
 
 
 def pods(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:

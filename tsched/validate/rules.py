@@ -12,7 +12,7 @@ from tsched.model.records import dataclass
 from tsched.model.runtimes import BUILT_IN
 from tsched.model.units import format_duration
 from tsched.validate.near import Near
-from tsched.validate.placement import job_times, pods
+from tsched.validate.placement import job_times, nodes_apart, pods
 from tsched.validate.pools import LIMITS_FILE, drain_of
 from tsched.validate.recipe import ParsedRecipe
 from tsched.validate.values import Mapped, mapping, seconds
@@ -38,7 +38,7 @@ def of_pool(pool: Written, limits: Limits) -> tuple[Diagnostic, ...]:
     alone = (pool,)
     return (
         *runtimes(alone, limits), *caps(alone, limits), *idle(alone, limits), *drains(alone, limits),
-        *sessions(alone, limits), *job_times(alone, limits), *pods(alone, limits),
+        *sessions(alone, limits), *job_times(alone, limits), *pods(alone, limits), *nodes_apart(alone, limits),
     )  # fmt: skip
 
 
