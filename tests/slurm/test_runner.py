@@ -75,7 +75,9 @@ def test_local_and_slurm_agents_work_side_by_side_also_while_the_controller_is_d
         first, second = world.add("hold", "--assign", "ada"), world.add("hold", "--assign", "ben")
         assert world.wait_running(first)["executor"] == "slurm"
         assert world.wait_running(second)["executor"] == "local"
+        assert clusters(world) == ("ok", "Slurm: as asked just now, there")
         cluster.end("slurmctld")
+        assert clusters(world)[0] == "fail"
         until(lambda: "Slurm can't be asked" in log(world), "it is said", limit=60)
         world.open(first, second)
         world.wait_status(second, "complete")
@@ -111,6 +113,13 @@ def test_a_dry_run_and_status_leave_jobs_alone(world: World, jobs: Jobs) -> None
     until(lambda: "CANCELLED" not in jobs.of(task) and not world.leases(), "it has stopped by itself")
     world.once()
     assert world.task(task)["status"] == "parked"
+
+
+def clusters(world: World) -> tuple[str, str]:
+    """What doctor finds of them."""
+    found = json.loads(world.run("doctor", "--json").stdout)["checks"]
+    (one,) = [check for check in found if check["check"] == "clusters"]
+    return one["status"], one["evidence"]
 
 
 def log(world: World) -> str:
