@@ -73,6 +73,20 @@ def _free_ports() -> int:
             return port
 
 
+class Overheard:
+    """What Slurm was asked by commands in a folder. `path`: with that folder first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._asked = folder / "asked"
+        self.path = f"{folder}:{PATH}"
+
+    def since(self) -> list[str]:
+        """The commands since the last look, each with its arguments."""
+        lines = self._asked.read_text().splitlines() if self._asked.exists() else []
+        self._asked.write_text("")
+        return lines
+
+
 class Cluster:
     """One node in a folder that others may pass through (munged insists). Its daemons are ended one by one."""
 
@@ -176,6 +190,15 @@ class Cluster:
         except subprocess.TimeoutExpired:
             return ""
         return done.stdout if done.returncode == 0 else ""
+
+    def overheard(self, folder: Path) -> "Overheard":
+        """Slurm's commands, each noted before it is what it is."""
+        folder.mkdir()
+        for name in ("sbatch", "squeue", "scancel"):
+            program = folder / name
+            program.write_text(f'#!/bin/sh\necho {name} "$@" >> {folder}/asked\nexec {shutil.which(name)} "$@"\n')
+            program.chmod(0o755)
+        return Overheard(folder)
 
     def jobs(self) -> Sequence[tuple[str, str]]:
         """Name and state of each job that the controller remembers."""

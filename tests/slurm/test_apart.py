@@ -16,6 +16,7 @@ from tests.integration.executor_contract import WAITS, recovered
 from tests.integration.local_runs import shell, wait_for
 from tests.slurm.apart import ApartPlace, apart
 from tests.slurm.cluster import Cluster
+from tests.slurm.test_runner import STARTS
 from tests.slurm.test_slurm import lose_node
 from tsched.executors import parcel, processes, slurm
 from tsched.executors.courier import line
@@ -124,6 +125,9 @@ def test_runner_and_server_killed_under_a_run_lose_nothing_and_do_nothing_twice(
     world.fleet(dev=pool("dev", "ada"), limits=LIMITS + "executor: slurm\nslurm: {shared: false}\n")
     task = world.add("hold")
     with serving(world, port):
+        point, struck = f"{STARTS}: job submitted", str(world.root / "struck")
+        killed = world.run("run", "--once", TSCHED_FAILPOINT=point, TSCHED_FAILPOINT_FILE=struck)
+        assert (killed.returncode, (world.root / "struck").exists()) == (-9, True)
         command = [sys.executable, "-m", "tsched", "run", "--daemon"]
         runner = subprocess.Popen(command, env=world.environ, cwd=world.root, stdout=subprocess.DEVNULL)
         lease = world.wait_running(task)

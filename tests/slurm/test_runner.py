@@ -36,6 +36,30 @@ def jobs(cluster: Cluster) -> Jobs:
     return Jobs(cluster)
 
 
+def test_a_pass_asks_squeue_once_for_all_its_runs_and_not_at_all_for_none(
+    world: World, cluster: Cluster, tmp_path: Path
+) -> None:
+    heard = cluster.overheard(tmp_path / "bin")
+    world.environ["PATH"] = f"{heard.path}:{world.environ['PATH']}"
+    world.fleet(dev=pool("dev", "ada", limit=3), limits=LIMITS + "executor: slurm\n")
+    world.once()
+    assert heard.since() == []
+    tasks = [world.add("hold") for _ in range(3)]
+    world.once()
+    assert [one.split()[0] for one in heard.since()] == ["sbatch"] * 3
+    world.once()
+    (asked,) = heard.since()
+    assert asked.startswith("squeue --me --noheader --states=all")
+    world.open(*tasks)
+    with world.daemon():
+        for one in tasks:
+            world.wait_status(one, "complete")
+        world.settled()
+    heard.since()
+    world.once()
+    assert heard.since() == []
+
+
 @pytest.mark.parametrize(
     ("point", "number", "outcomes"),
     [
