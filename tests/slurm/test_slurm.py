@@ -275,7 +275,8 @@ def test_an_operators_scancel_is_a_stop(place: SlurmPlace, cluster: Cluster) -> 
     place.launch(place.launch_of(shell(STAYS)))
     there(place)
     cluster.ask("scancel", f"--name=tsched-{place.run_id}")
-    assert place.ended(place.run_id).reason is ExitReason.STOPPED
+    end = place.ended(place.run_id)
+    assert (end.reason, end.exit_code) == (ExitReason.STOPPED, 9)  # it had its say
 
 
 # -- nodes -----------------------------------------------------------------------------------------------------------
