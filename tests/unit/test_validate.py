@@ -152,6 +152,16 @@ def test_what_is_not_without_a_shared_folder_is_an_error_and_with_one_none(more:
     assert load(fleet(POOL + "defaults: {executor: slurm}\n" + more, LIMITS + "slurm: {shared: false}\n")).diagnostics
 
 
+def test_checks_of_a_recipe_are_made_in_no_pod() -> None:
+    pool = POOL + "agents: [{name: ada, recipe: ada.yaml, executor: kubernetes, kubernetes: {image: a}}]\n"
+    checked = RECIPE + "retry: {max_retries: 1, checks: [{type: shell, command: make}]}\n"
+    (found,) = load(fleet(pool, ada=checked)).diagnostics
+    assert (found.code, found.column) == ("TS322", 30)
+    assert "where nobody makes the checks of recipes/ada.yaml" in found.message
+    assert not load(fleet(pool)).diagnostics
+    assert not load(fleet(pool.replace("executor: kubernetes", "executor: local"), ada=checked)).diagnostics
+
+
 def test_what_kubernetes_is_asked_for_is_resolved_key_by_key() -> None:
     pool = POOL + (
         "defaults:\n  executor: kubernetes\n"
@@ -173,6 +183,7 @@ def test_what_kubernetes_is_asked_for_is_resolved_key_by_key() -> None:
         ("workspace: {repo: x}\nagents: [{name: ada}]\n", "which can't have the pool's workspace"),
         ("agents: [{name: ada, runtime: claude, session: continue}]\n", "where no conversation goes on"),
         ("agents: [{name: ada, resources: {open_files: 99}}]\n", "where resources.open_files holds nothing"),
+        ("agents: [{name: ada, stall: 5m}]\n", "where nobody looks for progress"),
     ],
 )
 def test_what_a_pod_has_not_got_is_an_error_and_for_others_none(more: str, wish: str) -> None:

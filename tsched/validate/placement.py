@@ -9,7 +9,7 @@ from tsched.model.fleet import Limits, Session
 from tsched.model.placement import Engine
 from tsched.model.units import format_duration
 from tsched.validate.values import Mapped, mapping, seconds
-from tsched.validate.written import Written
+from tsched.validate.written import Written, recipe_path
 
 if TYPE_CHECKING:
     from tsched.validate.source import Path
@@ -58,6 +58,20 @@ def pods(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
             yield pool.at("TS322", path, message, mend)
 
 
+def unchecked(pool: Written, limits: Limits, checking: frozenset[str]) -> tuple[Diagnostic, ...]:
+    """TS322, of agents whose recipes are among those with checks."""
+    found = []
+    for _, _, index, agent in _bound_for(Engine.KUBERNETES, (pool,), limits):
+        if (recipe := recipe_path(agent)) in checking:
+            path: Path = ["agents", index, "recipe" if "recipe" in agent else "name"]
+            message = (
+                f"Runs of {agent['name']} are to be Jobs of Kubernetes, where nobody makes the checks of {recipe}."
+            )
+            mend = "Leave retry.checks out of the recipe, or let the agent run elsewhere."
+            found.append(pool.at("TS322", path, message, mend))
+    return tuple(found)
+
+
 def _bound_for(
     engine: Engine, pools: Sequence[Written], limits: Limits
 ) -> Iterator[tuple[Written, Mapped, int, Mapped]]:
@@ -85,3 +99,5 @@ def _not_there(pool: Mapped, defaults: Mapped, agent: Mapped, limits: Limits) ->
         if name in resources or getattr(limits.resources, name) is not None:
             mend = f"Leave out resources.{name}: a pod is held to cpus and memory."
             yield "resources", f"where resources.{name} holds nothing", mend
+    if seconds({**defaults, **agent}.get("stall"), 0.0):
+        yield "stall", "where nobody looks for progress", "Leave stall out: a pod is held to max_runtime."

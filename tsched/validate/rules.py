@@ -16,7 +16,7 @@ from tsched.validate.placement import job_times, nodes_apart, pods
 from tsched.validate.pools import LIMITS_FILE, drain_of
 from tsched.validate.recipe import ParsedRecipe
 from tsched.validate.values import Mapped, mapping, seconds
-from tsched.validate.written import Written
+from tsched.validate.written import Written, recipe_path
 
 if TYPE_CHECKING:
     from tsched.validate.source import Path
@@ -55,11 +55,6 @@ def names_of(pool: Written) -> frozenset[str]:
 def recipes_of(pool: Written) -> frozenset[str]:
     """The recipes that a pool's agents name."""
     return frozenset(map(recipe_path, pool.agents))
-
-
-def recipe_path(agent: Mapped) -> str:
-    """Where an agent's recipe is in the repo."""
-    return f"recipes/{agent.get('recipe') or str(agent['name']) + '.yaml'}"
 
 
 def agent_names(pools: Sequence[Written]) -> Iterator[Diagnostic]:
