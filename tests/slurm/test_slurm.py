@@ -105,6 +105,7 @@ def test_a_number_that_is_given_anew_is_not_taken_for_the_run_that_had_it(
     number = Controller(cluster.environ).jobs()[place.run_id].id
     cluster.kill("slurmctld")
     cluster.start_controller(forgetting_from=int(number))
+    cluster.until(lambda: not [*cluster.root.glob(f"state/hash.*/job.{number}")], "the number is free again")
     given = cluster.ask("sbatch", "--parsable", "--hold", "--job-name=somebodys", "--wrap=true").strip()
     assert given == number
     place.executor.stop([place.run_id], reason=ExitReason.STOPPED, at=0)  # by what was seen before
