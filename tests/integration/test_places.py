@@ -60,7 +60,7 @@ def test_commands_of_slurm_that_are_not_here_are_missed_each(apart: World) -> No
 def test_nodes_that_share_no_folder_need_an_address_and_no_user_of_this_host(apart: World) -> None:
     assert problems(apart)[APART] == "TSCHED_SERVE_URL is not set"
     found = problems(apart, TSCHED_AGENT_USER="nobody", TSCHED_SERVE_URL="http://127.0.0.1:1")
-    assert found[APART] == "TSCHED_AGENT_USER is nobody, who may be nobody on them"
+    assert found[APART] == "TSCHED_AGENT_USER is nobody, whom they may not have"
     assert "Connection refused" in found[SERVE]
 
 

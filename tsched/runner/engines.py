@@ -34,7 +34,7 @@ def _apart(seen: Look) -> Iterator[Place]:
     """What nodes need that share no folder with this host."""
     host, name = seen.settings, "nodes without the state folder"
     if host.agent_user is not None:
-        why = f"TSCHED_AGENT_USER is {host.agent_user}, who may be nobody on them"
+        why = f"TSCHED_AGENT_USER is {host.agent_user}, whom they may not have"
         yield Place(name=name, problem=why, mend="run the runner as that user and take the setting out")
     if host.serve_url is None:
         mend = "set TSCHED_SERVE_URL to where they find `tsched serve`"
