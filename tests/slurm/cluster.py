@@ -131,6 +131,8 @@ class Cluster:
         """
         self._first += 1000
         self._configure(forgetting_from or self._first)
+        for one in self.root.glob("state/job_state*") if forgetting_from else ():
+            one.unlink()  # -c forgets all that is in it, but not the last number
         self._run("slurmctld", "-D", *(["-c"] if forgetting_from else []))
         self.until(lambda: "UP" in self.ask("scontrol", "ping"), "slurmctld answers")
 
