@@ -13,10 +13,10 @@ from tsched.observe.web.nodes import routes
 
 
 class Door:
-    """It may be shut, and opened again at the same address."""
+    """It may be shut, and opened again at the same address, over another state folder too."""
 
     def __init__(self, nodes: Nodes) -> None:
-        self._nodes = nodes
+        self.nodes = nodes
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = int(free.getsockname()[1])
@@ -26,7 +26,7 @@ class Door:
         self._lines = ThreadPoolExecutor(max_workers=2)
 
     def open(self) -> None:
-        app = Starlette(routes=list(routes(self._nodes, self._lines)))
+        app = Starlette(routes=list(routes(self.nodes, self._lines)))
         self._server = server = uvicorn.Server(
             uvicorn.Config(app, host="127.0.0.1", port=self._port, log_level="error", lifespan="off")
         )

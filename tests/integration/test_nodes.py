@@ -18,12 +18,13 @@ import pytest
 from tests.integration.executor_contract import STAYS, WAITS
 from tests.integration.local_runs import Place, shell, wait_for
 from tests.integration.nodes import Door
-from tsched.executors import parcel
+from tsched.executors import parcel, whose
 from tsched.executors.executor import Launch
 from tsched.executors.nodes import Nodes
 from tsched.model.fleet import Runtime
 from tsched.model.placement import Engine, Slurm
 from tsched.model.run import ExitReason, RunExit
+from tsched.serving import RefusedError
 
 OVER = 410
 Answer = tuple[int, dict[str, object]]  # status, body
@@ -70,9 +71,12 @@ class NodePlace(Place):
         assert found is not None
         return found[1]
 
-    def ask(self, what: str, secret: str, said: Mapping[str, object], run_id: str = "") -> Answer:
+    def ask(
+        self, what: str, secret: str, said: Mapping[str, object], run_id: str = "", runner_id: str = whose.NONE
+    ) -> Answer:
         link = http.client.HTTPConnection(urlsplit(self.door.address).netloc, timeout=20)
         path, headers = f"/nodes/{run_id or self.run_id}/{what}", {"authorization": f"Bearer {secret}"}
+        headers["tsched-runner"] = runner_id
         link.request("POST", path, json.dumps(said), headers)
         answer = link.getresponse()
         text = answer.read().decode()
@@ -229,6 +233,50 @@ def test_a_run_that_was_settled_ends_on_its_node_too(place: NodePlace) -> None:
     shutil.rmtree(place.runs / place.run_id)
     job.wait(timeout=30)
     assert not parcel.place(place.run_id).exists()
+
+
+class Elsewhere(Nodes):
+    """Another runner's state folder, in which something stands too."""
+
+    def __init__(self, root: Path) -> None:
+        (root / "runs").mkdir(parents=True)
+        (root / "runner_id").write_text("b" * 32)
+        super().__init__(runs=root / "runs", running=root / "running", logs=root / "logs")
+        self.refused: list[int] = []
+
+    def admit(self, run_id: str, secret: str, *, runner_id: str, starting: bool) -> None:
+        try:
+            super().admit(run_id, secret, runner_id=runner_id, starting=starting)
+        except RefusedError as error:
+            self.refused.append(error.status)
+            raise
+
+
+def test_a_server_of_the_wrong_state_folder_ends_no_run_and_loses_no_end(place: NodePlace) -> None:
+    (place.root / "runner_id").write_text("a" * 32)
+    place.prepared(shell(f"echo once; {WAITS}"), heartbeat=30)
+    job = place.job()
+    place.until_running()
+    place.door.shut()
+    right, wrong = place.door.nodes, Elsewhere(place.root / "wrong")
+    place.door.nodes = wrong
+    place.door.open()
+    (place.workspaces / place.run_id / "go").touch()
+    wait_for(lambda: wrong.refused)
+    place.door.shut()
+    place.door.nodes = right
+    place.door.open()
+    assert (place.end().reason, place.end().exit_code) == (ExitReason.EXITED, 0)
+    assert (job.wait(), {*wrong.refused}) == (0, {404})
+
+
+def test_a_run_that_is_gone_is_over_for_its_own_runner_alone(place: NodePlace) -> None:
+    (place.root / "runner_id").write_text("a" * 32)
+    place.prepared(shell("echo mine"))
+    place.start()
+    shutil.rmtree(place.runs / place.run_id)
+    asked = [place.ask("word", TOKEN, {}, runner_id=one)[0] for one in ("a" * 32, "b" * 32, "")]
+    assert asked == [OVER, 404, 404]
 
 
 # -- what a secret opens, and what it does not -----------------------------------------------------------------------

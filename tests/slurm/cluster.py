@@ -46,6 +46,7 @@ KillWait=2
 MessageTimeout=3
 SlurmdTimeout=15
 DefMemPerCPU=100
+FirstJobId={first}
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 Feature=here State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
@@ -72,6 +73,20 @@ def _free_ports() -> int:
             return port
 
 
+class Overheard:
+    """What Slurm was asked by commands in a folder. `path`: with that folder first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._asked = folder / "asked"
+        self.path = f"{folder}:{PATH}"
+
+    def since(self) -> list[str]:
+        """The commands since the last look, each with its arguments."""
+        lines = self._asked.read_text().splitlines() if self._asked.exists() else []
+        self._asked.write_text("")
+        return lines
+
+
 class Cluster:
     """One node in a folder that others may pass through (munged insists). Its daemons are ended one by one."""
 
@@ -84,8 +99,8 @@ class Cluster:
         self.hidden = root / "hidden"  # jobs find nothing in it: to them it is another, empty folder
         for name in ("munge", "state", "spool", "run", "log", "hidden"):
             (root / name).mkdir(mode=0o755)
-        settings = {"host": HOST, "root": root, "port": port, "port_of_node": port + 1, "cpus": CPUS}
-        self.conf.write_text(CONF.format(**settings))
+        self._settings = {"host": HOST, "root": root, "port": port, "port_of_node": port + 1, "cpus": CPUS}
+        self._first = 1  # the least number of a job
         (root / "munge" / "key").write_bytes(os.urandom(128))
         (root / "munge" / "key").chmod(0o400)
 
@@ -99,13 +114,26 @@ class Cluster:
             "log-file": "log",
             "seed-file": "seed",
         }
+        self._configure(self._first)
         self._run("munged", "--foreground", "--force", *(f"--{flag}={munge / name}" for flag, name in files.items()))
         self.start_controller()
         self.start_node()
         self.until(lambda: "idle" in self.ask("sinfo", "--noheader", "--format=%t"), "the node is idle")
 
-    def start_controller(self) -> None:
-        self._run("slurmctld", "-D")
+    def _configure(self, first: int) -> None:
+        self.conf.write_text(CONF.format(**self._settings, first=first))
+
+    def start_controller(self, *, forgetting_from: int = 0) -> None:
+        """Each counts jobs from a number that none had before; `forgetting_from`: from that one, all forgotten.
+
+        One that was killed forgets what was new in its last seconds. slurmd does not: where a job gets the number of
+        one that it was never told to end, it takes it for a second copy, and the node is drained.
+        """
+        self._first += 1000
+        self._configure(forgetting_from or self._first)
+        for one in self.root.glob("state/job_state*") if forgetting_from else ():
+            one.unlink()  # -c forgets all that is in it, but not the last number
+        self._run("slurmctld", "-D", *(["-c"] if forgetting_from else []))
         self.until(lambda: "UP" in self.ask("scontrol", "ping"), "slurmctld answers")
 
     def start_node(self) -> None:
@@ -114,11 +142,7 @@ class Cluster:
         self._run("slurmd", "-D", "-N", HOST, within=own)
 
     def kill(self, name: str) -> None:
-        """kill -9 of a daemon, seen through.
-
-        A controller forgets what was new in its last seconds, gives a number to a second job, and drains the node
-        that still has the first: a test whose subject is not that has it `end`.
-        """
+        """kill -9 of a daemon, seen through."""
         self.signal(name, signal.SIGKILL)
         self._daemons.pop(name).wait()
 
@@ -168,6 +192,15 @@ class Cluster:
         except subprocess.TimeoutExpired:
             return ""
         return done.stdout if done.returncode == 0 else ""
+
+    def overheard(self, folder: Path) -> "Overheard":
+        """Slurm's commands, each noted before it is what it is."""
+        folder.mkdir()
+        for name in ("sbatch", "squeue", "scancel"):
+            program = folder / name
+            program.write_text(f'#!/bin/sh\necho {name} "$@" >> {folder}/asked\nexec {shutil.which(name)} "$@"\n')
+            program.chmod(0o755)
+        return Overheard(folder)
 
     def jobs(self) -> Sequence[tuple[str, str]]:
         """Name and state of each job that the controller remembers."""

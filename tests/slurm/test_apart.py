@@ -16,8 +16,10 @@ from tests.integration.executor_contract import WAITS, recovered
 from tests.integration.local_runs import shell, wait_for
 from tests.slurm.apart import ApartPlace, apart
 from tests.slurm.cluster import Cluster
+from tests.slurm.test_runner import STARTS
 from tests.slurm.test_slurm import lose_node
 from tsched.executors import parcel, processes, slurm
+from tsched.executors.courier import line
 from tsched.executors.executor import Liveness
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Workspace
@@ -77,6 +79,15 @@ def test_a_node_that_slurm_has_lost_keeps_its_run_for_as_long_as_it_is_heard(
     assert place.executor.exit(place.run_id) == end  # what the node says now changes nothing
 
 
+def test_a_job_of_its_number_is_not_yet_its_job(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A controller that was killed gives the numbers of its last seconds to other jobs."""
+    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+    job = cluster.ask("sbatch", "--parsable", "--job-name=tsched-r1", "--output=/dev/null", "--wrap=sleep 60").strip()
+    wait_for(lambda: line.works(job, "r1"))
+    assert not line.works(job, "r2")
+    assert not line.works("4000000", "r1")
+
+
 def test_what_can_not_be_without_a_shared_folder_is_said_at_once(place: ApartPlace) -> None:
     with pytest.raises(ConfigurationError, match="its pool has a workspace"):
         place.prepare(place.launch_of(shell("true"), workspace=Workspace(repo="/somewhere")))
@@ -114,6 +125,9 @@ def test_runner_and_server_killed_under_a_run_lose_nothing_and_do_nothing_twice(
     world.fleet(dev=pool("dev", "ada"), limits=LIMITS + "executor: slurm\nslurm: {shared: false}\n")
     task = world.add("hold")
     with serving(world, port):
+        point, struck = f"{STARTS}: job submitted", str(world.root / "struck")
+        killed = world.run("run", "--once", TSCHED_FAILPOINT=point, TSCHED_FAILPOINT_FILE=struck)
+        assert (killed.returncode, (world.root / "struck").exists()) == (-9, True)
         command = [sys.executable, "-m", "tsched", "run", "--daemon"]
         runner = subprocess.Popen(command, env=world.environ, cwd=world.root, stdout=subprocess.DEVNULL)
         lease = world.wait_running(task)

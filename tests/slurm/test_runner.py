@@ -36,6 +36,30 @@ def jobs(cluster: Cluster) -> Jobs:
     return Jobs(cluster)
 
 
+def test_a_pass_asks_squeue_once_for_all_its_runs_and_not_at_all_for_none(
+    world: World, cluster: Cluster, tmp_path: Path
+) -> None:
+    heard = cluster.overheard(tmp_path / "bin")
+    world.environ["PATH"] = f"{heard.path}:{world.environ['PATH']}"
+    world.fleet(dev=pool("dev", "ada", limit=3), limits=LIMITS + "executor: slurm\n")
+    world.once()
+    assert heard.since() == []
+    tasks = [world.add("hold") for _ in range(3)]
+    world.once()
+    assert [one.split()[0] for one in heard.since()] == ["sbatch"] * 3
+    world.once()
+    (asked,) = heard.since()
+    assert asked.startswith("squeue --me --noheader --states=all")
+    world.open(*tasks)
+    with world.daemon():
+        for one in tasks:
+            world.wait_status(one, "complete")
+        world.settled()
+    heard.since()
+    world.once()
+    assert heard.since() == []
+
+
 @pytest.mark.parametrize(
     ("point", "number", "outcomes"),
     [
@@ -75,7 +99,9 @@ def test_local_and_slurm_agents_work_side_by_side_also_while_the_controller_is_d
         first, second = world.add("hold", "--assign", "ada"), world.add("hold", "--assign", "ben")
         assert world.wait_running(first)["executor"] == "slurm"
         assert world.wait_running(second)["executor"] == "local"
+        assert clusters(world) == ("ok", "Slurm: as asked just now, there")
         cluster.end("slurmctld")
+        assert clusters(world)[0] == "fail"
         until(lambda: "Slurm can't be asked" in log(world), "it is said", limit=60)
         world.open(first, second)
         world.wait_status(second, "complete")
@@ -111,6 +137,13 @@ def test_a_dry_run_and_status_leave_jobs_alone(world: World, jobs: Jobs) -> None
     until(lambda: "CANCELLED" not in jobs.of(task) and not world.leases(), "it has stopped by itself")
     world.once()
     assert world.task(task)["status"] == "parked"
+
+
+def clusters(world: World) -> tuple[str, str]:
+    """What doctor finds of them."""
+    found = json.loads(world.run("doctor", "--json").stdout)["checks"]
+    (one,) = [check for check in found if check["check"] == "clusters"]
+    return one["status"], one["evidence"]
 
 
 def log(world: World) -> str:

@@ -17,6 +17,7 @@ from tsched.model.errors import TransientError
 from tsched.model.fleet import Resources
 from tsched.model.placement import Slurm
 from tsched.model.run import ExitReason, RunExit
+from tsched.model.task import Task
 
 
 def states(place: SlurmPlace) -> list[str]:
@@ -30,6 +31,10 @@ def lose_node(place: SlurmPlace) -> None:
     place.cluster.ask("scontrol", "update", f"NodeName={HOST}", "State=DOWN", "Reason=test")
     place.cluster.until(lambda: states(place) == ["NODE_FAIL"], "its node has failed")
     place.until(place.run_id, Liveness.LOST)
+
+
+def task(number: int) -> Task:
+    return Task(id=str(number), title="Mend the gate", queue="dev")
 
 
 def fill(cluster: Cluster) -> None:
@@ -70,7 +75,12 @@ def test_a_controller_that_forgets_its_last_seconds_has_nothing_run_twice(
     (place.workspaces / run_id / "go").touch()
     assert place.ended(run_id).exit_code == 0
     cluster.start_controller()
-    cluster.until(lambda: not {"PENDING", "RUNNING", "COMPLETING"} & {*states(place)}, "it is done with the job")
+
+    def done() -> bool:
+        cluster.ask("scontrol", "update", f"JobName=tsched-{run_id}", "StartTime=now")  # or it waits for a minute
+        return not {"PENDING", "RUNNING", "COMPLETING"} & {*states(place)}
+
+    cluster.until(done, "it is done with the job")
     assert place.ended(run_id).exit_code == 0
     assert place.log(run_id) == "once\n"
 
@@ -84,6 +94,25 @@ def test_a_job_is_cancelled_under_its_own_name_alone(place: SlurmPlace, cluster:
     assert states(place) == ["PENDING"]
     ours.cancel(place.run_id, job)
     cluster.until(lambda: states(place) == ["CANCELLED"], "it is cancelled")
+
+
+def test_a_number_that_is_given_anew_is_not_taken_for_the_run_that_had_it(
+    place: SlurmPlace, cluster: Cluster
+) -> None:
+    fill(cluster)
+    place.launch(place.launch_of(shell("echo no")))
+    assert place.executor.poll() == {place.run_id: Liveness.ALIVE}
+    number = Controller(cluster.environ).jobs()[place.run_id].id
+    cluster.kill("slurmctld")
+    cluster.start_controller(forgetting_from=int(number))
+    cluster.until(lambda: not [*cluster.root.glob(f"state/hash.*/job.{number}")], "the number is free again")
+    given = cluster.ask("sbatch", "--parsable", "--hold", "--job-name=somebodys", "--wrap=true").strip()
+    assert given == number
+    place.executor.stop([place.run_id], reason=ExitReason.STOPPED, at=0)  # by what was seen before
+    end = recovered(place)
+    assert (end.reason, end.started) == (ExitReason.STOPPED, False)
+    assert ("somebodys", "PENDING") in cluster.jobs()
+    assert not (place.logs / f"{place.run_id}.log").exists()
 
 
 def test_a_controller_that_hangs_holds_up_no_pass_for_long(
@@ -126,6 +155,54 @@ def test_a_job_whose_submission_was_never_answered_is_found_by_its_name(
         place.ended(place.run_id)
         assert place.log(place.run_id) == "once\n"
     assert len(states(place)) <= 1
+
+
+def test_a_controller_that_hangs_is_waited_for_once_a_pass_whatever_is_to_be_cancelled(
+    place: SlurmPlace, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = cluster.overheard(tmp_path / "bin")
+    place.environ = {**place.environ, "PATH": heard.path}
+    place.executor = place.another()
+    fill(cluster)
+    runs = [f"{place.run_id}-{number}" for number in range(3)]
+    for number, run_id in enumerate(runs):
+        place.launch(place.launch_of(shell("echo no"), run_id=run_id, task=task(number)))
+    place.executor.stop(runs, reason=ExitReason.STOPPED, at=0)
+    place.executor.poll()
+    heard.since()
+    monkeypatch.setattr(controller, "PATIENCE", 0.5)
+    cluster.signal("slurmctld", signal.SIGSTOP)
+    assert [place.executor.recover(run_id) for run_id in runs] == [None] * 3
+    assert [one.split()[0] for one in heard.since()] == ["scancel"]
+    assert "scancel gave no answer" in place.executor.trouble()
+    cluster.signal("slurmctld", signal.SIGCONT)
+    monkeypatch.undo()
+    assert {recovered(place, run_id).reason for run_id in runs} == {ExitReason.STOPPED}
+
+
+# -- what a job is ---------------------------------------------------------------------------------------------------
+
+
+def test_what_a_job_asks_for_is_what_its_run_says_and_nothing_of_the_hosts(
+    place: SlurmPlace, cluster: Cluster
+) -> None:
+    hosts = {
+        "SBATCH_PARTITION": "nowhere",
+        "SBATCH_REQUEUE": "1",
+        "SBATCH_TIMELIMIT": "1",
+        "SLURM_HINT": "nomultithread",
+    }
+    place.environ = {**place.environ, **hosts}
+    place.executor = place.another()
+    fill(cluster)
+    asked = Resources(cpus=1.5, memory=200 << 20)
+    place.launch(place.launch_of(shell("true"), resources=asked, slurm=Slurm(constraint="here"), max_runtime=600))
+    number = Controller(cluster.environ).jobs()[place.run_id].id
+    words = cluster.ask("scontrol", "show", "job", "--oneliner", number).split()
+    told = dict(word.partition("=")[::2] for word in words)
+    assert (told["Partition"], told["Requeue"], told["Features"]) == ("main", "0", "here")
+    assert (told["NumCPUs"], told["MinMemoryNode"], told["TimeLimit"]) == ("2", "200M", "00:16:00")
+    assert told["JobName"] == f"tsched-{place.run_id}"
 
 
 # -- what can never run ----------------------------------------------------------------------------------------------
@@ -199,7 +276,8 @@ def test_an_operators_scancel_is_a_stop(place: SlurmPlace, cluster: Cluster) -> 
     place.launch(place.launch_of(shell(STAYS)))
     there(place)
     cluster.ask("scancel", f"--name=tsched-{place.run_id}")
-    assert place.ended(place.run_id).reason is ExitReason.STOPPED
+    end = place.ended(place.run_id)
+    assert (end.reason, end.exit_code) == (ExitReason.STOPPED, 9)  # it had its say
 
 
 # -- nodes -----------------------------------------------------------------------------------------------------------

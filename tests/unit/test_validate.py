@@ -136,6 +136,32 @@ def test_a_time_limit_of_slurm_that_ends_runs_early_is_an_error() -> None:
     assert not load(fleet(pool.replace("executor: slurm", "max_runtime: 29m"))).diagnostics
 
 
+@pytest.mark.parametrize(
+    ("more", "wish", "column"),
+    [
+        ("workspace: {repo: x}\nagents: [{name: ada}]\n", "which can't have the pool's workspace", 17),
+        ("workspace: {repo: x}\nagents: [{name: ada, slurm: {shared: false}}]\n", "the pool's workspace", 38),
+        ("agents: [{name: ada, runtime: claude, session: continue}]\n", "where no conversation goes on", 48),
+    ],
+)
+def test_what_is_not_without_a_shared_folder_is_an_error_and_with_one_none(more: str, wish: str, column: int) -> None:
+    pool = POOL + "defaults: {executor: slurm, slurm: {shared: false}}\n" + more
+    (found,) = load(fleet(pool)).diagnostics
+    assert (found.code, found.column, wish in found.message) == ("TS323", column, True)
+    assert not load(fleet(pool.replace("shared: false", "shared: true"))).diagnostics
+    assert load(fleet(POOL + "defaults: {executor: slurm}\n" + more, LIMITS + "slurm: {shared: false}\n")).diagnostics
+
+
+def test_checks_of_a_recipe_are_made_in_no_pod() -> None:
+    pool = POOL + "agents: [{name: ada, recipe: ada.yaml, executor: kubernetes, kubernetes: {image: a}}]\n"
+    checked = RECIPE + "retry: {max_retries: 1, checks: [{type: shell, command: make}]}\n"
+    (found,) = load(fleet(pool, ada=checked)).diagnostics
+    assert (found.code, found.column) == ("TS322", 30)
+    assert "where nobody makes the checks of recipes/ada.yaml" in found.message
+    assert not load(fleet(pool)).diagnostics
+    assert not load(fleet(pool.replace("executor: kubernetes", "executor: local"), ada=checked)).diagnostics
+
+
 def test_what_kubernetes_is_asked_for_is_resolved_key_by_key() -> None:
     pool = POOL + (
         "defaults:\n  executor: kubernetes\n"
@@ -157,6 +183,7 @@ def test_what_kubernetes_is_asked_for_is_resolved_key_by_key() -> None:
         ("workspace: {repo: x}\nagents: [{name: ada}]\n", "which can't have the pool's workspace"),
         ("agents: [{name: ada, runtime: claude, session: continue}]\n", "where no conversation goes on"),
         ("agents: [{name: ada, resources: {open_files: 99}}]\n", "where resources.open_files holds nothing"),
+        ("agents: [{name: ada, stall: 5m}]\n", "where nobody looks for progress"),
     ],
 )
 def test_what_a_pod_has_not_got_is_an_error_and_for_others_none(more: str, wish: str) -> None:
@@ -371,6 +398,12 @@ BAD: Mapping[str, tuple[Mapping[str, str | bytes | RepoFile], list[str]]] = {
     "too little of Slurm's time": (
         fleet(POOL + "agents: [{name: ada, executor: slurm, slurm: {time: 30m}}]\n"),
         ["pools/dev.yaml:4:53 TS321"],
+    ),
+    "a workspace without a shared folder": (
+        fleet(
+            POOL + "workspace: {repo: x}\nagents: [{name: ada, executor: slurm, slurm: {time: 2h, shared: false}}]\n"
+        ),
+        ["pools/dev.yaml:5:65 TS323"],
     ),
     "no image": (
         fleet(POOL + "agents: [{name: ada, executor: kubernetes}]\n"),

@@ -13,6 +13,10 @@ PATIENCE = 10.0  # seconds that a command may take: with its controller down squ
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "SLURM_CONF")
 
 
+class SilentError(TransientError):
+    """A command gave no answer in its time: neither would the next."""
+
+
 class Controller:
     """The cluster that this machine's Slurm commands speak to. `environ`: the host's."""
 
@@ -50,7 +54,7 @@ class Controller:
                 text=True, errors="replace", timeout=PATIENCE, check=False, cwd="/",
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise TransientError(f"{name} gave no answer within {PATIENCE:g} s: is slurmctld up?") from None
+            raise SilentError(f"{name} gave no answer within {PATIENCE:g} s: is slurmctld up?") from None
         except OSError as error:
             raise TransientError(f"{name} can't be started: {error.strerror}") from error
         if done.returncode == 0:

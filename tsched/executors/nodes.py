@@ -18,14 +18,15 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from tsched.executors import durable, parcel
+from tsched.executors import durable, parcel, whose
 from tsched.executors.pinned import SAFE, RunFolder
 from tsched.failpoint import failpoint
 from tsched.model.run import ExitReason, RunExit
 from tsched.model.units import iso
 from tsched.serving import RefusedError
 
-OVER = 410  # the status that tells a node's courier to end the run: see courier.py
+OVER = 410  # the status that tells a node's courier to end the run: see courier/line.py
+UNKNOWN = 404  # it goes on, and asks again
 _SAID = frozenset(ExitReason) - {ExitReason.NOT_STARTED, ExitReason.SHIM_DIED, ExitReason.REBOOT}  # by a shim
 _SLACK = 1 << 16  # bytes of a log more than its most: the line that says what was left out
 T = TypeVar("T")
@@ -93,8 +94,14 @@ class Nodes:
 
     # -- who may speak ---------------------------------------------------------------------------------------------
 
-    def admit(self, run_id: str, secret: str, *, starting: bool) -> None:
-        """Raises RefusedError for whoever has not the run's ticket (to start it) or its token (afterwards)."""
+    def admit(self, run_id: str, secret: str, *, runner_id: str, starting: bool) -> None:
+        """Raises RefusedError for whoever has not the run's ticket (to start it) or its token (afterwards).
+
+        A run that is not here is over where it is this runner's, `runner_id`. Of another's nothing is known: a server
+        of the wrong state folder ends nobody's run.
+        """
+        if not self._there(run_id) and whose.runner_id(self._runs) != runner_id:
+            raise RefusedError("no run of that runner's is here: is it the wrong state folder?", UNKNOWN)
         folder = self._folder(run_id)
         known = durable.record(folder.job if starting else folder.started) or {}
         if not starting and known.get("by") == "recovery":
@@ -103,13 +110,15 @@ class Nodes:
         if not isinstance(expected, str) or not hmac.compare_digest(parcel.digest(secret), expected):
             raise RefusedError("this is no secret of that run's", 401)
 
+    def _there(self, run_id: str) -> bool:
+        return bool(SAFE.fullmatch(run_id)) and (self._runs / run_id).is_dir()
+
     def _folder(self, run_id: str) -> RunFolder:
         if not self._runs.is_dir():
             raise RefusedError("the state folder has no runs: is it the runner's?", 503)
-        folder = RunFolder(path=self._runs / run_id)
-        if not SAFE.fullmatch(run_id) or not folder.path.is_dir():
-            raise RefusedError("no such run is open here", OVER)
-        return folder
+        if not self._there(run_id):
+            raise RefusedError("the run is over", OVER)
+        return RunFolder(path=self._runs / run_id)
 
     # -- what they say ---------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from tsched.executors import cgroups, durable, jobs, parcel, workspace
+from tsched.executors import cgroups, durable, jobs, parcel, whose, workspace
 from tsched.executors.account import Account
 from tsched.executors.executor import Launch
 from tsched.executors.limits import limits
@@ -199,7 +199,12 @@ def pin(launch: Launch, host: Host) -> Pinned:
     files["spec.json"] = as_json(_spec(launch, placed, there, paths))
     files["lock"] = b""
     if apart:
-        errand = parcel.Errand(run_id=run.run_id, address=host.address, ticket=secrets.token_hex(32))
+        errand = parcel.Errand(
+            run_id=run.run_id,
+            runner_id=whose.runner_id(host.runs),
+            address=host.address,
+            ticket=secrets.token_hex(32),
+        )
         files |= parcel.files(launch.slurm, launch.resources, errand=errand, fetched=(*files,), environ=host.environ)
     elif run.executor == Engine.SLURM:
         files |= jobs.files(launch.slurm, launch.resources, folder=folder.path, environ=host.environ)

@@ -7,14 +7,13 @@ was not seen to start is fenced (DESIGN section 4), so that a job which turns up
 
 import json
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from types import MappingProxyType
 
 from tsched.executors import durable, jobs
 from tsched.executors.clocks import clocks
-from tsched.executors.controller import Controller
+from tsched.executors.controller import Controller, SilentError
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.jobs import Job, Word
 from tsched.executors.local import LocalExecutor
@@ -216,6 +215,9 @@ class SlurmExecutor(LocalExecutor):
         failpoint("job to be cancelled")
         try:
             self._slurm.cancel(run_id, job)
+        except SilentError as error:
+            self._trouble = f"Slurm can't be asked: {error}"  # once a pass is enough to wait for it in vain
+            return False
         except (TransientError, ConfigurationError):
             return False
         failpoint("job cancelled")
@@ -250,10 +252,9 @@ class SlurmExecutor(LocalExecutor):
     def stop(self, run_ids: Collection[str], *, reason: ExitReason, at: float) -> None:
         """Leave a stop request with each run; see Executor. A job that has not obeyed it long after is cancelled."""
         super().stop(run_ids, reason=reason, at=at)
-        with suppress(TransientError, ConfigurationError):  # who asks for it asks again in each pass
-            for run_id in run_ids:
-                if (job := self._jobs.get(run_id)) is not None and self._deaf(run_id, job):
-                    self._slurm.cancel(run_id, job)
+        for run_id in run_ids:  # who asks for it asks again in each pass
+            if not self._trouble and (job := self._jobs.get(run_id)) is not None and self._deaf(run_id, job):
+                self._cancelled(run_id, job)
 
     def _deaf(self, run_id: str, job: Job) -> bool:
         folder = self._folder(run_id)

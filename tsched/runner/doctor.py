@@ -20,6 +20,7 @@ from tsched.model.finding import Finding, fail
 from tsched.model.run import Lease, LeaseState
 from tsched.model.secrets import masked
 from tsched.model.units import from_iso
+from tsched.runner.engines import places
 from tsched.runner.seen import COMPARED, Look, look, midnight, missing
 from tsched.runner.sources import source_of
 from tsched.schedule import health
@@ -271,6 +272,7 @@ CHECKS: Mapping[str, Check] = {
     "registry": _registry,
     "task server": _task_server,
     "programs": _programs,
+    "clusters": lambda seen: health.clusters(list(places(seen))),
     "disk": _disk,
     "clock": _clock,
     "folders": _folders,

@@ -10,7 +10,7 @@ from tsched.model.fleet import Fleet
 from tsched.model.placement import Engine
 from tsched.model.runtimes import runtime_of, with_goose
 
-SUBMIT = "sbatch"
+SLURM = ("sbatch", "squeue", "scancel")
 CLIENT = "kubernetes"
 
 
@@ -24,10 +24,10 @@ def needs(
     """
     seen: set[tuple[str, str]] = set()
     for _, agent in fleet.agents():
-        if agent.executor is Engine.SLURM and ("TS501", SUBMIT) not in seen:
-            seen.add(("TS501", SUBMIT))
-            if not _found(SUBMIT, environ):
-                yield _program_missing(SUBMIT, "executor slurm", agent.name, agent.recipe)
+        for name in SLURM if agent.executor is Engine.SLURM and ("TS501", SLURM[0]) not in seen else ():
+            seen.add(("TS501", name))
+            if not _found(name, environ):
+                yield _program_missing(name, "executor slurm", agent.name, agent.recipe)
         if agent.executor is Engine.KUBERNETES:  # its image and its Secrets are not to be seen from here
             if find_spec(CLIENT) is None and ("TS501", CLIENT) not in seen:
                 seen.add(("TS501", CLIENT))

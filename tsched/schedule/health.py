@@ -152,6 +152,25 @@ def programs(missing: Sequence[tuple[str, str]], *, agents: int) -> Finding:
     return ok("programs", f"all that {count(agents, 'agent')} start is on PATH, with its variables")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Somewhere that runs are for, beside this machine. `problem`: why it can't be had, "" where it can."""
+
+    name: str
+    problem: str
+    mend: str
+
+
+def clusters(places: Sequence[Place]) -> Finding:
+    """Whether runs can be brought where agents say that they are for."""
+    if wrong := [one for one in places if one.problem]:
+        words = shortened((f"{one.name}: {one.problem}" for one in wrong), 3)
+        return fail("clusters", words, "; ".join(dict.fromkeys(one.mend for one in wrong)))
+    if not places:
+        return ok("clusters", "all runs are this machine's own")
+    return ok("clusters", f"{', '.join(one.name for one in places)}: as asked just now, there")
+
+
 def disk(where: str, *, free: int, total: int, inodes: int, all_inodes: int) -> Finding:
     """Whether there is room. `free`, `total`: bytes. `all_inodes` is 0 where the file system has no such limit."""
     room, names = free / max(total, 1), inodes / all_inodes if all_inodes else 1.0

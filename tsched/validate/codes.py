@@ -39,6 +39,7 @@ CODES: Mapping[str, str] = {
     "TS320": "a webhook with no address, or two",
     "TS321": "a time limit of Slurm that ends runs before their own",
     "TS322": "an agent on Kubernetes that asks for what there is not",
+    "TS323": "an agent on nodes without the state folder that asks for what there is not",
     "TS401": "an undeclared template variable",
     "TS402": "a parameter that nothing uses",
     "TS403": "a required parameter that is never supplied",

@@ -15,6 +15,7 @@ from tsched.model.kept import Kept
 from tsched.model.placement import Engine
 from tsched.validate import rules
 from tsched.validate.alerts import alert_rules, webhooks
+from tsched.validate.placement import unchecked
 from tsched.validate.pools import (
     LIMITS_FILE,
     ParsedFile,
@@ -30,7 +31,7 @@ from tsched.validate.pools import (
 from tsched.validate.recipe import ParsedRecipe, parse_recipe
 from tsched.validate.source import LARGEST, Value
 from tsched.validate.values import Mapped, items, mapping, seconds, whole
-from tsched.validate.written import Written
+from tsched.validate.written import Written, recipe_path
 
 BESIDE = frozenset({"pools/.gitkeep", "pools/README.md"})
 
@@ -56,6 +57,11 @@ class Shelf:
     def calling(self) -> Sequence[str]:
         """Those with sub-recipes."""
         return [path for path, one in self.parsed.items() if one.sub_recipes]
+
+    @cached_property
+    def checking(self) -> frozenset[str]:
+        """Those with checks."""
+        return frozenset(path for path, one in self.parsed.items() if one.checks)
 
     @cached_property
     def readable(self) -> bool:
@@ -140,6 +146,8 @@ def _load(files: RepoFiles, cache: FleetCache, *, build: bool) -> Loaded:
     found += _across(sound, shelf, kept)
     if LIMITS_FILE not in files.entries or (limits_file is not None and limits_file.value is not None):
         found += chain.from_iterable(kept.each(rules.of_pool, written, limits))
+        if shelf.checking:
+            found += chain.from_iterable(kept.each(unchecked, written, limits, shelf.checking))
     whole = all(one.value is not None for one in pools.values())
     found += _limits_findings(limits_file, written, whole=whole)
     if whole and shelf.readable:
@@ -226,9 +234,7 @@ def _unfit(entries: Mapping[str, RepoFile]) -> Iterator[Diagnostic]:
         elif file.size > LARGEST:
             yield of_file(path, "TS105", f"The file has {file.size} bytes.", f"Keep a file under {LARGEST} bytes.")
         if top == "pools" and path not in BESIDE and ("/" in rest or not path.endswith(".yaml")):
-            mend = (
-                "Rename it to .yaml." if path.endswith(".yml") else "Move it out: pools/ holds *.yaml, and is flat."
-            )
+            mend = "Rename it to .yaml." if path.endswith(".yml") else "Move it out: pools/ is flat, *.yaml alone."
             yield of_file(path, "TS306", "This does not belong in pools/.", mend)
 
 
@@ -302,7 +308,7 @@ def _agent(value: Mapped, defaults: Mapped, pool_runtime: Value, limits: Limits)
     return Agent(
         name=str(value["name"]),
         limit=whole(merged.get("limit"), 1),
-        recipe=rules.recipe_path(value),
+        recipe=recipe_path(value),
         runtime=str(merged.get("runtime") or pool_runtime or "goose"),
         max_runtime=seconds(merged.get("max_runtime"), limits.max_runtime),
         stall=seconds(merged.get("stall"), limits.stall),

@@ -1,4 +1,4 @@
-"""Rules about where runs execute: Slurm must leave a run its own time, and not all is to be had on Kubernetes."""
+"""Rules about where runs execute: Slurm must leave a run its own time, and not all is to be had in every place."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from tsched.model.fleet import Limits, Session
 from tsched.model.placement import Engine
 from tsched.model.units import format_duration
 from tsched.validate.values import Mapped, mapping, seconds
-from tsched.validate.written import Written
+from tsched.validate.written import Written, recipe_path
 
 if TYPE_CHECKING:
     from tsched.validate.source import Path
@@ -33,6 +33,22 @@ def job_times(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
         yield pool.at("TS321", path, message, mend)
 
 
+def nodes_apart(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
+    """TS323"""
+    for pool, defaults, index, agent in _bound_for(Engine.SLURM, pools, limits):
+        own, shared = (mapping(one.get("slurm")) for one in (agent, defaults))
+        if {**shared, **own}.get("shared", limits.slurm.shared) is not False:
+            continue
+        whose = f"Runs of {agent['name']} are for nodes that share no folder with the runner"
+        if "workspace" in (pool.value or {}):
+            path: Path = ["agents", index, *(["slurm", "shared"] if "shared" in own else ["name"])]
+            mend = "Leave workspace out and have the recipe fetch what it needs, or share the state folder."
+            yield pool.at("TS323", path, f"{whose}, which can't have the pool's workspace.", mend)
+        if {**defaults, **agent}.get("session") == Session.CONTINUE:
+            path = ["agents", index, "session" if "session" in agent else "name"]
+            yield pool.at("TS323", path, f"{whose}, where no conversation goes on.", "Say `session: fresh`.")
+
+
 def pods(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
     """TS322"""
     for pool, defaults, index, agent in _bound_for(Engine.KUBERNETES, pools, limits):
@@ -40,6 +56,20 @@ def pods(pools: Sequence[Written], limits: Limits) -> Iterator[Diagnostic]:
             path: Path = ["agents", index, key if key in agent else "name"]
             message = f"Runs of {agent['name']} are to be Jobs of Kubernetes, {wish}."
             yield pool.at("TS322", path, message, mend)
+
+
+def unchecked(pool: Written, limits: Limits, checking: frozenset[str]) -> tuple[Diagnostic, ...]:
+    """TS322, of agents whose recipes are among those with checks."""
+    found = []
+    for _, _, index, agent in _bound_for(Engine.KUBERNETES, (pool,), limits):
+        if (recipe := recipe_path(agent)) in checking:
+            path: Path = ["agents", index, "recipe" if "recipe" in agent else "name"]
+            message = (
+                f"Runs of {agent['name']} are to be Jobs of Kubernetes, where nobody makes the checks of {recipe}."
+            )
+            mend = "Leave retry.checks out of the recipe, or let the agent run elsewhere."
+            found.append(pool.at("TS322", path, message, mend))
+    return tuple(found)
 
 
 def _bound_for(
@@ -69,3 +99,5 @@ def _not_there(pool: Mapped, defaults: Mapped, agent: Mapped, limits: Limits) ->
         if name in resources or getattr(limits.resources, name) is not None:
             mend = f"Leave out resources.{name}: a pod is held to cpus and memory."
             yield "resources", f"where resources.{name} holds nothing", mend
+    if seconds({**defaults, **agent}.get("stall"), 0.0):
+        yield "stall", "where nobody looks for progress", "Leave stall out: a pod is held to max_runtime."

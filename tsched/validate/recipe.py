@@ -42,8 +42,13 @@ class ParsedRecipe:
     diagnostics: tuple[Diagnostic, ...] = ()
 
     def findings(self) -> "ParsedRecipe":
-        """What is wrong with it and what it reaches, without its content."""
-        found = ParsedRecipe(sub_recipes=self.sub_recipes, readable=self.readable, diagnostics=self.diagnostics)
+        """What is wrong with it, what it reaches and what it has checked, without its content."""
+        found = ParsedRecipe(
+            checks=self.checks,
+            sub_recipes=self.sub_recipes,
+            readable=self.readable,
+            diagnostics=self.diagnostics,
+        )
         return _SOUND if found == _SOUND else found
 
 

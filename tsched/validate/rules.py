@@ -12,11 +12,11 @@ from tsched.model.records import dataclass
 from tsched.model.runtimes import BUILT_IN
 from tsched.model.units import format_duration
 from tsched.validate.near import Near
-from tsched.validate.placement import job_times, pods
+from tsched.validate.placement import job_times, nodes_apart, pods
 from tsched.validate.pools import LIMITS_FILE, drain_of
 from tsched.validate.recipe import ParsedRecipe
 from tsched.validate.values import Mapped, mapping, seconds
-from tsched.validate.written import Written
+from tsched.validate.written import Written, recipe_path
 
 if TYPE_CHECKING:
     from tsched.validate.source import Path
@@ -38,7 +38,7 @@ def of_pool(pool: Written, limits: Limits) -> tuple[Diagnostic, ...]:
     alone = (pool,)
     return (
         *runtimes(alone, limits), *caps(alone, limits), *idle(alone, limits), *drains(alone, limits),
-        *sessions(alone, limits), *job_times(alone, limits), *pods(alone, limits),
+        *sessions(alone, limits), *job_times(alone, limits), *pods(alone, limits), *nodes_apart(alone, limits),
     )  # fmt: skip
 
 
@@ -55,11 +55,6 @@ def names_of(pool: Written) -> frozenset[str]:
 def recipes_of(pool: Written) -> frozenset[str]:
     """The recipes that a pool's agents name."""
     return frozenset(map(recipe_path, pool.agents))
-
-
-def recipe_path(agent: Mapped) -> str:
-    """Where an agent's recipe is in the repo."""
-    return f"recipes/{agent.get('recipe') or str(agent['name']) + '.yaml'}"
 
 
 def agent_names(pools: Sequence[Written]) -> Iterator[Diagnostic]:

@@ -9,6 +9,11 @@ from tsched.validate.source import Path, Source
 from tsched.validate.values import Mapped, items, mapping, whole
 
 
+def recipe_path(agent: Mapped) -> str:
+    """Where an agent's recipe is in the repo."""
+    return f"recipes/{agent.get('recipe') or str(agent['name']) + '.yaml'}"
+
+
 @dataclass
 class Written:
     """One such file. What it says of a pool is as written: defaults are applied by each property."""

@@ -13,6 +13,7 @@ from tsched.observe.web.guard import Endpoint, guarded
 from tsched.serving import as_json, read_body
 
 MOST = 1 << 20  # bytes of a request
+WHOSE = "tsched-runner"  # header: the id of the runner that the run is of
 T = TypeVar("T")
 Put = Callable[[str, bytes], Mapping[str, object]]
 
@@ -20,7 +21,7 @@ Put = Callable[[str, bytes], Mapping[str, object]]
 class Nodes(Protocol):
     """What is done with a node's word. Called from several threads. Each raises RefusedError."""
 
-    def admit(self, run_id: str, secret: str, *, starting: bool) -> None:
+    def admit(self, run_id: str, secret: str, *, runner_id: str, starting: bool) -> None:
         """Refuse whoever has not the run's ticket (to start it), or its token (afterwards)."""
         ...
 
@@ -50,7 +51,8 @@ def _endpoint(nodes: Nodes, line: ThreadPoolExecutor, put: Put, starting: bool) 
         """No body is read of who may not speak."""
         run_id = str(request.path_params["run_id"])
         secret = request.headers.get("authorization", "").partition(" ")[2].strip()
-        await ask(lambda: nodes.admit(run_id, secret, starting=starting))
+        runner_id = request.headers.get(WHOSE, "")
+        await ask(lambda: nodes.admit(run_id, secret, runner_id=runner_id, starting=starting))
         body = await read_body(request, MOST)
         return as_json(await ask(lambda: put(run_id, body)))
 
