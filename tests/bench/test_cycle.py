@@ -8,6 +8,7 @@ import os
 import resource
 import statistics
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from tests.bench.conftest import Figures
 from tests.bench.idle import Resting, resting
+from tsched.gitops import refs
 from tsched.runner.cycle import cycle
 
 ROUNDS = 25
@@ -37,6 +39,8 @@ def measured(one: Resting) -> tuple[float, float, float]:
     """Medians of ls-remote, of what the task server is asked, and of a pass."""
     for _ in range(SETTLE):
         cycle(one.host, one.lock)
+    while refs.mark(str(one.remote), "main") is None:  # pushed to a moment ago, it may be again unseen by its files
+        time.sleep(0.1)
     bare = ["git", "ls-remote", str(one.remote), "refs/heads/main"]
     found = [
         (
