@@ -1,0 +1,157 @@
+"""Filling free slots in one pass, beside its floor: a durable lease, a bare Python and a bare process for each.
+
+Processor time: of this process, of those that it waited for, of the server that forks the shims, and of each shim and
+agent until its lease says that it runs. The floor starts what it starts without waiting for it, as the pass does.
+Wall time is shown beside it: on a shared machine it measures the neighbours too, but what waits for the disk is in it
+alone.
+
+A thousand shims are more than a small machine has processors for. So the agents sleep, each run ends by itself after
+MOST, and whatever happens here all of them are ended.
+"""
+
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.bench.idle import LIMITS, POOL, RUNTIME, fill
+from tests.e2e.world import RECIPE, World
+from tsched.executors import processes
+from tsched.runner.cycle import cycle
+from tsched.runner.host import Host, open_host
+from tsched.settings import load
+from tsched.state.folder import write_durably
+from tsched.state.lock import RunnerLock
+
+SLOTS = 10  # of an agent
+PATIENCE = 120.0  # seconds
+MOST = "max_runtime: 4m\nheartbeat: 60s\n"
+LOOK = 0.1  # seconds between two looks at the leases
+BAR = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Seconds: processor time (the runner's own, its server's and the runs') and wall time."""
+
+    own: float
+    runs: float
+    wall: float
+
+    @property
+    def processor(self) -> float:
+        return self.own + self.runs
+
+
+@contextmanager
+def empty(folder: Path, slots: int) -> Iterator[tuple[Host, RunnerLock]]:
+    """A host with so many free slots, whose fleet is applied, and as many tasks that came since."""
+    world = World(folder)
+    names = [f"agent-{number:03d}" for number in range(slots // SLOTS)]
+    world.recipes(*names, text=RECIPE)
+    agents = "".join(f"  - {{name: {name}, limit: {SLOTS}}}\n" for name in names)
+    limits = LIMITS.format(running=slots, extra=MOST) + RUNTIME
+    world.push("fleet", limits=limits, dev=POOL.format(name="dev", agents=agents))
+    environ = {key: value for key, value in world.environ.items() if not key.startswith("GIT_")}
+    with closing(open_host(load(environ=environ, cwd=folder))) as host, RunnerLock(host.folder) as lock:
+        cycle(host, lock)
+        fill(world, ["dev"], slots)
+        try:
+            yield host, lock
+        finally:
+            end_all(folder)
+
+
+def below(folder: Path) -> Iterator[int]:
+    """The shims and agents of a state folder in this folder."""
+    for process in processes.everything():
+        with suppress(OSError):
+            command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+            if f"{folder}/".encode() in command or Path(f"/proc/{process.pid}/cwd").readlink().is_relative_to(folder):
+                yield process.pid
+
+
+def end_all(folder: Path) -> None:
+    until = time.monotonic() + PATIENCE
+    while (left := list(below(folder))) and time.monotonic() < until:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(LOOK)
+
+
+def used() -> float:
+    """Seconds of processor time of this process and of those that it has waited for."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in both)
+
+
+def used_by(pid: object) -> float:
+    """The same of a living process, to the nanosecond."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def filling(folder: Path, slots: int) -> Cost:
+    """One pass, until each of its agents is `sleep`."""
+    with empty(folder, slots) as (host, lock):
+        before, begun = used(), time.perf_counter()
+        cycle(host, lock)
+        own = used() - before
+        spent: dict[str, float] = {}
+        until = time.monotonic() + PATIENCE
+        while len(spent) < slots:
+            assert time.monotonic() < until, f"{len(spent)} of {slots} run"
+            time.sleep(LOOK)
+            spent |= running(host, spent)
+        wall = time.perf_counter() - begun
+        return Cost(own=own, runs=sum(spent.values()) + used_by_server(host), wall=wall)
+
+
+def running(host: Host, known: Mapping[str, float]) -> Mapping[str, float]:
+    """The tasks that run by now and are not known to, with the processor time of shim and agent."""
+    leases = {task: lease for task, lease in host.leases.read_all().leases.items() if task not in known}
+    return {
+        task: used_by(lease.pid) + used_by(lease.agent_pid)
+        for task, lease in leases.items()
+        if lease.state == "running"
+    }
+
+
+def used_by_server(host: Host) -> float:
+    """Of the process that forks the shims, if there is one."""
+    server = host.executor._shims._server  # type: ignore[attr-defined]
+    return 0.0 if server is None else used_by(server.pid)
+
+
+def floor(folder: Path, slots: int) -> Cost:
+    """What no runner can do without, its parts one after another."""
+    folder.mkdir()
+    python, bare = (sys.executable, "-I", "-S", "-c", "pass"), ("/bin/true",)
+    before, begun, children = used(), time.perf_counter(), []
+    text = "x" * 700  # as long as a lease
+    for number in range(slots):
+        write_durably(folder / f"task_{number}.json", text)
+        children += [os.posix_spawn(command[0], command, {}) for command in (python, bare)]
+    for pid in children:
+        os.waitpid(pid, 0)
+    return Cost(own=used() - before, runs=0.0, wall=time.perf_counter() - begun)
+
+
+@pytest.mark.parametrize("slots", [100, 300, 1_000])
+def test_filling_free_slots(tmp_path: Path, slots: int) -> None:
+    least = floor(tmp_path / "floor", slots)
+    ours = filling(tmp_path / "world", slots)
+    each = 1000 / slots
+    print(
+        f"\nfill {slots:5} slots: {ours.processor / least.processor:.2f} times the floor's processor time "
+        f"({ours.own * each:.2f} ms each here, {ours.runs * each:.2f} in shims and agents; floor "
+        f"{least.processor * each:.2f}); wall {ours.wall / least.wall:.2f} times ({ours.wall:.1f} s)"
+    )
+    assert ours.processor <= BAR * least.processor
