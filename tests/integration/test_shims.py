@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.local_runs import R1, Place, launch_of, shell, wait_for
-from tsched.executors import processes, shims
+from tsched.executors import forkserver, processes, shims
 from tsched.executors.executor import Liveness
-from tsched.executors.shims import ForkServer
+from tsched.executors.forkserver import ForkServer
 from tsched.model.run import ExitReason
 from tsched.model.task import Task
 
@@ -213,13 +213,15 @@ def test_a_server_that_can_fork_no_more_leaves_it_to_the_runner(
     words = "import os, sys\nwhile data := os.read(0, 9999): os.write(1, b'0 0\\n' * data.count(b'\\0'))"
     refuses = (sys.executable, "-I", "-S", "-c", words)
     monkeypatch.setattr(
-        shims,
+        forkserver,
         "spawn",
         lambda _, environ, *actions: os.posix_spawn(refuses[0], refuses, environ, file_actions=actions),
     )
     run_id = begin(place, "1", "echo once")
     monkeypatch.undo()
-    assert server(place)
+    assert place.executor._shims._server is not None
+    place.executor.confirm()
+    assert place.executor._shims.child(run_id), "started by itself"
     assert place.ended(run_id).exit_code == 0
     assert place.log(run_id) == "once\n"
 
@@ -306,7 +308,7 @@ def test_the_server_ends_with_its_runner_and_first_does_what_it_was_asked_for(
 @pytest.fixture
 def plain(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Forks go on looking like their server: as where /proc/self/mem may not be written."""
-    monkeypatch.setattr(shims, "SPARE", {})
+    monkeypatch.setattr(forkserver, "SPARE", {})
     return place
 
 
