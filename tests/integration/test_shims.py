@@ -20,11 +20,24 @@ from tsched.model.task import Task
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """One run has been started already: the next ones are forked."""
+    """The next runs are forked."""
     made = Place(tmp_path)
-    begin(made, "0", "true")
+    serve(made)
     yield made
     made.executor.close()
+
+
+def serve(place: Place) -> None:
+    """Start two runs: the first comes before any server, the second has one made. Wait until that is ready."""
+    for number in ("98", "99"):
+        assert place.executor._shims.child(begin(place, number, "true")), "no run waits for a server to start"
+    until_ready(place)
+
+
+def until_ready(place: Place) -> None:
+    server = place.executor._shims._server
+    assert server is not None
+    wait_for(lambda: server.ready or server.hear(0))
 
 
 def prepared(place: Place, number: str, script: str = "exec sleep 300") -> str:
@@ -108,7 +121,8 @@ def test_a_forked_shim_waits_for_its_agent_and_stops_all_of_it(place: Place) -> 
 def test_a_forked_shim_dies_where_a_test_wants_it_to(tmp_path: Path) -> None:
     place = Place(tmp_path, TSCHED_FAILPOINT="shim: fenced", TSCHED_FAILPOINT_FILE=str(tmp_path / "hit"))
     (tmp_path / "hit").touch()  # the first, started by itself, lives
-    place.ended(begin(place, "0", "true"))
+    serve(place)
+    place.ended(f"{R1}-99")
     (tmp_path / "hit").unlink()
     run_id = begin(place, "1", "true")
     place.until(run_id, Liveness.LOST)
@@ -137,6 +151,7 @@ def test_a_server_with_too_much_to_fork_is_heard_before_it_is_asked_for_more(tmp
     while made.ask(str(number), tmp_path / f"{number}"):
         number += 1
     os.kill(made.pid, signal.SIGCONT)
+    assert not made.ready
     heard: list[str] = []
     while len(heard) < number:
         heard += [run_id for run_id, process in made.hear(shims.ANSWER) if process is not None]
@@ -165,8 +180,10 @@ def test_runs_outlive_the_server_and_the_next_is_started_without_it(
     assert place.executor._shims.child(third), "and so for a while"
     monkeypatch.setattr(place.executor._shims, "_serve_from", 0.0)
     fourth = begin(place, "4")
-    forked(place, "4")
-    for one in (first, second, third, fourth):
+    until_ready(place)
+    fifth = begin(place, "5")
+    forked(place, "5")
+    for one in (first, second, third, fourth, fifth):
         assert place.finish(one).reason is ExitReason.STOPPED
 
 
@@ -210,16 +227,22 @@ def test_a_server_that_is_given_up_too_early_starts_nothing_twice(
 def test_a_server_that_can_fork_no_more_leaves_it_to_the_runner(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = "import os, sys\nwhile data := os.read(0, 9999): os.write(1, b'0 0\\n' * data.count(b'\\0'))"
+    place.executor.close()
+    words = """import os
+os.write(1, b"0 0\\n")
+while data := os.read(0, 9999):
+    os.write(1, b"0 0\\n" * data.count(b"\\0"))"""
     refuses = (sys.executable, "-I", "-S", "-c", words)
     monkeypatch.setattr(
         forkserver,
         "spawn",
         lambda _, environ, *actions: os.posix_spawn(refuses[0], refuses, environ, file_actions=actions),
     )
+    begin(place, "0", "true")
+    until_ready(place)
     run_id = begin(place, "1", "echo once")
+    assert run_id in place.executor._shims._asked
     monkeypatch.undo()
-    assert place.executor._shims._server is not None
     place.executor.confirm()
     assert place.executor._shims.child(run_id), "started by itself"
     assert place.ended(run_id).exit_code == 0
@@ -279,7 +302,12 @@ def test_the_server_ends_with_its_runner_and_first_does_what_it_was_asked_for(
     if runner == 0:
         try:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+            place.executor.close()
             place.executor = place.another()
+            for run_id in [f"{R1}-{number}" for number in (98, 99)]:
+                place.ended(run_id)
+                place.executor.discard(run_id, succeeded=True)
+            serve(place)
             begin(place, "1")
             begin(place, "2")
             place.executor.confirm()
@@ -309,6 +337,9 @@ def test_the_server_ends_with_its_runner_and_first_does_what_it_was_asked_for(
 def plain(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Forks go on looking like their server: as where /proc/self/mem may not be written."""
     monkeypatch.setattr(forkserver, "SPARE", {})
+    place.executor.close()
+    begin(place, "0", "true")
+    until_ready(place)
     return place
 
 

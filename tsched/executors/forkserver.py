@@ -27,6 +27,7 @@ class ForkServer:
     def __init__(self, room: str, environ: Mapping[str, str]) -> None:
         """`room`: an argument as long as any folder of a run. Raises OSError where it can't be started."""
         self.awaited: deque[str] = deque()  # run ids, in the order of the answers to come
+        self.ready = False  # as far as it was heard: until then a Python of its own is there sooner
         self._heard = b""
         asked, self._ask = os.pipe()
         self._answers, answer = os.pipe()
@@ -78,6 +79,9 @@ class ForkServer:
         if not data:
             raise BrokenPipeError
         *lines, self._heard = (self._heard + data).split(b"\n")
+        if lines and not self.ready:
+            self.ready = True
+            del lines[0]
         return [(self.awaited.popleft(), _process(line)) for line in lines]
 
 

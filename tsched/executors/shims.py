@@ -18,7 +18,8 @@ REST = 60.0  # seconds from then until there is a new one
 class Shims:
     """Starts shims and knows those that it started. `runs`: the folder of all runs.
 
-    The first is started by itself: a runner that has one run to start is not worth a server.
+    The first is started by itself: a runner that has one run to start is not worth a server. With the second a server
+    is started too, and used as soon as it is ready: a run never waits for it.
     """
 
     def __init__(self, runs: Path, environ: Mapping[str, str]) -> None:
@@ -52,6 +53,9 @@ class Shims:
             return False
         try:
             self._server = server = self._server or ForkServer(self._room, self._environ)
+            self._hear(server, 0)
+            if not server.ready:
+                return False
             while not server.ask(run_id, folder.path):
                 self._hear(server, ANSWER)
             self._asked[run_id] = folder

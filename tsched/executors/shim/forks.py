@@ -2,7 +2,8 @@
 
 A shim so started costs a fork instead of a Python, and shares its memory with the others. The runner writes a run's
 folder and a zero byte to standard input, and gets a line `PID START` back for each, in order: the shim's pid and its
-start time (clock ticks since boot), 0 where it has ended by then; `0 0` where none could be forked.
+start time (clock ticks since boot), 0 where it has ended by then; `0 0` where none could be forked. Such a line also
+comes first of all: it is ready.
 
 It ends with its runner, whose end closes that pipe, and does first what it was asked for until then. No shim needs
 it: it may be killed at any time. Whether a run starts the fence decides, as ever.
@@ -31,6 +32,7 @@ def serve(room: str) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     places = shown(room)
     gc.freeze()  # what is there by now stays shared: no collection writes into it
+    os.write(1, b"0 0\n")
     asked = b""
     while data := os.read(0, 1 << 16):
         *folders, asked = (asked + data).split(b"\0")
