@@ -74,7 +74,7 @@ def resting(folder: Path, *, agents: int, running: int, waiting: int, extra: str
         for start, queue in zip(range(0, agents, PER_POOL), queues, strict=True)
     }
     world.push("fleet", limits=LIMITS.format(running=running, extra=extra) + RUNTIME, **pools)
-    _fill(world, queues, running + waiting)
+    fill(world, queues, running + waiting)
     environ = {key: value for key, value in world.environ.items() if not key.startswith("GIT_")}
     held: list[int] = []
     with closing(open_host(load(environ=environ, cwd=folder))) as host, RunnerLock(host.folder) as lock:
@@ -88,7 +88,7 @@ def resting(folder: Path, *, agents: int, running: int, waiting: int, extra: str
                 os.close(handle)
 
 
-def _fill(world: World, queues: list[str], number: int) -> None:
+def fill(world: World, queues: list[str], number: int) -> None:
     """Tasks by the thousand in one transaction: put in one by one they would take longer than all passes."""
     path = world.state / "tasks.db"
     world.state.mkdir(mode=0o700, exist_ok=True)

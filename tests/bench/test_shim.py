@@ -45,4 +45,5 @@ def test_what_a_shim_holds_of_memory(tmp_path: Path, runs: int, figure: Figures)
     held = [int(re.findall(r"Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text())[0]) for pid in pids]
     for run_id in started:
         place.finish(run_id)
+    place.executor.close()
     assert figure("a shim's proportional set", count(runs, "shim"), max(held) / 1024, most=MOST, unit="MiB")

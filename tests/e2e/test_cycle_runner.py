@@ -424,7 +424,8 @@ def test_a_daemon_killed_again_and_again_loses_and_doubles_nothing(world: World)
         assert (sign == "+") != (task in inside), f"two runs of task {task} at once"
         inside ^= {task}
     assert inside == set()
-    assert [world.outcomes(task) for task in tasks] == [["complete"]] * len(tasks)
+    for task in tasks:  # a kill between the claim and the start costs an attempt that never ran
+        assert [one for one in world.outcomes(task) if one != "interrupted"] == ["complete"], task
 
 
 def test_events_can_be_followed(world: World) -> None:

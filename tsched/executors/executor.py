@@ -68,6 +68,13 @@ class Executor(Protocol):
         """Start a prepared run. Raises TransientError where the machine refuses; the run is then LOST, not alive."""
         ...
 
+    def confirm(self) -> None:
+        """After any number of `start`: wait, within bounds, until what they asked for has begun.
+
+        Raises TransientError where the machine refuses some of it; those runs are then LOST, not alive.
+        """
+        ...
+
     def attend(self) -> None:
         """Do for runs that have no shim what theirs do for others. For the runner alone, once a pass, before `poll`.
 
@@ -131,4 +138,8 @@ class Executor(Protocol):
 
     def tail(self, run_id: str, *, lines: int = 20) -> str:
         """The last lines of the run's log, as text ("" where there is none)."""
+        ...
+
+    def close(self) -> None:
+        """The runner ends; runs go on."""
         ...

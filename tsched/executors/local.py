@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import asdict, replace
@@ -14,11 +13,11 @@ import msgspec
 from tsched.executors import cgroups, durable, processes, views, workspace
 from tsched.executors.departures import Departures, Kept
 from tsched.executors.executor import Launch, Liveness
-from tsched.executors.jobs import PASSED, SHIM
 from tsched.executors.locks import locked
 from tsched.executors.pinned import SAFE, Host, Pinned, RunFolder, pin
 from tsched.executors.premises import PRIVATE, admitted, hand_over, make, make_folders
 from tsched.executors.recovery import Census, Remains, census, clear, end_of, rebooted
+from tsched.executors.shims import Shims
 from tsched.executors.watch import Watch
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
@@ -66,8 +65,8 @@ class LocalExecutor:
         )
         self._agent_user = agent_user
         self._clock = clock
-        self._departures = Departures(self._host, lambda run_id, folder: self._spawn(run_id, folder, "depart"))
-        self._children: dict[str, int] = {}  # shims that this very process started, until they are reaped
+        self._shims = shims = Shims(self._host.runs, self._host.environ)
+        self._departures = Departures(self._host, lambda run_id, folder: _spawn(shims, run_id, folder, "depart"))
         self._watch = Watch()  # shims that live
         self._listing = Listing(self._host.runs)
         self._tried: Set[str] = frozenset()  # to have it told when they end; what can't be watched is looked at
@@ -121,41 +120,29 @@ class LocalExecutor:
     def start(self, run_id: str) -> None:
         """Start the run's shim; see Executor."""
         self._taken(run_id)
-        self._spawn(run_id, self._folder(run_id))
+        _spawn(self._shims, run_id, self._folder(run_id))
 
     def _taken(self, run_id: str) -> None:
         run = self.run(run_id)
         if run is not None and self._borrowed(run):
             self._departures.take(run)
 
-    def _spawn(self, run_id: str, folder: RunFolder, *words: str) -> None:
-        environ = self._host.environ
-        env = {name: environ[name] for name in PASSED if name in environ}
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(folder.shim_log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
-        failpoint("shim to be started")
-        try:
-            self._children[run_id] = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-I", "-S", "-X", "utf8", str(SHIM), str(folder.path), *words],
-                {**env, "TSCHED_RUN_ID": run_id},
-                file_actions=actions,
-                setsid=True,
-                setsigmask=(),
-            )
-        except OSError as error:
-            raise TransientError(f"run {run_id} can't be started: {error.strerror}: the machine is full?") from error
-        failpoint("shim started")
+    def confirm(self) -> None:
+        """Wait until the server of shims has begun what it was asked for; see Executor."""
+        refused = self._shims.confirm()
+        if refused:
+            run_id, error = next(iter(refused.items()))
+            raise _full(run_id, error, more=len(refused) - 1) from error
 
     # -- liveness ----------------------------------------------------------------------------------------------
 
     def poll(self) -> Mapping[str, Liveness]:
         """Look at the lock and exit record of every run whose end the kernel would not tell; see Executor."""
         self._census = None
-        self._reap()
+        self._shims.confirm()  # what is refused is found lost
+        for _ in self._watch.ended():
+            pass  # they are watched no more
+        self._shims.reap(self._watch.names)
         names, unknown = self._listing.names(), self._unwatched()
         if names is self._polled and not unknown and len(self._alive) == len(self._found):
             return self._found
@@ -181,7 +168,7 @@ class LocalExecutor:
 
     def _begin_to_watch(self, run_id: str) -> None:
         """Have the kernel tell of a shim's end: our child's by its pid, another's by its lease and its lock."""
-        if (pid := self._children.get(run_id)) is not None:
+        if (pid := self._shims.child(run_id)) is not None:
             self._watch.add(run_id, pid)  # nobody else reaps it, so the pid is its own
             return
         lease = durable.record(self._lease_of(run_id))
@@ -195,21 +182,12 @@ class LocalExecutor:
 
     def _liveness(self, run_id: str) -> Liveness:
         if locked(f"{self._host.runs}/{run_id}/lock"):
+            self._shims.settled(run_id)
             return Liveness.ALIVE  # also with the exit on record: it is still letting go of its lease
         if self._folder(run_id).exit.exists():
+            self._shims.settled(run_id)
             return Liveness.ENDED
-        return Liveness.ALIVE if run_id in self._children else Liveness.LOST
-
-    def _reap(self) -> None:
-        for _ in self._watch.ended():
-            pass  # they are watched no more
-        for run_id in self._children.keys() - self._watch.names if self._children else ():
-            try:
-                ended, _ = os.waitpid(self._children[run_id], os.WNOHANG)
-            except ChildProcessError:
-                ended = self._children[run_id]
-            if ended:
-                del self._children[run_id]
+        return Liveness.ALIVE if self._shims.lives(run_id) else Liveness.LOST
 
     def attend(self) -> None:
         """Shims see to their runs themselves; see Executor."""
@@ -456,11 +434,29 @@ class LocalExecutor:
             return ""
         return "\n".join(text.replace("\0", "\ufffd").rstrip("\n").split("\n")[-lines:])
 
+    def close(self) -> None:
+        """End the server of shims; see Executor."""
+        self._shims.close()
+
     def _folder(self, run_id: str) -> RunFolder:
         return self._host.folder(run_id)
 
     def _git_environment(self, run_id: str) -> dict[str, str]:
         return workspace.git_environment(self._host.environ, run_id)
+
+
+def _spawn(shims: Shims, run_id: str, folder: RunFolder, *words: str) -> None:
+    failpoint("shim to be started")
+    try:
+        shims.start(run_id, folder, *words)
+    except OSError as error:
+        raise _full(run_id, error) from error
+    failpoint("shim started")
+
+
+def _full(run_id: str, error: OSError, *, more: int = 0) -> TransientError:
+    others = f" and {more} more" if more else ""
+    return TransientError(f"run {run_id}{others} can't be started: {error.strerror}: the machine is full?")
 
 
 def _but(names: frozenset[str], known: frozenset[str]) -> frozenset[str]:

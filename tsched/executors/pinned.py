@@ -4,8 +4,11 @@ import json
 import re
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+
+import msgspec
+from msgspec import to_builtins
 
 from tsched.executors import cgroups, durable, jobs, parcel, whose, workspace
 from tsched.executors.account import Account
@@ -208,7 +211,7 @@ def pin(launch: Launch, host: Host) -> Pinned:
         files |= parcel.files(launch.slurm, launch.resources, errand=errand, fetched=(*files,), environ=host.environ)
     elif run.executor == Engine.SLURM:
         files |= jobs.files(launch.slurm, launch.resources, folder=folder.path, environ=host.environ)
-    files["run.json"] = as_json({**asdict(run), "boot_id": host.boot_id})
+    files["run.json"] = as_json({**to_builtins(run), "boot_id": host.boot_id})
     return Pinned(run=run, files=files)
 
 
@@ -267,7 +270,7 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         "cwd": run.workspace,
         "lease": str(host.running / f"task_{run.task_id}.json"),
         "link": str(host.running / f"agent_{run.agent}.task_{run.task_id}"),
-        "lease_fields": asdict(launch.lease),
+        "lease_fields": to_builtins(launch.lease),
         "log": str(host.log(run.run_id)),
         "log_max": host.log_max,
         "user": None if host.account is None else host.account.ids(),
@@ -334,5 +337,6 @@ def below_recipes(path: str) -> PurePosixPath:
 
 
 def as_json(value: Mapping[str, object]) -> bytes:
-    """For a file of the run's folder."""
-    return json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "replace") + b"\n"
+    """For a file of the run's folder. (json's own indentation would cost more than all else of it.)"""
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+    return msgspec.json.format(text, indent=1) + b"\n"

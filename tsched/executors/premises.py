@@ -41,6 +41,8 @@ def make_folders(host: Host, who: Account | None) -> None:
 
 def make(folder: Path) -> None:
     """A folder with those above it, all the runner's alone: `parents=True` would leave them to the umask."""
+    if folder.is_dir():
+        return
     if not folder.parent.exists():
         make(folder.parent)
     folder.mkdir(mode=PRIVATE, exist_ok=True)

@@ -58,6 +58,7 @@ class Host:
 
     def close(self) -> None:
         """Give everything back; runs go on."""
+        self.executor.close()
         self.tasks.close()
         self.source.close()
         self.db.close()

@@ -152,6 +152,12 @@ def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
     fleet = serving(p)
     if fleet is None or not assignments:
         return
+    _launch_each(p, fleet, assignments)
+    with p.guarded("what was started", kind="start"):
+        p.host.executor.confirm()
+
+
+def _launch_each(p: Pass, fleet: Fleet, assignments: Sequence[Assignment]) -> None:
     places = {agent.name: (pool, agent) for pool, agent in fleet.agents()}
     for assignment in assignments:
         pool, agent = places[assignment.agent]

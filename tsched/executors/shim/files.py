@@ -37,7 +37,7 @@ def stamp(epoch: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(millis // 1000)) + f"{millis % 1000:03d}Z"
 
 
-def attempt(action: "Callable[..., None]", *arguments: "str | int") -> None:
+def attempt(action: "Callable[..., object]", *arguments: object) -> None:
     """Do it where it can be done. (contextlib.suppress would cost a fifth of the start.)"""
     try:
         action(*arguments)

@@ -1,7 +1,6 @@
 """A run's life from its fence to its end, and the hook of a workspace that is about to be removed."""
 
 import errno
-import fcntl
 import os
 import time
 
@@ -17,6 +16,7 @@ TYPE_CHECKING = False  # typing itself would slow the start
 if TYPE_CHECKING:
     from typing import Any
 
+READING = 0.001  # seconds that a reader may hold a run's lock
 LOST_THE_FENCE = 3  # exit status of a shim that came too late: another shim, or recovery, was first
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -91,11 +91,15 @@ class Shim(Parent):
 
 def fence(folder: str) -> bool:
     """Take the run's lock (held for life, it is the sign of it), then its one start. False: somebody was first."""
+    fenced = os.path.join(folder, "started")
     try:
         lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_EX)  # readers that test it hold it for an instant: wait for them
+        while not try_lock(lock):  # readers that test it hold it for an instant: wait for them, not for another shim
+            if os.path.exists(fenced):
+                return False
+            time.sleep(READING)
         failpoint("locked")
-        started = os.open(os.path.join(folder, "started"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        started = os.open(fenced, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except (FileExistsError, FileNotFoundError):
         return False
     failpoint("fenced")

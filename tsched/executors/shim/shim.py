@@ -1,4 +1,4 @@
-"""The program of the shim: `python -I -S shim.py RUN_FOLDER [depart | kept]`.
+"""The program of the shim: `python -I -S shim.py RUN_FOLDER [depart | kept]`, or `shim.py serve ROOM`: see forks.py.
 
 As all scripts it is compiled at each start, so it is nearly nothing. The modules beside it are compiled once, into
 `__pycache__`: by pip, when tsched is installed; else by the first shim that may write there; where none may, each
@@ -16,6 +16,10 @@ if __name__ == "__main__":
     __package__ = "__main__"
     __path__ = [os.path.dirname(os.path.abspath(__file__))]
     folder, words = sys.argv[1], sys.argv[2:]
+    if folder == "serve":
+        from .forks import serve
+
+        sys.exit(serve(*words))
     if words == ["kept"]:
         from .keeper import keep
 
