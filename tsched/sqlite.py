@@ -177,8 +177,10 @@ def _in_memory(path: Path) -> sqlite3.Connection | None:
     with tempfile.TemporaryDirectory(prefix="tsched-read-") as folder:
         copy = Path(folder) / "copy.db"
         for source, target in ((path, copy), (_log(path), _log(copy))):
-            if source.exists():
+            try:
                 shutil.copyfile(source, target)
+            except FileNotFoundError:  # the log's writer has just ended
+                continue
         return _backed_up(copy) if _stamp(path) == before else None
 
 

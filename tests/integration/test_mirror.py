@@ -156,11 +156,12 @@ def test_whatever_becomes_of_a_local_remotes_branch_is_seen_at_once(
     elif how == "back":
         world.git(*here, "update-ref", "refs/heads/main", first)
     elif how == "other name":
-        world.git(*here, "update-ref", "refs/heads/other", second)
-        world.git(*here, "symbolic-ref", "refs/heads/main", "refs/heads/other")
+        other = "refs/heads/" + "a" * 24  # as long as a commit's own name
+        world.git(*here, "update-ref", other, second)
+        world.git(*here, "symbolic-ref", "refs/heads/main", other)
         aged(world)
         assert mirror.poll() == second
-        world.git(*here, "update-ref", "refs/heads/other", first)
+        world.git(*here, "update-ref", other, first)
     elif how.endswith("gone"):
         if how == "packed and gone":
             world.git(*here, "pack-refs", "--all")

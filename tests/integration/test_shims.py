@@ -14,6 +14,7 @@ from tests.integration.local_runs import R1, Place, launch_of, shell, wait_for
 from tsched.executors import forkserver, processes, shims
 from tsched.executors.executor import Liveness
 from tsched.executors.forkserver import ForkServer
+from tsched.model.errors import TransientError
 from tsched.model.run import ExitReason
 from tsched.model.task import Task
 
@@ -143,7 +144,7 @@ def test_many_are_asked_for_before_the_first_answer(place: Place) -> None:
 
 
 def test_a_server_with_too_much_to_fork_is_heard_before_it_is_asked_for_more(tmp_path: Path) -> None:
-    """What it forks finds no folder here, and ends."""
+    """What it is asked for has no folder here, so it forks nothing."""
     made = ForkServer("=" * 300, {})
     fcntl.fcntl(made._ask, fcntl.F_SETPIPE_SZ, 4096)
     os.kill(made.pid, signal.SIGSTOP)
@@ -154,7 +155,7 @@ def test_a_server_with_too_much_to_fork_is_heard_before_it_is_asked_for_more(tmp
     assert not made.ready
     heard: list[str] = []
     while len(heard) < number:
-        heard += [run_id for run_id, process in made.hear(shims.ANSWER) if process is not None]
+        heard += [run_id for run_id, _ in made.hear(shims.ANSWER)]
     assert heard == [str(one) for one in range(number)]
     assert made.ask("more", tmp_path)
     made.close()
@@ -275,6 +276,46 @@ def test_a_shim_that_has_no_lock_yet_counts_as_alive_until_it_is_dead(place: Pla
     end = place.executor.recover(run_id)
     assert end is not None
     assert (end.reason, end.started) == (ExitReason.NOT_STARTED, False)
+
+
+def test_a_shim_that_is_slow_to_begin_is_watched_once_it_runs(place: Place) -> None:
+    run_id = prepared(place, "2")
+    lock = os.open(place.runs / run_id / "lock", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)  # it has not begun yet
+    place.executor.start(run_id)
+    for _ in range(4):
+        assert place.executor.poll()[run_id] is Liveness.ALIVE
+    os.close(lock)
+    forked(place, "2")
+    wait_for(lambda: place.executor.poll()[run_id] is Liveness.ALIVE and run_id in place.executor._watch)
+    place.finish(run_id)
+
+
+def test_a_shim_that_could_not_say_what_goes_wrong_is_refused(place: Place) -> None:
+    run_id = prepared(place, "2")
+    (place.runs / run_id / "shim.log").mkdir()  # as on a disk that takes no more files
+    place.executor.start(run_id)
+    assert run_id in place.executor._shims._asked
+    with pytest.raises(TransientError, match=run_id):
+        place.executor.confirm()
+    other = begin(place, "3")
+    forked(place, "3")
+    place.finish(other)
+
+
+def test_a_server_that_cannot_be_had_costs_no_descriptor(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    pipes = iter([os.pipe()])
+
+    def none() -> tuple[int, int]:
+        if (one := next(pipes, None)) is None:
+            raise OSError(24, "Too many open files")
+        return one
+
+    monkeypatch.setattr(os, "pipe", none)
+    with pytest.raises(OSError, match="Too many"):
+        ForkServer("=", {})
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_shim_that_is_forked_too_late_goes_home(place: Place) -> None:

@@ -297,6 +297,14 @@ def test_the_fleet_of_an_older_program_goes_on(tmp_path: Path) -> None:
         record = applied.load(db)
         assert (record.fleet, record.generation) == (old, 7)
         assert agents_by_queue(db) == {"qä": ("a",)}
+        newer = replace(old, revision="r1a", pools=(replace(pools[0], max_running=9), pools[1]))
+        db.execute("INSERT OR REPLACE INTO applied VALUES (1, 8, ?)", (msgspec.json.encode(newer).decode(),))
+        db.fleet = db.applied = None  # by a daemon of the older program, which goes on all the same
+        record = applied.load(db)
+        assert record.fleet == newer
+        applied.adopt(db, record, fleet=newer, lifecycles=record.lifecycles)
+        record = applied.load(db)
+        assert record.fleet == newer
         changed = replace(old, revision="r2", pools=(replace(pools[1], max_running=2),))
         applied.adopt(db, record, fleet=changed, lifecycles=record.lifecycles)
     with closing(Database.open(path)) as db:

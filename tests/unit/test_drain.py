@@ -158,3 +158,10 @@ def test_pools_that_are_the_same_objects_only_save_work(
     assert after.leaving == [row for row in after.values() if row.state is not AgentState.ACTIVE]
     assert after.admitting == {row.queue for row in after.values() if row.state is AgentState.ACTIVE or row.again}
     assert len(after) == len(list(after))
+
+
+def test_agents_are_cordoned_in_the_order_of_their_rows() -> None:
+    """Their events are told in it."""
+    old = fleet(**dict.fromkeys("abcdefgh", "dev"))
+    rows = adopt({}, None, old, now=20.0)
+    assert [row.agent for row in adopt(rows, old, fleet(), now=30.0).values()] == list("abcdefgh")

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from tsched.model.fleet import Retry
+from tsched.model.fleet import Agent, Fleet, Pool, Retry
 from tsched.model.kept import Kept
 from tsched.model.task import Task
 from tsched.runner import backlog
+from tsched.runner.roster import homes, names
 from tsched.schedule.order import Ordered, order
 
 
@@ -62,3 +63,19 @@ def test_a_task_that_backs_off_is_ready_on_time_though_nobody_wrote() -> None:
     for now in (0.0, 19.9, 20.01, 21.0, 50.05, 50.1, 60.0, 25.0, 10.0):  # also where the clock is set back
         assert ready(now) == order(waiting, now=now, retry=retry), now
     assert [len(ready(now).ready) for now in (19.9, 25.0, 50.1)] == [2, 1, 2]
+
+
+def test_names_and_homes_are_the_same_objects_until_one_of_them_changes() -> None:
+    """Host files may give a queue any name."""
+
+    def fleet(limit: int, *agents: str) -> Fleet:
+        own = tuple(Agent(name=name, recipe="r", limit=limit) for name in agents)
+        return Fleet(revision="", pools=(Pool(name="p", queue="my queue\nx", agents=own), Pool(name="q", queue="q")))
+
+    kept = Kept()
+    first, second, third = fleet(1, "a", "b"), fleet(2, "a", "b"), fleet(2, "a")
+    was, at_home = names(kept, first, of="x"), homes(kept, first, of="x")
+    assert (was, at_home) == (("a", "b"), {"a": "my queue\nx", "b": "my queue\nx"})
+    assert names(kept, second, of="x") is was
+    assert homes(kept, second, of="x") is at_home
+    assert (names(kept, third, of="x"), homes(kept, third, of="x")) == (("a",), {"a": "my queue\nx"})

@@ -131,6 +131,15 @@ def test_the_registry_is_logged_again_only_when_it_changed(tmp_path: Path) -> No
     assert said(today(tmp_path))[3:] == ["Registered agents: vaela, damien"]
 
 
+def test_a_file_begun_by_a_changed_line_begins_with_those_that_stay(tmp_path: Path) -> None:
+    clock = Clock()
+    log = OperatorLog(tmp_path, clock=clock, level="WARNING")
+    log.standing([(Level.WARNING, "a"), (Level.WARNING, "b")])
+    clock.now += DAY
+    log.standing([(Level.WARNING, "other"), (Level.WARNING, "b")])
+    assert sorted(said(today(tmp_path, "20260121"))) == ["b", "other"]
+
+
 def test_what_holds_for_now_begins_each_day_at_its_own_level(tmp_path: Path) -> None:
     clock = Clock()
     log = OperatorLog(tmp_path, clock=clock, level="WARNING")

@@ -160,6 +160,8 @@ def test_lists_are_split_and_trimmed() -> None:
         ("TSCHED_BRANCH", "-x", "branch's name"),
         ("TSCHED_BRANCH", "a..b", "branch's name"),
         ("TSCHED_TASKS", "redis://x", "tinytask+http"),
+        ("TSCHED_SERVE_URL", "http://runner:83000", "host or port"),
+        ("TSCHED_SERVE_URL", "http://[::1", "host or port"),
         ("TSCHED_POOLS", "Dev", "separated by commas"),
         ("TSCHED_PASS_ENV", "A B", "separated by commas"),
         ("TINYSCHEDULER_AGENT_LIMITS", '{"vaela": 2, ...}', "no JSON"),

@@ -3,12 +3,11 @@
 import errno
 import os
 import select
-import signal
 import sys
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tsched.executors import processes
@@ -29,11 +28,11 @@ class ForkServer:
         self.awaited: deque[str] = deque()  # run ids, in the order of the answers to come
         self.ready = False  # as far as it was heard: until then a Python of its own is there sooner
         self._heard = b""
-        asked, self._ask = os.pipe()
-        self._answers, answer = os.pipe()
-        os.set_blocking(self._ask, False)
-        os.set_blocking(self._answers, False)
-        try:
+        with ExitStack() as theirs, ExitStack() as ours:
+            asked, self._ask = _pipe(theirs, ours)
+            self._answers, answer = _pipe(ours, theirs)
+            os.set_blocking(self._ask, False)
+            os.set_blocking(self._answers, False)
             self.pid = spawn(
                 ["serve", room],
                 {**environ, **SPARE},
@@ -41,14 +40,7 @@ class ForkServer:
                 (os.POSIX_SPAWN_DUP2, answer, 1),
                 (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
             )
-        except OSError:
-            os.close(self._ask)
-            os.close(self._answers)
-            raise
-        finally:
-            os.close(asked)
-            os.close(answer)
-        self.close = weakref.finalize(self, _end, self.pid, self._ask, self._answers)
+            self.close = weakref.finalize(self, _end, self.pid, processes.look(self.pid), ours.pop_all())
 
     def ask(self, run_id: str, folder: Path) -> bool:
         """Ask for the shim of a run. False where it has hundreds to fork: hear of them first. Raises OSError."""
@@ -90,15 +82,22 @@ def _process(answer: bytes) -> Process | None:
     return Process(pid=pid, start=start, session=pid) if pid else None
 
 
-def _end(pid: int, *pipes: int) -> None:
-    for handle in pipes:
-        os.close(handle)
-    process = processes.look(pid)
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    if process is None or processes.wait_gone([process], seconds=ENDING):
-        with suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+def _pipe(read: ExitStack, write: ExitStack) -> tuple[int, int]:
+    """A pipe whose ends are closed with these."""
+    ends = os.pipe()
+    for stack, end in zip((read, write), ends, strict=True):
+        stack.callback(os.close, end)
+    return ends
+
+
+def _end(pid: int, process: Process | None, pipes: ExitStack) -> None:
+    """`process`: what had that pid as it was started; where others collect our children it may be somebody else's."""
+    pipes.close()
+    if process is not None:
+        processes.kill(process)
+        processes.wait_gone([process], seconds=ENDING)
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def spawn(words: Sequence[str], environ: Mapping[str, str], *actions: tuple[object, ...]) -> int:

@@ -153,9 +153,8 @@ class LocalExecutor:
         }
         self._lost = frozenset(name for name, state in found.items() if state is Liveness.LOST)
         alive = frozenset(name for name, state in found.items() if state is Liveness.ALIVE)
-        for name in (alive & self._alive) - self._tried:  # seen twice: to look once alone costs less than this
-            self._begin_to_watch(name)
-        self._tried = (self._tried | (alive & self._alive)) & found.keys()
+        due = (alive & self._alive) - self._tried  # seen twice: to look once alone costs less than this
+        self._tried = (self._tried | {name for name in due if self._begin_to_watch(name)}) & found.keys()
         self._alive = alive
         for name in self._known.keys() - found.keys():
             del self._known[name]
@@ -166,19 +165,25 @@ class LocalExecutor:
         """What is in the folder of runs and has to be looked at."""
         return self._answers(_but, self._listing.names(), self._watch.names)
 
-    def _begin_to_watch(self, run_id: str) -> None:
-        """Have the kernel tell of a shim's end: our child's by its pid, another's by its lease and its lock."""
+    def _begin_to_watch(self, run_id: str) -> bool:
+        """Have the kernel tell of a shim's end: our child's by its pid, another's by its lease and its lock.
+
+        False: it is too soon, its lease names no shim yet.
+        """
         if (pid := self._shims.child(run_id)) is not None:
             self._watch.add(run_id, pid)  # nobody else reaps it, so the pid is its own
-            return
+            return True
         lease = durable.record(self._lease_of(run_id))
         pid, start = durable.number(lease, "pid"), durable.number(lease, "process_start")
-        mine = lease is not None and lease.get("run_id") == run_id and lease.get("boot_id") == self._host.boot_id
-        if not (mine and pid and start and self._watch.add(run_id, pid)):
-            return
-        process = processes.look(pid)
-        if process is None or process.start != start or not locked(self._folder(run_id).lock):
-            self._watch.drop(run_id)
+        if lease is None or lease.get("run_id") != run_id:
+            return True
+        if not pid:
+            return False
+        if lease.get("boot_id") == self._host.boot_id and start and self._watch.add(run_id, pid):
+            process = processes.look(pid)
+            if process is None or process.start != start or not locked(self._folder(run_id).lock):
+                self._watch.drop(run_id)
+        return True
 
     def _liveness(self, run_id: str) -> Liveness:
         if locked(f"{self._host.runs}/{run_id}/lock"):

@@ -136,10 +136,9 @@ class SlurmExecutor(LocalExecutor):
             return Liveness.ALIVE
         return Liveness.LOST
 
-    def _begin_to_watch(self, run_id: str) -> None:
+    def _begin_to_watch(self, run_id: str) -> bool:
         """A job is Slurm's to tell of, also where its node is this machine."""
-        if not self._folder(run_id).job.exists():
-            super()._begin_to_watch(run_id)
+        return self._folder(run_id).job.exists() or super()._begin_to_watch(run_id)
 
     def _unwanted(self, folder: RunFolder) -> bool:
         """Whether a stop request's time has come."""

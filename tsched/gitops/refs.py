@@ -5,12 +5,6 @@ import time
 from urllib.parse import unquote
 
 Mark = tuple[tuple[int, ...] | None, ...]  # of the files that say where a branch is: another one after each write
-HASHES = (
-    40,
-    41,
-    64,
-    65,
-)  # bytes of a branch's own file, its line's end not counted or counted; else it names another
 TICK = 2.0  # seconds in which a file may be written twice and look the same: the coarsest clock of a file system
 
 
@@ -26,11 +20,20 @@ def mark(address: str, branch: str) -> Mark | None:
     head, own = _of(f"{root}/HEAD"), _of(f"{root}/refs/heads/{branch}")
     if head is None or os.path.exists(f"{root}/commondir"):  # a work tree beside its repository
         return None
-    if own is not None and own[2] not in HASHES:
+    if own is not None and _names_another(f"{root}/refs/heads/{branch}"):
         return None
     found = (head, own, _of(f"{root}/packed-refs"), _of(f"{root}/reftable/tables.list"))
     newest = max(one[3] for one in found if one is not None)
     return found if time.time_ns() - newest > TICK * 1e9 else None
+
+
+def _names_another(path: str) -> bool:
+    """Whether a branch's file holds another's name instead of a commit's."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(4) == b"ref:"
+    except OSError:
+        return True  # it went just now
 
 
 def _of(path: str) -> tuple[int, ...] | None:

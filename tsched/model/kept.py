@@ -1,5 +1,6 @@
 """Answers kept from one pass to the next, so that a pass costs what changed, not what exists."""
 
+import json
 from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 from operator import is_
 from typing import Any, TypeVar, TypeVarTuple
@@ -61,6 +62,17 @@ class Kept:
 def together(*parts: T) -> tuple[T, ...]:
     """The parts as one thing: kept, it is the same object for as long as each of them is."""
     return parts
+
+
+def as_text(words: Iterable[str]) -> str:
+    """The words as one thing that is known again by its value, however often it was made anew."""
+    return json.dumps(list(words))
+
+
+def words_of(text: str) -> list[str]:
+    """What `as_text` was made of."""
+    found: list[str] = json.loads(text)
+    return found
 
 
 def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:

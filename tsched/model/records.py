@@ -7,6 +7,7 @@ What looks at fields alone (`fields`, msgspec's decoders) compiles nothing. Afte
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError, fields, make_dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -40,11 +41,12 @@ class _Uncompiled:
         self._cls, self._name, self._order = cls, name, order
 
     def __get__(self, instance: object, owner: type) -> object:
-        setattr(self._cls, self._name, _compiled(self._cls, self._name, order=self._order))
-        return getattr(owner if instance is None else instance, self._name)
+        method = _compiled(self._cls, self._name, order=self._order)
+        setattr(self._cls, self._name, method)
+        return method.__get__(instance, owner)
 
 
-def _compiled(cls: type, name: str, *, order: bool) -> object:
+def _compiled(cls: type, name: str, *, order: bool) -> FunctionType:
     """That method of a standard dataclass with the same fields. Two threads that ask at once get equal ones."""
     namespace = {own: getattr(cls, own) for own in ("__module__", "__qualname__", "__doc__")}
     if hasattr(cls, "__post_init__"):
@@ -55,7 +57,7 @@ def _compiled(cls: type, name: str, *, order: bool) -> object:
         init=name == "__init__", repr=name == "__repr__", eq=name not in ("__init__", "__repr__"),
         order=order and name in _COMPARED,
     )  # fmt: skip
-    method: object = vars(twin)[name]
+    method: FunctionType = vars(twin)[name]
     return method
 
 

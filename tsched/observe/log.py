@@ -93,10 +93,8 @@ class OperatorLog:
         self._pass: PassLog | None = None
         # Routine lines, how many of them were a pass's share, and the rest of them.
         self._rest: tuple[Sequence[str] | None, int, Sequence[str]] = (None, 0, ())
-        self._many: tuple[Sequence[str] | None, Sequence[bytes]] = (
-            None,
-            (),
-        )  # entries as written last, less their heads
+        # Very many entries as they were written last, less their heads.
+        self._many: tuple[Sequence[str] | None, Sequence[bytes]] = (None, ())
         self._lost = 0  # lines that the disk refused
         self._torn = False  # the last write was cut short, so the next one has to begin a line of its own
 
@@ -144,7 +142,7 @@ class OperatorLog:
         before = self._standing
         if tuple(lines) == before:
             return
-        self._standing = ()  # an empty file would be begun with them, and they'd stand there twice
+        self._standing = tuple(one for one in lines if one in before)  # a new file is begun with these, not with all
         for level, line in lines:
             if (level, line) not in before:
                 self.log(level, line)
@@ -196,10 +194,12 @@ class OperatorLog:
         In parts: a megabyte as one would be copied from one fresh piece of memory to the next.
         """
         head = _head(moment, level).encode()
-        if lines is not self._many[0]:
-            starts = range(0, len(lines), MANY)
-            self._many = (lines, [_encoded("\n".join(lines[start : start + MANY])) for start in starts])
-        for part in self._many[1]:
+        known, parts = self._many
+        if lines is not known:
+            parts = [_encoded("\n".join(lines[start : start + MANY])) for start in range(0, len(lines), MANY)]
+            if len(lines) > MANY:
+                self._many = (lines, parts)
+        for part in parts:
             yield b"%b%b\n" % (head, part.replace(b"\n", b"\n" + head))
 
     def _json(self, moment: float, level: Level, message: str, **facts: object) -> str:

@@ -2,7 +2,8 @@
 
 import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from tsched.model.files import FileKind, RepoFile, RepoFiles
 from tsched.validate.fleet import FleetCache, Loaded, load_fleet, pool_files
@@ -37,7 +38,7 @@ def _side_by_side(recipes: Sequence[RepoFile], read: Read, cores: int, meanwhile
 
     So who is slow, or has other work, takes fewer.
     """
-    few = max(20, len(recipes) // 1000)
+    few = max(20, len(recipes) // 500)
     starts = range(0, len(recipes), few)
 
     def tell(start: int) -> Told:
@@ -46,9 +47,9 @@ def _side_by_side(recipes: Sequence[RepoFile], read: Read, cores: int, meanwhile
         return {n: one for n, one in parsed if one != SOUND}
 
     queue, feed = os.pipe()
-    os.write(feed, b"".join(start.to_bytes(_WIDTH) for start in starts))  # a thousand of them: a pipe holds more
+    os.write(feed, b"".join(start.to_bytes(_WIDTH) for start in starts))  # five hundred of them: any pipe holds more
     os.close(feed)
-    children = [_child(queue, tell) for _ in range(cores - 1)]
+    children = list(_children(queue, tell, cores - 1))
     meanwhile()
     told = _taken(queue, tell)
     os.close(queue)
@@ -64,10 +65,25 @@ def _taken(queue: int, tell: Tell) -> dict[int, Told]:
     return {start: tell(start) for start in map(int.from_bytes, taken)}
 
 
+def _children(queue: int, tell: Tell, most: int) -> Iterator[tuple[int, int]]:
+    """So many, or as many as the machine lets us have: fewer take more each."""
+    with suppress(OSError):
+        for _ in range(most):
+            yield _child(queue, tell)
+
+
 def _child(queue: int, tell: Tell) -> tuple[int, int]:
-    """A fork that takes its share: its pid, and where it will tell. We are one thread, so a plain fork is enough."""
+    """A fork that takes its share: its pid, and where it will tell. We are one thread, so a plain fork is enough.
+
+    Raises OSError where the machine is full.
+    """
     ours, theirs = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(ours)
+        os.close(theirs)
+        raise
     if pid:
         os.close(theirs)
         return pid, ours

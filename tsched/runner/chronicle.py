@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from tsched.model.fleet import Fleet
 from tsched.model.history import PassRecord, Sample, Total, Trouble
+from tsched.model.kept import as_text, words_of
 from tsched.model.run import RunResult
 from tsched.model.units import about
 from tsched.runner.backlog import Depth, by_queue, depths, depths_at
@@ -127,12 +128,11 @@ def _stand(p: Pass) -> Stand | None:
 
 
 def _queues(fleet: Fleet) -> str:
-    """As one text, which is known again by value: a revision rarely changes them."""
-    return " ".join(pool.queue for pool in fleet.pools)
+    return as_text(pool.queue for pool in fleet.pools)
 
 
 def _standing(served: str, found: Mapping[str, Depth], working: Mapping[str, int]) -> Stand:
-    queues = dict.fromkeys((*served.split(), *found))
+    queues = dict.fromkeys((*words_of(served), *found))
     return {queue: (found.get(queue, NONE), working.get(queue, 0)) for queue in queues}
 
 

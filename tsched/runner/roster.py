@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from tsched.model.fleet import Fleet, Pool
-from tsched.model.kept import Kept
+from tsched.model.kept import Kept, as_text, words_of
 
 
 def names(kept: Kept, fleet: Fleet, *, of: str) -> Sequence[str]:
@@ -29,16 +29,16 @@ def _homes(kept: Kept, fleet: Fleet, of: str) -> Mapping[str, str]:
 
 def _words(pool: Pool) -> str:
     """The queue and the agents as one text: known again by value, however much of them has changed beside that."""
-    return "\n".join((pool.queue, *(agent.name for agent in pool.agents)))
+    return as_text((pool.queue, *(agent.name for agent in pool.agents)))
 
 
 def _names_of(*pools: str) -> Sequence[str]:
-    return tuple(name for words in pools for name in words.split("\n")[1:])
+    return tuple(name for words in pools for name in words_of(words)[1:])
 
 
 def _homes_of(*pools: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for words in pools:
-        queue, *agents = words.split("\n")
+        queue, *agents = words_of(words)
         found.update(dict.fromkeys(agents, queue))
     return found

@@ -60,7 +60,7 @@ def _rows_gone(
     rows: Mapping[str, Lifecycle], wanted: Collection[str], pools: Sequence[Pool], now: float
 ) -> dict[str, Lifecycle]:
     """The rows of those that no longer serve a queue. `pools`: that served it."""
-    gone = rows.keys() - wanted
+    gone = [agent for agent in rows if agent not in wanted]
     policies = {agent.name: (pool.drain, agent.limit) for pool in pools for agent in pool.agents} if gone else {}
     after = {}
     for agent in gone:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from tsched.model.address import fault
 from tsched.model.units import format_duration, parse_duration, parse_size
@@ -61,6 +62,13 @@ def web_address(text: str) -> str:
 def serve_address(text: str) -> str:
     if re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", text) is None:
         raise ValueError("write an address such as https://runner.example.org:8300, without credentials")
+    try:
+        parts = urlsplit(text)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port past 65535, half a bracket
+        usable = False
+    if not usable:
+        raise ValueError("its host or port can't be one: write an address such as https://runner.example.org:8300")
     return text.rstrip("/")
 
 

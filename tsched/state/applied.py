@@ -126,6 +126,9 @@ def _changing(db: Database) -> Iterator[None]:
 
 def _put_pools(db: Database, before: Fleet | None, fleet: Fleet) -> None:
     """A row a pool."""
+    if db.rows("SELECT 1 FROM applied WHERE json_array_length(fleet, '$.pools') > 0"):  # see _bare: no row is right
+        db.execute("DELETE FROM pools")
+        before = None
     old = {pool.name: pool for pool in before.pools} if before is not None else {}
     new = {pool.name: pool for pool in fleet.pools}
     for name in old.keys() - new.keys():
@@ -167,6 +170,8 @@ def _lifecycles(db: Database, rows: Sequence[tuple[object, ...]]) -> Lifecycles:
 def _bare(db: Database, body: object) -> Fleet:
     """The fleet without its recipes."""
     fleet = db.decode(body, Fleet, "the applied fleet")
+    if fleet.pools:  # by an older program's daemon, which went on as a newer command brought the file up to date
+        return fleet
     pools = db.rows("SELECT name, body FROM pools ORDER BY name")
     return replace(fleet, pools=tuple(db.decode(pool, Pool, f"the applied pool {name}") for name, pool in pools))
 

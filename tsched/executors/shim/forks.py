@@ -30,6 +30,7 @@ def serve(room: str) -> int:
     `room`: the last argument, as long as any folder of a run.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    os.closerange(3, 4096)  # what our runner had from whoever started it
     places = shown(room)
     gc.freeze()  # what is there by now stays shared: no collection writes into it
     os.write(1, b"0 0\n")
@@ -37,25 +38,36 @@ def serve(room: str) -> int:
     while data := os.read(0, 1 << 16):
         *folders, asked = (asked + data).split(b"\0")
         for folder in map(os.fsdecode, folders):
-            try:
-                pid = os.fork()
-            except OSError:
-                pid = 0
-            else:
-                if pid == 0:
-                    become(folder, places)
-                    return main(folder)
-            stat = stat_of(pid) if pid else None
+            pid = forked(folder, places)
+            if pid == 0:
+                return main(folder)
+            stat = stat_of(pid) if pid > 0 else None
+            pid = max(pid, 0)
             attempt(os.write, 1, f"{pid} {stat[1] if stat else 0}\n".encode())
     return 0
 
 
-def become(folder: str, places: "Sequence[tuple[int, bytes]]") -> None:
+def forked(folder: str, places: "Sequence[tuple[int, bytes]]") -> int:
+    """Fork: the pid, 0 in the fork, -1 where there can be none, or none that could say what goes wrong."""
+    try:
+        said = os.open(os.path.join(folder, "shim.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError:
+        return -1
+    try:
+        pid = os.fork()
+    except OSError:
+        pid = -1
+    if pid == 0:
+        become(folder, said, places)
+    os.close(said)
+    return pid
+
+
+def become(folder: str, said: int, places: "Sequence[tuple[int, bytes]]") -> None:
     """In the fork: what a shim that was started by itself has of its start. The rest `main` sees to for both."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     null = os.open(os.devnull, os.O_RDONLY)
-    said = os.open(os.path.join(folder, "shim.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((null, 0), (said, 1), (said, 2)):
         os.dup2(source, target)
     run_id = os.path.basename(folder)
