@@ -100,7 +100,7 @@ class Nodes:
         A run that is not here is over where it is this runner's, `runner_id` ("": a job of an older tsched does
         not say). Of another's nothing is known: a server of the wrong state folder ends nobody's run.
         """
-        if runner_id and not self._there(run_id) and not whose.same(whose.runner_id(self._runs), runner_id):
+        if runner_id and not self._there(run_id) and whose.runner_id(self._runs) != runner_id:
             raise RefusedError("no run of that runner's is here: is it the wrong state folder?", UNKNOWN)
         folder = self._folder(run_id)
         known = durable.record(folder.job if starting else folder.started) or {}

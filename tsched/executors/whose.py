@@ -11,8 +11,3 @@ def runner_id(runs: Path) -> str:
         return (runs.parent / "runner_id").read_text(encoding="ascii").strip()[:63] or NONE
     except (OSError, ValueError):
         return NONE
-
-
-def same(one: str, other: str) -> bool:
-    """Whether they are the same runner; of one that is not known nobody can say so."""
-    return one == other != NONE
