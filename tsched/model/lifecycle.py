@@ -92,13 +92,17 @@ class Lifecycles(Mapping[Key, Lifecycle]):
         """The rows that are not active."""
         return [row for rows in self._leaving.values() for row in rows]
 
+    def leaving_in(self, queue: str) -> Sequence[Lifecycle]:
+        """The same of one queue."""
+        return self._leaving.get(queue, ())
+
     @property
     def admitting(self) -> frozenset[str]:
         """Queues with an agent that takes work, or will again."""
         return frozenset(
             queue
             for queue, rows in self.queues.items()
-            if len(rows) > sum(not row.again for row in self._leaving.get(queue, ()))
+            if len(rows) > sum(not row.again for row in self.leaving_in(queue))
         )
 
     def __getitem__(self, key: Key) -> Lifecycle:

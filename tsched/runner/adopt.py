@@ -5,7 +5,7 @@ from collections.abc import Sequence, Set
 from tsched.executors.executor import Liveness
 from tsched.model.diagnostic import Diagnostic, Severity
 from tsched.model.fleet import Fleet
-from tsched.model.kept import Kept, as_text, words_of
+from tsched.model.kept import Kept, words_of
 from tsched.model.lifecycle import AgentState, Lifecycles
 from tsched.model.units import count
 from tsched.model.words import describe, value
@@ -16,7 +16,7 @@ from tsched.runner.operator import keep_operator_folder
 from tsched.runner.override import carry, show
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select
-from tsched.runner.roster import names
+from tsched.runner.roster import names, queues
 from tsched.schedule.drain import adopt as rows_after
 from tsched.state import applied as applied_store
 from tsched.state import verdicts
@@ -54,11 +54,11 @@ def registry(p: Pass) -> None:
 
 def _registered(kept: Kept, fleet: Fleet, source: str) -> Sequence[tuple[Level, str]]:
     agents = names(kept, fleet, of="applied")
-    return kept(_registry, agents, as_text(dict.fromkeys(pool.queue for pool in fleet.pools)), source)
+    return kept(_registry, agents, queues(fleet), source)
 
 
-def _registry(agents: Sequence[str], queues: str, source: str) -> Sequence[tuple[Level, str]]:
-    return registry_lines(source=source, agents=agents, queues=words_of(queues))
+def _registry(agents: Sequence[str], served: str, source: str) -> Sequence[tuple[Level, str]]:
+    return registry_lines(source=source, agents=agents, queues=words_of(served))
 
 
 def _selector(p: Pass) -> None:

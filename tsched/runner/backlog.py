@@ -20,7 +20,6 @@ from tsched.schedule.override import Overrides
 from tsched.schedule.recovery import backoff
 
 ROUNDING = 0.001  # seconds: two reckonings of one moment differ by less
-NOBODY: frozenset[Lifecycle] = frozenset()
 NOTHING: frozenset[tuple[str, int]] = frozenset()
 
 
@@ -96,12 +95,11 @@ def _free_slots(
     resting: frozenset[tuple[str, int]], overrides: frozenset[Override],
 ) -> tuple[Capacity, ...]:  # fmt: skip
     in_queue, busy = kept(by_queue, runs), _busy(homes(kept, fleet, of="served"), runs)
-    leaving = kept(_leaving, lifecycles)
     return kept(
         together,
         *(
             kept(
-                _capacity, pool, leaving.get(pool.queue, NOBODY),
+                _capacity, pool, frozenset(lifecycles.leaving_in(pool.queue)),
                 frozenset(busy[pool.queue].items()) if pool.queue in busy else NOTHING,
                 in_queue[pool.queue], now if pool.suspend is not None else 0.0, resting, overrides, of=pool.queue,
             )
@@ -109,14 +107,6 @@ def _free_slots(
         ),
         of="slots",
     )  # fmt: skip
-
-
-def _leaving(lifecycles: Lifecycles) -> Mapping[str, frozenset[Lifecycle]]:
-    """The rows by queue that are not active: an agent without one of them may take work."""
-    found: dict[str, set[Lifecycle]] = {}
-    for row in lifecycles.leaving:
-        found.setdefault(row.queue, set()).add(row)
-    return {queue: frozenset(some) for queue, some in found.items()}
 
 
 def by_queue(runs: Sequence[Run]) -> Counter[str]:

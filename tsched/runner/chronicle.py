@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from tsched.model.fleet import Fleet
 from tsched.model.history import PassRecord, Sample, Total, Trouble
-from tsched.model.kept import as_text, words_of
+from tsched.model.kept import words_of
 from tsched.model.run import RunResult
 from tsched.model.units import about
 from tsched.runner.backlog import Depth, by_queue, depths, depths_at
 from tsched.runner.record import Pass
+from tsched.runner.roster import queues
 from tsched.state import passes
 
 NONE = Depth()
@@ -124,16 +124,12 @@ def _stand(p: Pass) -> Stand | None:
         found = depths_at([task for task in p.waiting if task.id not in p.started], p.now)
     else:
         found = depths(p.host.kept, p.waiting, p.now, fleet.limits.retry)
-    return p.host.kept(_standing, p.host.kept(_queues, fleet), found, working)
-
-
-def _queues(fleet: Fleet) -> str:
-    return as_text(pool.queue for pool in fleet.pools)
+    return p.host.kept(_standing, p.host.kept(queues, fleet), found, working)
 
 
 def _standing(served: str, found: Mapping[str, Depth], working: Mapping[str, int]) -> Stand:
-    queues = dict.fromkeys((*words_of(served), *found))
-    return {queue: (found.get(queue, NONE), working.get(queue, 0)) for queue in queues}
+    every = dict.fromkeys((*words_of(served), *found))
+    return {queue: (found.get(queue, NONE), working.get(queue, 0)) for queue in every}
 
 
 def _samples(stand: Stand, now: float) -> Sequence[Sample]:

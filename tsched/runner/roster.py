@@ -19,6 +19,11 @@ def homes(kept: Kept, fleet: Fleet, *, of: str) -> Mapping[str, str]:
     return kept(_homes, kept, fleet, of, of=of)
 
 
+def queues(fleet: Fleet) -> str:
+    """The queues in pool order as one text, for `words_of`: known again by value where a revision changed none."""
+    return as_text(dict.fromkeys(pool.queue for pool in fleet.pools))
+
+
 def _names(kept: Kept, fleet: Fleet, of: str) -> Sequence[str]:
     return kept(_names_of, *kept.each(_words, fleet.pools, of=of), of=of)
 
