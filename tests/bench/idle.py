@@ -33,7 +33,7 @@ class Resting:
 
     host: Host
     lock: RunnerLock
-    remote: Path
+    remote: str
     world: World
     queues: list[str] = field(default_factory=list)
     agents: list[str] = field(default_factory=list)
@@ -63,8 +63,13 @@ def _pool(queue: str, agents: list[str], limit: int | None = None) -> str:
 
 
 @contextmanager
-def resting(folder: Path, *, agents: int, running: int, waiting: int, extra: str = "") -> Iterator[Resting]:
-    """A fleet of that many agents, a hundred a pool, with runs that live and tasks that wait for one to end."""
+def resting(
+    folder: Path, *, agents: int, running: int, waiting: int, extra: str = "", server: str = ""
+) -> Iterator[Resting]:
+    """A fleet of that many agents, a hundred a pool, with runs that live and tasks that wait for one to end.
+
+    `server`: host:port of a web server of the folder's repositories, by which the remote is reached.
+    """
     world = World(folder)
     names = [f"agent-{number:05d}" for number in range(agents)]
     queues = [f"pool-{start:05d}" for start in range(0, agents, PER_POOL)]
@@ -76,13 +81,15 @@ def resting(folder: Path, *, agents: int, running: int, waiting: int, extra: str
     world.push("fleet", limits=LIMITS.format(running=running, extra=extra) + RUNTIME, **pools)
     fill(world, queues, running + waiting)
     environ = {key: value for key, value in world.environ.items() if not key.startswith("GIT_")}
+    remote = f"http://{server}/{world.remote.name}" if server else str(world.remote)
+    environ["TSCHED_REPO"] = remote
     held: list[int] = []
     with closing(open_host(load(environ=environ, cwd=folder))) as host, RunnerLock(host.folder) as lock:
         _hold_instead_of_start(host, held)
         try:
             cycle(host, lock)
             assert len(held) == running
-            yield Resting(host=host, lock=lock, remote=world.remote, world=world, queues=queues, agents=names)
+            yield Resting(host=host, lock=lock, remote=remote, world=world, queues=queues, agents=names)
         finally:
             for handle in held:
                 os.close(handle)

@@ -19,9 +19,9 @@ ROUNDS = 9
 SIZES = (1_000, 3_000, 10_000)
 
 
-def fetched(mirror: Path, remote: Path) -> None:
+def fetched(mirror: Path, remote: str) -> None:
     here = ["git", f"--git-dir={mirror}", "-c", "gc.auto=0", "-c", "maintenance.auto=false"]
-    subprocess.run([*here, "fetch", "-q", str(remote), "+refs/heads/main:refs/heads/main"], check=True)
+    subprocess.run([*here, "fetch", "-q", remote, "+refs/heads/main:refs/heads/main"], check=True)
 
 
 def measured(one: Resting, mirror: Path) -> tuple[float, float]:
@@ -47,7 +47,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[float, 
         folder = tmp_path_factory.mktemp(f"fleet-{agents}")
         with resting(folder / "world", agents=agents, running=10, waiting=100) as one:
             mirror = folder / "bare.git"
-            subprocess.run(["git", "clone", "-q", "--bare", str(one.remote), str(mirror)], check=True)
+            subprocess.run(["git", "clone", "-q", "--bare", one.remote, str(mirror)], check=True)
             found[agents] = measured(one, mirror)
     return found
 

@@ -1,7 +1,7 @@
 """A pass with nothing new, beside one bare `git ls-remote` of the same remote: processor time, and growth.
 
 Processor time, since a shared machine's wall time measures its neighbours: of ls-remote as its process used it, of a
-pass as this process used it. The remote is a folder, so libgit2 speaks its transport and no process is started.
+pass as this process used it. The remote is a folder, then a web server: libgit2 speaks both, no process is started.
 """
 
 import os
@@ -10,12 +10,14 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.bench.conftest import Figures
 from tests.bench.idle import Resting, resting
+from tests.integration.git_server import served_apart
 from tsched.gitops import refs
 from tsched.runner.cycle import cycle
 
@@ -39,9 +41,11 @@ def measured(one: Resting) -> tuple[float, float, float]:
     """Medians of ls-remote, of what the task server is asked, and of a pass."""
     for _ in range(SETTLE):
         cycle(one.host, one.lock)
-    while refs.mark(str(one.remote), "main") is None:  # pushed to a moment ago, it may be again unseen by its files
+    while (
+        refs.mark(str(one.world.remote), "main") is None
+    ):  # pushed to a moment ago, it may be again unseen by its files
         time.sleep(0.1)
-    bare = ["git", "ls-remote", str(one.remote), "refs/heads/main"]
+    bare = ["git", "ls-remote", one.remote, "refs/heads/main"]
     found = [
         (
             cost(lambda: subprocess.run(bare, check=True, stdout=subprocess.DEVNULL), resource.RUSAGE_CHILDREN),
@@ -54,11 +58,14 @@ def measured(one: Resting) -> tuple[float, float, float]:
     return ls, server, whole
 
 
+@pytest.mark.parametrize("by", ["path", "http"])
 @pytest.mark.parametrize(("agents", "running"), [(1_000, 100), (3_000, 300), (10_000, 1_000)])
-def test_a_pass_with_nothing_new(tmp_path: Path, figure: Figures, agents: int, running: int) -> None:
-    with resting(tmp_path / "world", agents=agents, running=running, waiting=agents) as one:
+def test_a_pass_with_nothing_new(tmp_path: Path, figure: Figures, agents: int, running: int, by: str) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(served_apart(tmp_path)) if by == "http" else ""
+        one = stack.enter_context(resting(tmp_path, agents=agents, running=running, waiting=agents, server=server))
         descriptors = len(os.listdir("/proc/self/fd"))
-        ls, server, whole = measured(one)
+        ls, server_time, whole = measured(one)
         assert len(os.listdir("/proc/self/fd")) <= descriptors + running + 2  # a pidfd a run, their poll, inotify
-    size = f"{agents:,} agents, {running:,} running ({whole:.1f}, {ls:.1f} ms)"
-    assert figure("a pass with nothing new / git ls-remote", size, (whole - server) / ls, most=0.5)
+    size = f"by {by}, {agents:,} agents, {running:,} running ({whole:.1f}, {ls:.1f} ms)"
+    assert figure("a pass with nothing new / git ls-remote", size, (whole - server_time) / ls, most=0.5)

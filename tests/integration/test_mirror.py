@@ -119,7 +119,7 @@ def asked(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return make()
 
     make = mirror._open_or_make
-    monkeypatch.setattr(mirror, "_open_or_make", opened)
+    monkeypatch.setattr(mirror._heads, "_repository", opened)
     return found
 
 

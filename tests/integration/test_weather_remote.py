@@ -3,14 +3,13 @@
 import os
 import shutil
 import socket
-import threading
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.integration.git_server import served
+from tests.integration.git_server import Half, served
 from tests.integration.passes import World, faults, pool, runner
 from tests.integration.test_mirror import newest
 from tsched.gitops.mirror import Mirror
@@ -29,49 +28,14 @@ def test_a_local_path_that_hangs_is_given_up_and_then_asked_by_a_process(world: 
     packed = world.remote / "packed-refs"
     with closing(Mirror(tmp_path / "m", str(world.remote), "main", timeout=0.3)) as mirror:
         os.mkfifo(packed)
-        with pytest.raises(TransientError, match=r"remote\.git gave no answer within 0\.3 s"):
-            mirror.poll()
-        with pytest.raises(TransientError, match=r"gave no whole answer within 0\.3 s"):
-            mirror.poll()
+        for _ in range(2):
+            with pytest.raises(TransientError, match=r"gave no whole answer within 0\.3 s"):
+                mirror.poll()
+            assert mirror._heads._asking, "nobody waits for it, and it goes on"
         with packed.open("wb"):  # who waits reads on to the end
             packed.unlink()
         mirror._timeout = 30.0
         assert newest(mirror) == world.git("rev-parse", "HEAD")
-
-
-class Half:
-    """A line to a server over which so many bytes of each answer come, and then no more, though it stays open."""
-
-    def __init__(self, port: int, most: int) -> None:
-        self._port = port
-        self._most = most
-        self._ends: list[socket.socket] = []
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.base = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        for one in (self._socket, *self._ends):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                here, _ = self._socket.accept()
-                there = socket.create_connection(("127.0.0.1", self._port))
-                self._ends += [here, there]
-                for source, target, most in ((here, there, 1 << 30), (there, here, self._most)):
-                    threading.Thread(target=self._pass_on, args=(source, target, most), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket, most: int) -> None:
-        with suppress(OSError):
-            while most > 0 and (data := source.recv(min(most, 65536))):
-                target.sendall(data)
-                most -= len(data)
-            if most > 0:
-                target.shutdown(socket.SHUT_WR)
 
 
 def test_half_a_pack_is_given_up_and_leaves_nothing(world: World, tmp_path: Path) -> None:
@@ -80,7 +44,7 @@ def test_half_a_pack_is_given_up_and_leaves_nothing(world: World, tmp_path: Path
     tip = world.push("big")
     with (
         served(tmp_path) as (host, _),
-        closing(Half(int(host.rpartition(":")[2]), most=100_000)) as line,
+        closing(Half(host, most=100_000)) as line,
         closing(Mirror(tmp_path / "m", f"{line.base}/remote.git", "main")) as mirror,
     ):
         assert mirror.poll() == tip

@@ -8,12 +8,11 @@ from typing import TypeVar
 import pygit2
 
 from tsched.failpoint import failpoint
-from tsched.gitops import refs
 from tsched.gitops.commits import Commits
 from tsched.gitops.git import TIMEOUT, GitFailed, check_branch, git
+from tsched.gitops.heads import Heads
 from tsched.gitops.remotes import remote_of
 from tsched.gitops.verify import verify_signature
-from tsched.limited import within
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.secrets import mask
 
@@ -45,9 +44,7 @@ class Mirror(Commits):
         self.url = url
         self._remote = remote_of(url)
         self.branch = check_branch(branch)
-        # A local remote's heads, with what its files looked like then.
-        self._seen: tuple[refs.Mark | None, dict[str, str]] = (None, {})
-        self._hangs = False  # a talk with the remote in this process did not end
+        self._heads = Heads(self._remote, self.branch, repository=self._open_or_make)
 
     def _names(self) -> Mapping[str, str]:
         return {"HEAD": TIP, self.branch: TIP}
@@ -59,7 +56,12 @@ class Mirror(Commits):
 
         Raises RemoteUnreachable, BranchMissing or EmptyRepository: none of them is a reason to change anything.
         """
-        heads = self._heads()
+        try:
+            heads = self._heads.ask(self._timeout)
+        except GitFailed as error:
+            raise RemoteUnreachable(f"{mask(self.url)}: {error.line}") from None
+        except TransientError:
+            raise self._slow() from None
         tip = heads.get(f"refs/heads/{self.branch}")
         if tip is not None:
             return tip
@@ -70,24 +72,6 @@ class Mirror(Commits):
             f"{mask(self.url)} has no branch {self.branch} (it has {names}): push it, or set TSCHED_BRANCH"
         )
 
-    def _heads(self) -> dict[str, str]:
-        if self._in_process():
-            try:
-                return within(self._timeout, self._heads_by_libgit2, what=mask(self.url))
-            except TransientError:
-                self._hangs = True  # such as a file system that is gone: from now on by a process that can be ended
-                raise
-            except (pygit2.GitError, KeyError, ValueError, OSError):
-                pass  # git itself has the last word, and the better message
-        try:
-            text = self._talk("ls-remote", "--heads", "--end-of-options", self._remote.address)
-        except GitFailed as error:
-            raise RemoteUnreachable(f"{mask(self.url)}: {error.line}") from None
-        except TransientError:
-            raise self._slow() from None
-        pairs = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
-        return {name: commit for commit, name in pairs}
-
     def _talk(self, *arguments: str) -> str:
         return git(*arguments, environ=self._remote.environ, timeout=self._timeout, umask=PRIVATE)
 
@@ -96,28 +80,6 @@ class Mirror(Commits):
         return RemoteUnreachable(
             f"{mask(self.url)} gave no whole answer within {self._timeout:g} s: see that it is up, and the line to it"
         )
-
-    def _in_process(self) -> bool:
-        return not self._hangs and self._is_local()
-
-    def _is_local(self) -> bool:
-        return self.url.startswith(("/", "./", "../", "file://")) or (
-            "://" not in self.url and Path(self.url).exists()
-        )
-
-    def _heads_by_libgit2(self) -> dict[str, str]:
-        """By a call that lets go of Python meanwhile: looking up one ref would hold all of it while a disk hangs."""
-        mark = refs.mark(self.url, self.branch)  # taken first: who moves the branch from now on leaves another one
-        if mark is not None and mark == self._seen[0]:
-            return self._seen[1]
-        remote = self._open_or_make().remotes.create_anonymous(self.url)
-        heads = {
-            head.name: str(head.oid)
-            for head in remote.list_heads()
-            if head.name and head.name.startswith("refs/heads/")
-        }
-        self._seen = (mark, heads)
-        return heads
 
     def fetch(self, tip: str) -> None:
         """Bring the tip's objects and history here. No process where they are here already.

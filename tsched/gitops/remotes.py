@@ -15,11 +15,18 @@ _HELPER = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
     """`address`: without credentials, for git's arguments. `environ`: what git needs besides to reach it."""
 
     address: str
     environ: Mapping[str, str] = field(repr=False)
+    credentials: Credentials | None = None
 
 
 def remote_of(address: str) -> Remote:
@@ -31,13 +38,15 @@ def remote_of(address: str) -> Remote:
     if not at or parts.scheme.lower() not in ("http", "https"):
         return Remote(address=address, environ=allowed)
     name, _, password = user.partition(":")
+    credentials = Credentials(user=unquote(name), password=unquote(password))
     helper = f"credential.{parts.scheme}://{host}.helper"
     return Remote(
         address=urlunsplit(parts._replace(netloc=host)),
+        credentials=credentials,
         environ={
             **allowed,
-            "TSCHED_GIT_USER": unquote(name),
-            "TSCHED_GIT_PASSWORD": unquote(password),
+            "TSCHED_GIT_USER": credentials.user,
+            "TSCHED_GIT_PASSWORD": credentials.password,
             "GIT_CONFIG_COUNT": "2",
             **{"GIT_CONFIG_KEY_0": helper, "GIT_CONFIG_VALUE_0": ""},  # no other helper is asked, or told to keep it
             **{"GIT_CONFIG_KEY_1": helper, "GIT_CONFIG_VALUE_1": _HELPER},
