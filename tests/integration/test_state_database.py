@@ -16,7 +16,9 @@ from tsched.model.errors import ConfigurationError, FatalError, TransientError
 from tsched.model.event import Event
 from tsched.model.fleet import Agent, Fleet, Pool, Recipe, RecipeFile
 from tsched.model.run import Outcome
+from tsched.runner.questions import Watch
 from tsched.schedule.breaker import Breaker
+from tsched.settings import load
 from tsched.sqlite import open_database
 from tsched.state import applied, breakers, events, history, requests, verdicts
 from tsched.state.applied import Applied
@@ -54,6 +56,28 @@ def test_a_database_that_others_keep_busy_passes(db: Database, tmp_path: Path) -
             pass
         requests.insert(db, time=0.0, kind="sync")
         assert len(requests.pending(other)) == 1
+
+
+def test_who_watches_decodes_a_fleet_once_and_none_that_may_be_undone(tmp_path: Path) -> None:
+    watch = Watch(settings=load(environ={"TSCHED_STATE": str(tmp_path)}, cwd=tmp_path))
+
+    def seen() -> Fleet | None:
+        with watch.state() as beside:
+            return applied.load(beside).fleet
+
+    assert seen() is None
+    with closing(Database.open(watch.folder.db)) as db:
+        first = applied.adopt(db, Applied(), fleet=fleet("1"), lifecycles=rows("1"))
+        known = seen()
+        assert known == first.fleet
+        assert seen() is known
+        with suppress(ZeroDivisionError), db.transaction():
+            applied.adopt(db, first, fleet=fleet("undone"), lifecycles=rows("2"))
+            assert applied.load(db).fleet == fleet("undone")
+            raise ZeroDivisionError
+        second = applied.adopt(db, applied.load(db), fleet=fleet("2"), lifecycles=rows("2"))
+        assert applied.load(db) == second, "of the same generation as the one that was undone"
+        assert seen() == second.fleet
 
 
 def test_what_was_found_is_read_again_where_somebody_wrote(db: Database, tmp_path: Path) -> None:

@@ -31,14 +31,14 @@ def load(db: Database) -> Applied:
     """
     if (before := db.applied) is not None and not db.in_transaction and before[0] == db.version:
         return before[1]
-    outer = db.in_transaction  # what stands there now may still be undone, so it is not kept
+    outer = db.in_transaction
     with db.picture():  # one moment's picture of several tables
         version = db.version
         stored = db.rows("SELECT generation, fleet FROM applied")
         rows = db.rows("SELECT row FROM lifecycles ORDER BY agent, queue")
         accepted = frozenset(str(revision) for (revision,) in db.rows("SELECT revision FROM accepted"))
         generation = db.decode(stored[0][0], int, "the generation") if stored else 0
-        kept = db.fleet if not outer else None
+        kept = db.fleet if not db.writing else None
         if stored and (kept is None or kept[0] != generation):
             kept = (generation, _fleet(db, stored[0][1]))
     found = Applied(
@@ -47,8 +47,10 @@ def load(db: Database) -> Applied:
         lifecycles=_lifecycles(db, rows),
         accepted=accepted,
     )
+    if not db.writing:  # else what stands there now may still be undone
+        db.fleet = kept
     if not outer:
-        db.fleet, db.applied = kept, (version, found)
+        db.applied = (version, found)
     return found
 
 

@@ -81,6 +81,7 @@ class Database:
         self._file = _identity(path)
         self._kept: dict[tuple[object, tuple[object, ...]], tuple[Sequence[str], Any]] = {}  # answers, their tables
         self._kept_at: int | None = None  # the version that they were found in
+        self.writing = False  # in a transaction that may still be undone
         self.fleet: tuple[int, Fleet] | None = None  # kept by state.applied: a generation and its fleet
         self.applied: tuple[int, Applied] | None = None  # the same: a version of the file and the record in it
 
@@ -154,6 +155,8 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing; a transaction inside another is part of it."""
+        inside = self.writing
+        self.writing = True
         try:
             with transaction(self._connection):
                 yield
@@ -163,6 +166,8 @@ class Database:
                 with translated(self._path):
                     raise
             raise
+        finally:
+            self.writing = inside
 
     @contextmanager
     def unhurried(self) -> Iterator[None]:
