@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from tests.unit.test_fix import pools, value
 from tsched.gitops.edit import (
-    Setting,
     add_agent,
     get_agent,
     new_pool,
@@ -21,6 +20,7 @@ from tsched.gitops.edit import (
     set_pool,
     unset_pool,
 )
+from tsched.gitops.rewrite import Setting
 from tsched.model.errors import ConfigurationError
 from tsched.validate.fix import EditRefused, fix, same
 

@@ -1,27 +1,35 @@
 """Edits of a pool file's text, byte for byte the same elsewhere. Pure: text in, text out."""
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import cast
 
 from yaml.nodes import MappingNode, Node, SequenceNode
 
+from tsched.gitops.rewrite import (
+    Place,
+    Setting,
+    as_read,
+    cut_lines,
+    flow_drop,
+    flow_insert,
+    insert_lines,
+    pair,
+    refuse_comment,
+    replaced,
+    valued,
+    written,
+)
 from tsched.model.errors import ConfigurationError
 from tsched.validate import fix
-from tsched.validate.fix import EditRefused, ends, eol, line_end, line_start, previous
+from tsched.validate.fix import ends, eol, line_end, line_start, previous
 from tsched.validate.source import Value, parse
 
-Setting = str | int | float | Sequence["Setting"] | Mapping[str, "Setting"]
-Place = tuple[int, Node, Node]  # which one of its mapping, the key, the value
-
 _FILE = "this pool file"
-_KINDS = "Give text, a number, true or false, or a mapping or list of these."
 _BLANK = re.compile(r"[ \t]*(?:\r\n?|\n)")
 _DASH = re.compile(r" *-(?:\s|\Z)")
-_PLAIN = re.compile(r"[\w./](?:[\w./@%+-]|:(?=[\w/])| (?=\w))*")
 
 
 def new_pool(name: str, *, queue: str | None = None, runtime: str | None = None) -> str:
@@ -29,7 +37,10 @@ def new_pool(name: str, *, queue: str | None = None, runtime: str | None = None)
     value: dict[str, Setting] = {"apiVersion": "tsched/v1", "kind": "Pool", "name": name}
     value |= {key: given for key, given in (("queue", queue), ("runtime", runtime)) if given is not None}
     value["agents"] = []
-    lines = ["# yaml-language-server: $schema=../schemas/pool.schema.json", *(_line(*one) for one in value.items())]
+    lines = [
+        "# yaml-language-server: $schema=../schemas/pool.schema.json",
+        *(pair(*one) for one in value.items()),
+    ]
     return fix.proven(_FILE, "\n".join(lines) + "\n", value)
 
 
@@ -47,7 +58,7 @@ def add_agent(text: str, *, name: str, fields: Mapping[str, str | int]) -> str:
         raise ConfigurationError("The agent's name is given twice. Leave it out of the fields.")
     entry: dict[str, Setting] = {"name": name, **fields}
     after = _add_next(pool, entry) if pool.agents else _add_first(pool, entry)
-    pool.value["agents"] = [*pool.agents, _value(entry)]
+    pool.value["agents"] = [*pool.agents, as_read(entry)]
     return pool.done(after)
 
 
@@ -59,16 +70,16 @@ def remove_agent(text: str, name: str) -> str:
     del pool.agents[index]
     text = pool.text
     if _flow(place[2]):
-        return pool.done(_flow_drop(text, place[2], index))
+        return pool.done(flow_drop(text, place[2], index))
     start, end = _extent(text, place, index)
     if not pool.agents:
-        return pool.done(_valued(_cut_lines(text, start, end), place[1], "[]"))
+        return pool.done(valued(cut_lines(text, start, end), place[1], "[]"))
     before, behind = _after_blank(text, start), _BLANK.match(text, end)
     if index == len(pool.agents):
         start = previous(text, start) if before else start
     elif behind and (before or index == 0):
         end = behind.end()
-    return pool.done(_cut_lines(text, start, end))
+    return pool.done(cut_lines(text, start, end))
 
 
 def set_agent(text: str, name: str, key: str, value: str | int) -> str:
@@ -80,34 +91,34 @@ def set_agent(text: str, name: str, key: str, value: str | int) -> str:
         return text
     if key == "name":
         pool.refuse_known(str(value))
-    agent[key] = _value(value)
+    agent[key] = as_read(value)
     if (there := _find(entry, key)) is not None:
-        return pool.done(_replaced(pool.text, there, value))
+        return pool.done(replaced(pool.text, there, value))
     place = _find(entry, "name")
     assert place is not None  # it was found by its name
     if entry.flow_style:
-        return pool.done(_flow_insert(pool.text, entry, place[0], _line(key, value)))
-    line = " " * place[1].start_mark.column + _line(key, value) + eol(pool.text)
-    return pool.done(_insert_lines(pool.text, line_end(pool.text, ends(pool.text, place[2])), line))
+        return pool.done(flow_insert(pool.text, entry, place[0], pair(key, value)))
+    line = " " * place[1].start_mark.column + pair(key, value) + eol(pool.text)
+    return pool.done(insert_lines(pool.text, line_end(pool.text, ends(pool.text, place[2])), line))
 
 
 def set_pool(text: str, key: str, value: Setting) -> str:
     """The text with a setting of the pool changed, or added before its agents."""
     pool = _read(text)
     _refuse_agents(key)
-    if key in pool.value and fix.same(pool.value[key], _value(value)):
+    if key in pool.value and fix.same(pool.value[key], as_read(value)):
         return text
-    pool.value[key] = _value(value)
+    pool.value[key] = as_read(value)
     if (there := _find(pool.root, key)) is not None:
-        return pool.done(_replaced(pool.text, there, value))
+        return pool.done(replaced(pool.text, there, value))
     agents = _find(pool.root, "agents")
     last = (agents[0] if agents else len(pool.root.value)) - 1
     if pool.root.flow_style:
-        return pool.done(_flow_insert(pool.text, pool.root, last, _line(key, value)))
+        return pool.done(flow_insert(pool.text, pool.root, last, pair(key, value)))
     found = fix.spans(pool.text, pool.root, file=True)
     at = found[last][1] if last >= 0 else found[0][0]
-    line = " " * pool.root.start_mark.column + _line(key, value) + eol(pool.text)
-    return pool.done(_insert_lines(pool.text, at, line))
+    line = " " * pool.root.start_mark.column + pair(key, value) + eol(pool.text)
+    return pool.done(insert_lines(pool.text, at, line))
 
 
 def unset_pool(text: str, key: str) -> str:
@@ -119,8 +130,8 @@ def unset_pool(text: str, key: str) -> str:
         raise ConfigurationError(f"There is no key {key!r} in this pool file. There are: {', '.join(pool.value)}.")
     del pool.value[key]
     if pool.root.flow_style:
-        return pool.done(_flow_drop(pool.text, pool.root, there[0]))
-    return pool.done(_cut_lines(pool.text, *fix.spans(pool.text, pool.root, file=True)[there[0]]))
+        return pool.done(flow_drop(pool.text, pool.root, there[0]))
+    return pool.done(cut_lines(pool.text, *fix.spans(pool.text, pool.root, file=True)[there[0]]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,36 +206,34 @@ def _add_first(pool: _Pool, entry: Mapping[str, Setting]) -> str:
     if pool.root.flow_style:
         last = len(pool.root.value) - 1
         return (
-            _replaced(text, place, [entry])
-            if place
-            else _flow_insert(text, pool.root, last, _line("agents", [entry]))
+            replaced(text, place, [entry]) if place else flow_insert(text, pool.root, last, pair("agents", [entry]))
         )
     column = pool.root.start_mark.column
     lines = _entry(entry, dash=column + 2, gap=2, end=eol(text))
     if place is None:
-        return _insert_lines(text, pool.root.end_mark.index, " " * column + "agents:" + eol(text) + lines)
+        return insert_lines(text, pool.root.end_mark.index, " " * column + "agents:" + eol(text) + lines)
     start, end = place[2].start_mark.index, place[2].end_mark.index
-    _refuse_comment(text[start:end])
+    refuse_comment(text[start:end])
     bare = text[:start].rstrip(" \t")
-    return _insert_lines(bare + text[end:], line_end(bare + text[end:], len(bare)), lines)
+    return insert_lines(bare + text[end:], line_end(bare + text[end:], len(bare)), lines)
 
 
 def _add_next(pool: _Pool, entry: Mapping[str, Setting]) -> str:
     text, place = pool.text, pool.listed()
     listed = place[2]
     if _flow(listed):
-        return _flow_insert(text, listed, len(listed.value) - 1, _word(entry))
+        return flow_insert(text, listed, len(listed.value) - 1, written(entry))
     last = listed.value[-1]
     start, end = _extent(text, place, len(listed.value) - 1)
     dash = listed.start_mark.column
     lines = _entry(entry, dash=dash, gap=last.start_mark.column - dash, end=eol(text), flow=_flow(last))
     apart = len(listed.value) > 1 and _after_blank(text, start)
-    return _insert_lines(text, end, eol(text) * apart + lines)
+    return insert_lines(text, end, eol(text) * apart + lines)
 
 
 def _entry(entry: Mapping[str, Setting], *, dash: int, gap: int, end: str, flow: bool = False) -> str:
     """An agent's lines, in the columns and the style of its neighbours."""
-    lines = [_word(entry)] if flow else [_line(*pair) for pair in entry.items()]
+    lines = [written(entry)] if flow else [pair(*one) for one in entry.items()]
     behind = end + " " * (dash + gap)
     return " " * dash + "-".ljust(gap) + behind.join(lines) + end
 
@@ -244,110 +253,3 @@ def _extent(text: str, place: Place, index: int) -> tuple[int, int]:
 
 def _after_blank(text: str, start: int) -> bool:
     return start > 0 and _BLANK.match(text, previous(text, start)) is not None
-
-
-def _insert_lines(text: str, at: int, lines: str) -> str:
-    """Put lines where a line begins. An end of file without a line's end stays without one."""
-    if at and text[at - 1] not in "\r\n":
-        return text[:at] + eol(text) + lines.removesuffix(eol(text)) + text[at:]
-    return text[:at] + lines + text[at:]
-
-
-def _cut_lines(text: str, start: int, end: int) -> str:
-    """Take lines out; the reverse of putting them in."""
-    if start and end == len(text) and text[-1] not in "\r\n":
-        start -= 2 if text[:start].endswith("\r\n") else 1
-    return text[:start] + text[end:]
-
-
-def _replaced(text: str, place: Place, value: Setting) -> str:
-    """Another value in place of one, its quotes and the comment behind it kept."""
-    _, key, node = place
-    start, end = node.start_mark.index, node.end_mark.index
-    if start == end:
-        return _valued(text, key, _word(value))
-    style = getattr(node, "style", None) or ""
-    if style in ("|", ">"):
-        raise EditRefused(f"{key.value!r} of this pool file is a block of text. Write it on one line first.")
-    if isinstance(node, (MappingNode, SequenceNode)) and not node.flow_style:
-        start, end = line_end(text, key.end_mark.index), fix.below(text, ends(text, node), key.start_mark.column)
-        return _valued(_cut_lines(text, start, end), key, _word(value))
-    return text[:start] + _word(value, style) + text[end:]
-
-
-def _valued(text: str, key: Node, word: str) -> str:
-    """A key without a value gets one."""
-    colon = text.index(":", key.end_mark.index) + 1
-    return f"{text[:colon]} {word}{text[colon:]}"
-
-
-def _flow_insert(text: str, node: Node, index: int, word: str) -> str:
-    """Put an item behind one of a flow collection (-1: before all), on a line of its own if that one is."""
-    found = _bounds(node)
-    if not found:
-        start, end = node.start_mark.index, node.end_mark.index
-        _refuse_comment(text[start:end])
-        return f"{text[: start + 1]}{word}{text[end - 1 :]}"
-    start, end = found[max(index, 0)]
-    if index < 0:
-        return f"{text[:start]}{word}, {text[start:]}"
-    indent = text[line_start(text, start) : start]
-    own = not indent.strip() and "#" not in text[end : line_end(text, end)]
-    return f"{text[:end]},{eol(text) + indent if own else ' '}{word}{text[end:]}"
-
-
-def _flow_drop(text: str, node: Node, index: int) -> str:
-    """Take an item out of a flow collection; the reverse of putting it in."""
-    found = [(node.start_mark.index + 1,) * 2, *_bounds(node), (node.end_mark.index - 1,) * 2]
-    (_, before), (start, end), (behind, _) = found[index : index + 3]
-    if index == 0:
-        _refuse_comment(text[before:start] * (len(found) == 3) + text[end:behind])
-        return text[: before if len(found) == 3 else start] + text[behind:]
-    _refuse_comment(text[before:start])
-    return text[:before] + text[end:]
-
-
-def _bounds(node: Node) -> list[tuple[int, int]]:
-    pairs = (item if isinstance(item, tuple) else (item, item) for item in node.value)
-    return [(first.start_mark.index, last.end_mark.index) for first, last in pairs]
-
-
-def _refuse_comment(gap: str) -> None:
-    if "#" in gap:
-        raise EditRefused("A comment stands between these brackets of the pool file. Move it out first.")
-
-
-def _line(key: str, value: Setting) -> str:
-    return f"{_word(key)}: {_word(value)}"
-
-
-def _word(value: Setting, style: str = "") -> str:
-    """A value on one line: plain where that reads the same everywhere, else in quotes (`style`: in these)."""
-    match value:
-        case str() if style == "'" and value.isprintable():
-            return "'" + value.replace("'", "''") + "'"
-        case str() if not style and _PLAIN.fullmatch(value) and not fix.ambiguous(value):
-            return value if parse(value, fix.encoded(value)).value == value else f'"{value}"'
-        case str():
-            return "".join(map(_escaped, json.dumps(value, ensure_ascii=False)))
-        case Mapping():
-            return "{" + ", ".join(_line(*pair) for pair in value.items()) + "}"
-        case Sequence():
-            return "[" + ", ".join(map(_word, value)) + "]"
-        case float():
-            return repr(value).replace("inf", ".inf").replace("nan", ".nan")
-        case bool() | int():
-            return str(value).lower()
-    raise ConfigurationError(f"{value!r} can't stand in a pool file. {_KINDS}")
-
-
-def _escaped(one: str) -> str:
-    return one if one.isprintable() else f"\\u{ord(one):04x}" if ord(one) < 0x10000 else f"\\U{ord(one):08x}"
-
-
-def _value(value: Setting) -> Value:
-    """What a reader makes of it."""
-    try:
-        return cast("Value", json.loads(json.dumps(value, default=dict)))
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{value!r} can't stand in a pool file. {_KINDS}") from error
