@@ -17,7 +17,7 @@ _EFFECTS = frozenset(  # they carry out a step for somebody else, whose name say
     f"tsched.{name}"
     for name in (
         *("failpoint", "sqlite", "rest", "state.database", "state.folder", "executors.durable", "runner.record"),
-        *("tasks.wire", "tasks.mcp_wire", "tasks.detected", "runner.patient"),
+        *("tasks.wire", "tasks.rest_wire", "tasks.mcp_wire", "tasks.detected", "runner.patient"),
     )
 )
 

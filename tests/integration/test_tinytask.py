@@ -24,8 +24,9 @@ from tsched.tasks.commented import LOOKS, CommentedTasks
 from tsched.tasks.detected import tinytask_at
 from tsched.tasks.ledger import Ledger
 from tsched.tasks.mcp_wire import McpWire, streams
+from tsched.tasks.rest_wire import RestWire
 from tsched.tasks.tinytask import TinyTask
-from tsched.tasks.wire import ATTEMPTS, PAGE, RestWire, Wire, all_pages, base_of
+from tsched.tasks.wire import ATTEMPTS, PAGE, Wire, all_pages, base_of
 
 REAL = os.environ.get("TSCHED_TEST_TINYTASK_URL")
 
