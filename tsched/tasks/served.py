@@ -12,7 +12,8 @@ from dataclasses import replace
 from tsched.model.errors import ConfigurationError
 from tsched.sqlite import translated
 from tsched.tasks.claims import PARKED, STORE, Claim, End, Left, Remark, parse, standing
-from tsched.tasks.embedded import LONGEST_TEXT, LONGEST_TITLE, EmbeddedTasks, check_name, check_text
+from tsched.tasks.embedded import EmbeddedTasks
+from tsched.tasks.tables import LONGEST_TEXT, LONGEST_TITLE, check_name, check_text
 
 Json = dict[str, object]
 STATUSES = ("idle", "working", "complete")
