@@ -17,7 +17,9 @@ from tsched import __version__, serving
 from tsched.model.errors import ConfigurationError, TschedError
 from tsched.model.records import dataclass
 from tsched.serving import RefusedError, as_json, compact, read_body, refusal
-from tsched.tasks.served import Json, NotFoundError, ServedTasks, TakenError
+from tsched.tasks.heeded import TakenError
+from tsched.tasks.served import ServedTasks
+from tsched.tasks.shown import Json, NotFoundError
 from tsched.tasks.tools import TOOLS, InvalidError, Tool
 
 MOST = 2 * 1024 * 1024  # bytes of a request
