@@ -14,7 +14,7 @@ from tests.integration.github_server import APP, STRANGER, Issue, IssuesServer
 from tests.integration.task_source_contract import TaskSourceContract, claim, race, retry
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Comment, Settlement, Task, Verdict
-from tsched.rest import Access, Limits
+from tsched.rest.access import Access, Limits
 from tsched.tasks.claims import Claim, Remark, has_tag, parse, tagged
 from tsched.tasks.commented import CommentedTasks
 from tsched.tasks.github import GitHubIssues, issues_at

@@ -9,16 +9,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Task, TaskStatus
-from tsched.rest import Access, Answer, Limited, Limits, Refused, check_token, github_api, github_http
+from tsched.rest.access import Access, Limits, check_token
+from tsched.rest.github import github_api, github_http
+from tsched.rest.refusal import Limited, Refused
 from tsched.tasks.claims import Claim, Remark, parse
 from tsched.tasks.commented import CommentedTasks
 from tsched.tasks.github_comment import Comment, remark_of, written
 from tsched.tasks.github_issue import PARKED, REVIEW, WORKING, Issue, blockers_of, labels_for, task_of
 from tsched.tasks.github_rights import NEEDS, Rights
 from tsched.tasks.ledger import Ledger
+
+if TYPE_CHECKING:
+    from tsched.rest.call import Answer
 
 _LABEL = 50  # characters that GitHub takes
 _LIMITS = Limits(attempts=3, pause=2.0, patience=-1.0)  # whoever says to wait is asked again by a later pass

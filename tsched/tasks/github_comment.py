@@ -4,7 +4,8 @@ import re
 
 import msgspec
 
-from tsched.rest import GitHubUser, cut
+from tsched.rest.github import GitHubUser
+from tsched.rest.texts import cut
 from tsched.tasks.claims import Remark, parse
 from tsched.tasks.wire import epoch
 

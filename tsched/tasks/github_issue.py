@@ -6,7 +6,7 @@ from collections.abc import Collection
 import msgspec
 
 from tsched.model.task import Task, TaskStatus
-from tsched.rest import GitHubUser
+from tsched.rest.github import GitHubUser
 from tsched.tasks.wire import epoch
 
 WORKING, PARKED, REVIEW = "tsched:working", "tsched:parked", "tsched:review"

@@ -6,7 +6,9 @@ from urllib.parse import quote
 import msgspec
 
 from tsched.model.errors import TransientError
-from tsched.rest import GitHubSelf, Http, Refused
+from tsched.rest.github import GitHubSelf
+from tsched.rest.http import Http
+from tsched.rest.refusal import Refused
 from tsched.tasks.claims import parse
 from tsched.tasks.github_comment import Comment, read
 from tsched.tasks.github_issue import Issue, Label
@@ -32,7 +34,7 @@ class _Permission(msgspec.Struct, frozen=True):
 
 
 class Rights:
-    """What accounts may do in a repository, as far as we have asked. Raises as tsched.rest's Http."""
+    """What accounts may do in a repository, as far as we have asked. Raises as Http."""
 
     def __init__(self, http: Http, project: str) -> None:
         self._http = http

@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from tsched.model.errors import TransientError
-from tsched.rest import Answer, fetched, wait_asked
+from tsched.rest.call import Answer, fetched, wait_asked
 from tsched.tasks.wire import (
     LARGEST,
     TIMEOUT,
