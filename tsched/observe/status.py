@@ -188,16 +188,8 @@ def status(
         not_served=sorted(_names(fleet) - {pool["name"] for pool in pools}),
         runs=[_run(lease) for lease in known],
         elsewhere=list(report["elsewhere"]),
-        queues=[
-            QueueStatus(name=depth.name, idle=depth.idle, blocked=depth.blocked, working=depth.working)
-            for depth in sorted(depths, key=lambda depth: depth.name)
-        ],
-        usage=[
-            UsageStatus(
-                agent=one.agent, queue=one.queue, runs=one.runs, total_tokens=one.total_tokens, cost_usd=one.cost_usd
-            )
-            for one in spent
-        ],
+        queues=[_queue(depth) for depth in sorted(depths, key=lambda depth: depth.name)],
+        usage=[_usage(one) for one in spent],
         overrides=[_override(one) for one in overrides],
         runner=report["runner"],
     )
@@ -276,6 +268,16 @@ def _run(lease: Lease) -> RunStatus:
         executor=lease.executor,
         started_at=lease.started_at,
         heartbeat=lease.heartbeat,
+    )
+
+
+def _queue(depth: QueueDepth) -> QueueStatus:
+    return QueueStatus(name=depth.name, idle=depth.idle, blocked=depth.blocked, working=depth.working)
+
+
+def _usage(one: Spent) -> UsageStatus:
+    return UsageStatus(
+        agent=one.agent, queue=one.queue, runs=one.runs, total_tokens=one.total_tokens, cost_usd=one.cost_usd
     )
 
 
