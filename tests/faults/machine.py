@@ -22,7 +22,7 @@ from tsched.state.applied import Applied
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.operator import ENV_FILE, limits_line
-from tsched.tasks.operated import OperatedTasks
+from tsched.tasks.embedded_operations import OperatedTasks
 
 PATIENCE = 60.0  # seconds until an event that should come has failed to
 ENDED = ("complete", "parked", "cancelled")

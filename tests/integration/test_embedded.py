@@ -15,7 +15,7 @@ from tests.integration.task_source_contract import TaskSourceContract
 from tsched.model.errors import ConfigurationError
 from tsched.model.task import Settlement, TaskStatus, Verdict
 from tsched.tasks.embedded import EmbeddedTasks
-from tsched.tasks.operated import OperatedTasks
+from tsched.tasks.embedded_operations import OperatedTasks
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from tests.integration.tinytask_servers import forget, served
 from tsched.model.task import Settlement, Task, Verdict
 from tsched.tasks.detected import tinytask_at
 from tsched.tasks.embedded import EmbeddedTasks
+from tsched.tasks.embedded_operations import OperatedTasks
 from tsched.tasks.mcp_server import BATCH
-from tsched.tasks.operated import OperatedTasks
 from tsched.tasks.routes import MOST, openapi
 from tsched.tasks.source import TaskSource
 

@@ -18,7 +18,7 @@ from tsched.runner.patience import Patience
 from tsched.schedule.outage import REMIND
 from tsched.state import history
 from tsched.state.leases import Leases
-from tsched.tasks.operated import OperatedTasks
+from tsched.tasks.embedded_operations import OperatedTasks
 
 MIB = 1 << 20
 

@@ -32,7 +32,7 @@ from tsched.state import alarms, applied, deliveries, events, history, overrides
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
-from tsched.tasks.operated import OperatedTasks
+from tsched.tasks.embedded_operations import OperatedTasks
 
 REVISION = "a" * 40
 EVIL = "<script>alert(1)</script>\x1b[31m\u202e"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tsched.settings import Settings
     from tsched.state.database import Database
     from tsched.state.folder import StateFolder
-    from tsched.tasks.operated import OperatedTasks
+    from tsched.tasks.embedded_operations import OperatedTasks
     from tsched.tasks.source import TaskSource
 
 
@@ -105,7 +105,7 @@ def open_tasks(settings: "Settings") -> "Iterator[OperatedTasks]":
 
     Raises ConfigurationError where the host's tasks live on a server.
     """
-    from tsched.tasks.operated import OperatedTasks
+    from tsched.tasks.embedded_operations import OperatedTasks
 
     _require_embedded(settings)
     folder = state_folder(settings)
@@ -126,7 +126,7 @@ def task_source(settings: "Settings") -> "Iterator[TaskSource]":
 @contextmanager
 def read_tasks(settings: "Settings") -> "Iterator[OperatedTasks]":
     """The embedded queue, to read without touching it; an empty one where it is missing."""
-    from tsched.tasks.operated import OperatedTasks
+    from tsched.tasks.embedded_operations import OperatedTasks
 
     _require_embedded(settings)
     with closing(OperatedTasks(state_folder(settings).tasks_db, read_only=True)) as tasks:

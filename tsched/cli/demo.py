@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tsched.observe.status import AgentStatus, Status
     from tsched.runner.host import Host
     from tsched.schedule.plan import Plan
-    from tsched.tasks.operated import OperatedTasks
+    from tsched.tasks.embedded_operations import OperatedTasks
 
 PATIENCE = 30.0  # seconds until a step that shows nothing has failed
 PACE = 0.15  # seconds between two cycles
@@ -241,7 +241,7 @@ class Demo:
 
     @contextmanager
     def _queue(self) -> "Iterator[OperatedTasks]":
-        from tsched.tasks.operated import OperatedTasks
+        from tsched.tasks.embedded_operations import OperatedTasks
 
         with closing(OperatedTasks(self._host.folder.tasks_db)) as tasks:
             yield tasks

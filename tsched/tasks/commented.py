@@ -7,8 +7,8 @@ from dataclasses import replace
 from tsched.model.errors import TransientError
 from tsched.model.task import Comment, QueueDepth, Settlement, Task, TaskStatus, Verdict
 from tsched.tasks.board import Board
+from tsched.tasks.board_reading import KnownTasks
 from tsched.tasks.claims import STORE, Claim, End, Left, Standing, has_tag, tagged
-from tsched.tasks.known import KnownTasks
 from tsched.tasks.ledger import Ledger
 
 AUTHOR = "tsched"

@@ -8,7 +8,7 @@ from pathlib import Path
 from tsched.model.errors import TransientError
 from tsched.model.task import Comment, QueueDepth, Settlement, Task, Verdict
 from tsched.sqlite import open_beside, open_database, open_in_memory, open_read_only, transaction, translated
-from tsched.tasks.tables import LONGEST_TEXT, LONGEST_TITLE, MIGRATIONS, check_text, is_id, tasks_in
+from tsched.tasks.embedded_tables import LONGEST_TEXT, LONGEST_TITLE, MIGRATIONS, check_text, is_id, tasks_in
 
 
 class EmbeddedTasks:

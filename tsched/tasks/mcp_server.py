@@ -12,7 +12,7 @@ from tsched.model.errors import TschedError
 from tsched.serving import as_json, compact, read_body
 from tsched.tasks.routes import MOST
 from tsched.tasks.served import ServedTasks
-from tsched.tasks.shown import Json, NotFoundError
+from tsched.tasks.served_rows import Json, NotFoundError
 from tsched.tasks.tools import TOOLS
 
 BATCH = 50  # messages in one request

@@ -11,7 +11,7 @@ from tsched.model.errors import ConfigurationError
 from tsched.serving import RefusedError, as_json, read_body, refusal
 from tsched.tasks.routes import MOST, Rest
 from tsched.tasks.served import ServedTasks
-from tsched.tasks.shown import Json, NotFoundError
+from tsched.tasks.served_rows import Json, NotFoundError
 from tsched.tasks.tools import TOOLS, Tool
 
 

@@ -4,7 +4,7 @@ import re
 
 from tsched import __version__
 from tsched.model.records import dataclass
-from tsched.tasks.shown import Json
+from tsched.tasks.served_rows import Json
 from tsched.tasks.tools import TOOLS
 
 MOST = 2 * 1024 * 1024  # bytes of a request

@@ -7,10 +7,10 @@ carried out as they are written, so that a runner on the store itself and runner
 from collections.abc import Mapping, Sequence
 
 from tsched.model.errors import ConfigurationError
-from tsched.tasks.changed import changed
-from tsched.tasks.heeded import own_words
-from tsched.tasks.noted import NotedTasks
-from tsched.tasks.shown import ORDER, STATUSES, Json
+from tsched.tasks.served_changes import changed
+from tsched.tasks.served_claims import own_words
+from tsched.tasks.served_notes import NotedTasks
+from tsched.tasks.served_rows import ORDER, STATUSES, Json
 
 DEEPEST = 3  # levels of subtasks
 

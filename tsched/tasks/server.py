@@ -15,10 +15,10 @@ from tsched import serving
 from tsched.model.errors import ConfigurationError
 from tsched.serving import RefusedError, as_json, refusal
 from tsched.tasks import mcp_server, rest_server
-from tsched.tasks.heeded import TakenError
 from tsched.tasks.routes import PREFIXES, ROUTES, openapi
 from tsched.tasks.served import ServedTasks
-from tsched.tasks.shown import NotFoundError
+from tsched.tasks.served_claims import TakenError
+from tsched.tasks.served_rows import NotFoundError
 from tsched.tasks.tools import InvalidError
 
 OPEN = ("/health", "/healthz")  # asked without a token

@@ -6,7 +6,7 @@ from tsched.model.errors import TransientError
 from tsched.model.task import Task, TaskStatus
 from tsched.rest.texts import cut
 from tsched.tasks.claims import PARKED, Remark, status_of
-from tsched.tasks.tables import LONGEST_TITLE
+from tsched.tasks.embedded_tables import LONGEST_TITLE
 from tsched.tasks.wire import NoteRow, TaskRow, Wire, epoch
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from tsched.model.errors import ConfigurationError
 from tsched.tasks.embedded import EmbeddedTasks
-from tsched.tasks.heeded import check_remark, heed
-from tsched.tasks.shown import Json, NotFoundError, ShownRows
-from tsched.tasks.tables import LONGEST_TEXT, check_text
+from tsched.tasks.embedded_tables import LONGEST_TEXT, check_text
+from tsched.tasks.served_claims import check_remark, heed
+from tsched.tasks.served_rows import Json, NotFoundError, ShownRows
 
 
 class NotedTasks(EmbeddedTasks):

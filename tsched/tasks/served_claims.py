@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tsched.model.errors import ConfigurationError
 from tsched.tasks.claims import STORE, Claim, End, Left, Remark, parse, standing
-from tsched.tasks.shown import Json
+from tsched.tasks.served_rows import Json
 
 LAST = 2**52  # the id of a comment that is nowhere stored: after all others
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tsched.model.errors import ConfigurationError
 from tsched.model.task import Task, TaskStatus
 from tsched.tasks.embedded import EmbeddedTasks
-from tsched.tasks.tables import LONGEST_TEXT, LONGEST_TITLE, check_name, check_text
+from tsched.tasks.embedded_tables import LONGEST_TEXT, LONGEST_TITLE, check_name, check_text
 
 
 class OperatedTasks(EmbeddedTasks):

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from tsched.model.errors import ConfigurationError
 from tsched.tasks.claims import PARKED
-from tsched.tasks.shown import Json
-from tsched.tasks.tables import LONGEST_TEXT, LONGEST_TITLE, check_name, check_text
+from tsched.tasks.embedded_tables import LONGEST_TEXT, LONGEST_TITLE, check_name, check_text
+from tsched.tasks.served_rows import Json
 
 _COLUMNS = {
     "title": "title", "description": "description", "status": "status", "assigned_to": "assigned_to",
