@@ -16,8 +16,9 @@ from types import FrameType
 _EFFECTS = frozenset(  # they carry out a step for somebody else, whose name says more
     f"tsched.{name}"
     for name in (
-        *("failpoint", "sqlite", "rest", "state.database", "state.folder", "executors.durable", "runner.record"),
-        *("tasks.wire", "tasks.mcp_wire", "tasks.detected", "runner.patient"),
+        *("failpoint", "sqlite", "state.database", "state.folder", "executors.durable", "runner.record"),
+        *("tasks.wire", "tasks.rest_wire", "tasks.mcp_wire", "tasks.detected", "runner.patient"),
+        *("rest.call", "rest.http", "rest.github"),
     )
 )
 

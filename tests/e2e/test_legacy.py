@@ -48,8 +48,13 @@ class Installation(World):
         (self.root / f"recipes/{name}.yaml").write_text(text)
 
     def settled_after_passes(self) -> None:
-        """Pass after pass until nothing runs."""
-        until(lambda: "tasks_spawned" in self.once() and not self.leases(), "all runs have ended")
+        """Pass after pass until one finds nothing that runs, and starts nothing: each run's result is told then."""
+
+        def settled() -> bool:
+            before = self.leases()
+            return "tasks_spawned" in self.once() and not before and not self.leases()
+
+        until(settled, "all runs have ended")
 
     def shell(self, block: str) -> str:
         """A block of the guide, as bash runs it in the folder."""

@@ -22,7 +22,7 @@ from tsched.state.applied import Applied
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.operator import ENV_FILE, limits_line
-from tsched.tasks.embedded import EmbeddedTasks
+from tsched.tasks.embedded_operations import OperatedTasks
 
 PATIENCE = 60.0  # seconds until an event that should come has failed to
 ENDED = ("complete", "parked", "cancelled")
@@ -95,7 +95,7 @@ class Machine:
         self._armed: Mapping[str, str] = self.world.environ
         self._then: list[str] = []
         self._server: Started | None = None
-        self._queue: EmbeddedTasks | None = None
+        self._queue: OperatedTasks | None = None
         self._limits = LIMITS.replace("AGENT", json.dumps(AGENT)).replace("ATTEMPTS", str(attempts))
         goose, operator = root / "goose", root / "operator"
         goose.write_text(GOOSE)
@@ -119,12 +119,12 @@ class Machine:
         self.world.environ["TSCHED_TASKS"] = f"tinytask+http://127.0.0.1:{port}"
 
     @property
-    def queue(self) -> EmbeddedTasks:
+    def queue(self) -> OperatedTasks:
         """The queue's own file, wherever it is."""
         if self._queue is None:
             file = self.state.tasks_db if self._server is None else self.world.root / "server/tasks.db"
             file.parent.mkdir(mode=0o700, exist_ok=True)
-            self._queue = EmbeddedTasks(file)
+            self._queue = OperatedTasks(file)
         return self._queue
 
     # the team

@@ -15,17 +15,18 @@ from tests.integration.task_source_contract import TaskSourceContract
 from tsched.model.errors import ConfigurationError
 from tsched.model.task import Settlement, TaskStatus, Verdict
 from tsched.tasks.embedded import EmbeddedTasks
+from tsched.tasks.embedded_operations import OperatedTasks
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Iterator[EmbeddedTasks]:
-    with closing(EmbeddedTasks(tmp_path / "tasks.db")) as one:
+def queue(tmp_path: Path) -> Iterator[OperatedTasks]:
+    with closing(OperatedTasks(tmp_path / "tasks.db")) as one:
         yield one
 
 
 class TestContract(TaskSourceContract):
     @pytest.fixture
-    def source(self, tmp_path: Path, queue: EmbeddedTasks) -> Iterator[EmbeddedTasks]:
+    def source(self, tmp_path: Path, queue: OperatedTasks) -> Iterator[EmbeddedTasks]:
         with closing(EmbeddedTasks(tmp_path / "tasks.db")) as one:
             yield one
 
@@ -46,14 +47,14 @@ class TestContract(TaskSourceContract):
     ],
 )
 def test_bad_tasks_are_refused_and_nothing_is_added(
-    queue: EmbeddedTasks, title: str, facts: dict[str, object], said: str
+    queue: OperatedTasks, title: str, facts: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=said):
         queue.add(title, **{"queue": "dev", **facts})  # type: ignore[arg-type]
     assert queue.list() == []
 
 
-def test_a_cancelled_blocker_no_longer_blocks(queue: EmbeddedTasks) -> None:
+def test_a_cancelled_blocker_no_longer_blocks(queue: OperatedTasks) -> None:
     blocker = queue.add("b", queue="dev")
     task = queue.add("t", queue="dev", blocked_by=blocker.id)
     assert task.blocked
@@ -61,7 +62,7 @@ def test_a_cancelled_blocker_no_longer_blocks(queue: EmbeddedTasks) -> None:
     assert not queue.task(task.id).blocked
 
 
-def test_reopening_resets_the_attempts(queue: EmbeddedTasks) -> None:
+def test_reopening_resets_the_attempts(queue: OperatedTasks) -> None:
     task = queue.add("t", queue="dev")
     queue.claim(task, agent="ada", run_id="r", runner_id="me")
     queue.settle(task.id, "r", Settlement(verdict=Verdict.PARK))
@@ -70,7 +71,7 @@ def test_reopening_resets_the_attempts(queue: EmbeddedTasks) -> None:
     assert (after.status, after.assigned_to, after.attempts, after.runs) == (TaskStatus.IDLE, None, 0, 0)
 
 
-def test_a_complete_task_is_not_cancelled_nor_a_working_one_reopened(queue: EmbeddedTasks) -> None:
+def test_a_complete_task_is_not_cancelled_nor_a_working_one_reopened(queue: OperatedTasks) -> None:
     done = queue.add("t", queue="dev")
     queue.complete(done.id)
     with pytest.raises(ConfigurationError, match="is complete"):
@@ -95,7 +96,7 @@ def _take_all(path: Path, runner: str) -> list[str]:
 
 
 def _add_some(path: Path, who: str) -> list[str]:
-    with closing(EmbeddedTasks(path)) as tasks:
+    with closing(OperatedTasks(path)) as tasks:
         return [tasks.add(f"{who} {number}", queue="dev").id for number in range(25)]
 
 
@@ -118,7 +119,7 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.queue = EmbeddedTasks(Path(self.folder.name) / "tasks.db")
+        self.queue = OperatedTasks(Path(self.folder.name) / "tasks.db")
         self.claims: dict[str, str] = {}
         self.status: dict[str, str] = {}
         self.runs = 0

@@ -17,7 +17,7 @@ import pytest
 from tests.integration.forge_server import Fault, GitHubServer, GitLabServer, Recorder
 from tsched.gitops.forge import Forge, forge_of
 from tsched.model.errors import ConfigurationError, TransientError, TschedError
-from tsched.rest import Limits
+from tsched.rest.access import Limits
 
 TOKEN = "ghp_CANARY/0123+456789=="  # quoted in an address it looks different
 QUOTED = "ghp_CANARY%2F0123%2B456789%3D%3D"

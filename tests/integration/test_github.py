@@ -14,10 +14,11 @@ from tests.integration.github_server import APP, STRANGER, Issue, IssuesServer
 from tests.integration.task_source_contract import TaskSourceContract, claim, race, retry
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Comment, Settlement, Task, Verdict
-from tsched.rest import Access, Limits
+from tsched.rest.access import Access, Limits
 from tsched.tasks.claims import Claim, Remark, has_tag, parse, tagged
 from tsched.tasks.commented import CommentedTasks
-from tsched.tasks.github import GitHubIssues, _read, _written, issues_at
+from tsched.tasks.github import GitHubIssues, issues_at
+from tsched.tasks.github_comment import read, written
 from tsched.tasks.ledger import Ledger
 
 TOKEN = "ghp_s3cret"
@@ -77,7 +78,7 @@ class Tracker:
         return self.task(task_id)
 
     def comments(self, task_id: str) -> Sequence[Comment]:
-        texts = [_read(str(one["body"])) for one in self.issue(task_id).comments]
+        texts = [read(str(one["body"])) for one in self.issue(task_id).comments]
         words = [text.rpartition("\n[tsched:")[0] for text in texts if parse(text) is None]
         return [Comment(author="robot", text=text, created_at=0) for text in words]
 
@@ -556,16 +557,16 @@ def test_what_people_see_of_a_run(server: IssuesServer, source: CommentedTasks) 
 
 @given(st.text(), st.sampled_from(["r1", "drain-1"]))
 def test_a_tag_is_found_again_in_whatever_text(text: str, tag: str) -> None:
-    written = _written(tagged(text, tag))
-    assert len(written) <= 65536
-    assert has_tag([Remark(id=1, text=_read(written))], tag)
-    assert parse(_read(written)) is None
+    posted = written(tagged(text, tag))
+    assert len(posted) <= 65536
+    assert has_tag([Remark(id=1, text=read(posted))], tag)
+    assert parse(read(posted)) is None
 
 
 def test_a_long_remark_is_cut_to_what_github_takes() -> None:
-    written = _written(tagged("said:\n" + "x" * 100_000, "r1"))
-    assert 65_000 < len(written) <= 65_536
-    assert written.endswith("…\n```")
+    posted = written(tagged("said:\n" + "x" * 100_000, "r1"))
+    assert 65_000 < len(posted) <= 65_536
+    assert posted.endswith("…\n```")
 
 
 def test_the_server_itself_refuses_what_the_openapi_does_not_know(server: IssuesServer) -> None:

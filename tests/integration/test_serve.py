@@ -20,7 +20,9 @@ from tests.integration.tinytask_servers import forget, served
 from tsched.model.task import Settlement, Task, Verdict
 from tsched.tasks.detected import tinytask_at
 from tsched.tasks.embedded import EmbeddedTasks
-from tsched.tasks.server import BATCH, MOST, openapi
+from tsched.tasks.embedded_operations import OperatedTasks
+from tsched.tasks.mcp_server import BATCH
+from tsched.tasks.routes import MOST, openapi
 from tsched.tasks.source import TaskSource
 
 WIRE = json.loads((Path(__file__).parent / "tinytask_wire.json").read_text(encoding="utf-8"))
@@ -123,7 +125,7 @@ def test_subtasks_comments_links_and_tags(base: str) -> None:
 
 def test_our_own_states_are_shown_in_tinytasks_terms(base: str, tasks_db: Path) -> None:
     with (
-        closing(EmbeddedTasks(tasks_db)) as queue,
+        closing(OperatedTasks(tasks_db)) as queue,
         httpx.Client(base_url=f"{base}/api/v1/") as http,
     ):
         queue.add("cancelled", queue="dev")
@@ -224,7 +226,7 @@ def test_the_openapi_document_names_what_is_served(base: str) -> None:
 
 
 def test_runners_on_the_store_and_over_http_share_one_queue(base: str, tmp_path: Path, tasks_db: Path) -> None:
-    with closing(EmbeddedTasks(tasks_db)) as queue:
+    with closing(OperatedTasks(tasks_db)) as queue:
         tasks = [queue.add("t", queue="dev") for _ in range(20)]
     won: list[tuple[str, str]] = []
 
@@ -253,7 +255,7 @@ def test_runners_on_the_store_and_over_http_share_one_queue(base: str, tmp_path:
         one.join()
     assert sorted(task_id for task_id, _ in won) == sorted(task.id for task in tasks)
     assert {run.partition("-")[0] for _, run in won} == {"here", "there"}
-    with closing(EmbeddedTasks(tasks_db)) as queue:
+    with closing(OperatedTasks(tasks_db)) as queue:
         for task_id, run in won:
             assert (queue.task(task_id).status, queue.task(task_id).claim_run) == ("working", run)
 
@@ -346,7 +348,7 @@ def test_a_parent_follows_its_subtasks_states_and_nothing_else_of_them(base: str
 
     httpx.post(f"{base}/api/v1/tasks", json={"title": "parent", "queue_name": "dev"})
     httpx.post(f"{base}/api/v1/tasks/1/subtasks", json={"title": "child"})
-    with closing(EmbeddedTasks(tasks_db)) as store:
+    with closing(OperatedTasks(tasks_db)) as store:
         child = store.task("2")
         assert store.claim(child, agent="ada", run_id="r1", runner_id="me") is not None
         assert task(1)["status"] == "working"
@@ -367,7 +369,7 @@ def test_who_is_on_the_store_itself_is_seen_by_those_who_come_over_http(
     """Its claims are no comments; the server says them as such, and no comment of others ends them."""
     httpx.post(f"{base}/api/v1/tasks", json={"title": "x", "queue_name": "dev"})
     with (
-        closing(EmbeddedTasks(tasks_db)) as store,
+        closing(OperatedTasks(tasks_db)) as store,
         closing(tinytask_at(f"tinytask+{base}", ledger=tmp_path / "far.db")) as far,
     ):
         (task,) = store.waiting(queues=["dev"], agents=[])

@@ -20,12 +20,14 @@ from tests.integration.tinytask_servers import RestQueue, forget, old_server, ro
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Settlement, TaskStatus, Verdict
 from tsched.tasks import wire as wire_module
-from tsched.tasks.commented import LOOKS, CommentedTasks
+from tsched.tasks.board_reading import LOOKS
+from tsched.tasks.commented import CommentedTasks
 from tsched.tasks.detected import tinytask_at
 from tsched.tasks.ledger import Ledger
 from tsched.tasks.mcp_wire import McpWire, streams
+from tsched.tasks.rest_wire import RestWire
 from tsched.tasks.tinytask import TinyTask
-from tsched.tasks.wire import ATTEMPTS, PAGE, RestWire, Wire, all_pages, base_of
+from tsched.tasks.wire import ATTEMPTS, PAGE, Wire, all_pages, base_of
 
 REAL = os.environ.get("TSCHED_TEST_TINYTASK_URL")
 

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tsched.runner.patience import Patience
 from tsched.schedule.outage import REMIND
 from tsched.state import history
 from tsched.state.leases import Leases
+from tsched.tasks.embedded_operations import OperatedTasks
 
 MIB = 1 << 20
 
@@ -40,7 +41,8 @@ def world(made: World, tmp_path: Path) -> World:
 
 
 def add(one: Runner, title: str) -> str:
-    return str(one.host.tasks.add(title, queue="dev", created_by="op").id)  # type: ignore[attr-defined]
+    with closing(OperatedTasks(one.host.folder.tasks_db)) as tasks:
+        return tasks.add(title, queue="dev", created_by="op").id
 
 
 def status(one: Runner, task_id: str) -> str:

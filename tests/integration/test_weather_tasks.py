@@ -15,9 +15,9 @@ from tests.integration.passes import Runner, World, faults, pool, runner
 from tests.integration.test_tinytask import Canned, _answer
 from tests.integration.tinytask_servers import old_server, served
 from tsched.model.errors import TransientError
-from tsched.tasks import mcp_wire, wire
+from tsched.tasks import mcp_wire, rest_wire, wire
 from tsched.tasks.mcp_wire import McpWire
-from tsched.tasks.wire import RestWire
+from tsched.tasks.rest_wire import RestWire
 
 Fault = Callable[[str, str], bytes | None]  # the raw answer to a method and path; None: the server's own
 DOWN = _answer("503 Down", b"down", "text/plain")
@@ -153,7 +153,7 @@ TROUBLES = {
 def test_each_trouble_is_one_line_and_passes_and_results_wait_for_it(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "LARGEST", 20_000)
+    monkeypatch.setattr(rest_wire, "LARGEST", 20_000)
     one, weather = station.one, station.weather
     hours = Hours(one)
     held = weather.add("hold", "wx")

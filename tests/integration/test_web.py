@@ -32,7 +32,7 @@ from tsched.state import alarms, applied, deliveries, events, history, overrides
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
-from tsched.tasks.embedded import EmbeddedTasks
+from tsched.tasks.embedded_operations import OperatedTasks
 
 REVISION = "a" * 40
 EVIL = "<script>alert(1)</script>\x1b[31m\u202e"
@@ -86,7 +86,7 @@ def fill(root: Path, *, fresh: bool = True) -> StateFolder:
             troubles=[Trouble(time=now, kind="remote", message=EVIL)],
             totals=[Total(name="passes_total", value=1)],
         )
-    with closing(EmbeddedTasks(folder.tasks_db)) as tasks:
+    with closing(OperatedTasks(folder.tasks_db)) as tasks:
         tasks.add("waiting", queue="dev")
     going = Lease(
         task_id="2", agent="ada", pid=1, recipe="r", started_at=iso(now), heartbeat=iso(now), host="h",

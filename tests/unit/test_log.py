@@ -17,7 +17,8 @@ from typing import NoReturn
 import pytest
 
 from tsched.observe import messages
-from tsched.observe.log import Level, OperatorLog, format_line, registry_lines
+from tsched.observe.entries import Level, format_line
+from tsched.observe.log import OperatorLog, registry_lines
 
 NOON = datetime(2026, 1, 20, 12, 0, 0, 123_000, tzinfo=UTC).timestamp()
 DAY = 86_400.0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tsched.settings import Settings
     from tsched.state.database import Database
     from tsched.state.folder import StateFolder
-    from tsched.tasks.embedded import EmbeddedTasks
+    from tsched.tasks.embedded_operations import OperatedTasks
     from tsched.tasks.source import TaskSource
 
 
@@ -100,17 +100,17 @@ def applied_fleet(settings: "Settings") -> "Fleet | None":
 
 
 @contextmanager
-def open_tasks(settings: "Settings") -> "Iterator[EmbeddedTasks]":
+def open_tasks(settings: "Settings") -> "Iterator[OperatedTasks]":
     """The embedded queue, made where it is missing.
 
     Raises ConfigurationError where the host's tasks live on a server.
     """
-    from tsched.tasks.embedded import EmbeddedTasks
+    from tsched.tasks.embedded_operations import OperatedTasks
 
     _require_embedded(settings)
     folder = state_folder(settings)
     folder.create()
-    with closing(EmbeddedTasks(folder.tasks_db)) as tasks:
+    with closing(OperatedTasks(folder.tasks_db)) as tasks:
         yield tasks
 
 
@@ -124,12 +124,12 @@ def task_source(settings: "Settings") -> "Iterator[TaskSource]":
 
 
 @contextmanager
-def read_tasks(settings: "Settings") -> "Iterator[EmbeddedTasks]":
+def read_tasks(settings: "Settings") -> "Iterator[OperatedTasks]":
     """The embedded queue, to read without touching it; an empty one where it is missing."""
-    from tsched.tasks.embedded import EmbeddedTasks
+    from tsched.tasks.embedded_operations import OperatedTasks
 
     _require_embedded(settings)
-    with closing(EmbeddedTasks(state_folder(settings).tasks_db, read_only=True)) as tasks:
+    with closing(OperatedTasks(state_folder(settings).tasks_db, read_only=True)) as tasks:
         yield tasks
 
 

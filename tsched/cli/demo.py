@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tsched.observe.status import AgentStatus, Status
     from tsched.runner.host import Host
     from tsched.schedule.plan import Plan
-    from tsched.tasks.embedded import EmbeddedTasks
+    from tsched.tasks.embedded_operations import OperatedTasks
 
 PATIENCE = 30.0  # seconds until a step that shows nothing has failed
 PACE = 0.15  # seconds between two cycles
@@ -240,10 +240,10 @@ class Demo:
         return task.id
 
     @contextmanager
-    def _queue(self) -> "Iterator[EmbeddedTasks]":
-        from tsched.tasks.embedded import EmbeddedTasks
+    def _queue(self) -> "Iterator[OperatedTasks]":
+        from tsched.tasks.embedded_operations import OperatedTasks
 
-        with closing(EmbeddedTasks(self._host.folder.tasks_db)) as tasks:
+        with closing(OperatedTasks(self._host.folder.tasks_db)) as tasks:
             yield tasks
 
     def _finished(self, task_id: str) -> bool:

@@ -50,7 +50,7 @@ def unlock(
 
 def _show(settings: "Settings", found: "Holder") -> None:
     """What is known of it: from the kernel, from its last pass, from its log."""
-    from tsched.observe.log import last_line
+    from tsched.observe.daily import last_line
     from tsched.observe.status import NOTHING_SEEN, Report
     from tsched.observe.text import one_line
     from tsched.state import verdicts

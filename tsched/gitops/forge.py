@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, urlsplit
 from tsched.gitops.github import GitHub
 from tsched.gitops.gitlab import GitLab
 from tsched.model.errors import ConfigurationError
-from tsched.rest import Access, Limits, check_token
+from tsched.rest.access import Access, Limits, check_token
 
 
 class Forge(Protocol):

@@ -5,19 +5,10 @@ from urllib.parse import quote
 import msgspec
 
 from tsched.model.errors import ConfigurationError
-from tsched.rest import (
-    Access,
-    GitHubSelf,
-    GitHubUser,
-    Limits,
-    Lost,
-    Refused,
-    check_status,
-    cut,
-    github_api,
-    github_http,
-    marked,
-)
+from tsched.rest.access import Access, Limits
+from tsched.rest.github import GitHubSelf, GitHubUser, github_api, github_http
+from tsched.rest.refusal import Lost, Refused
+from tsched.rest.texts import check_status, cut, marked
 
 _PULLS = "`pull requests: write`"
 _COMMENTS = "`issues: write` or `pull requests: write`"

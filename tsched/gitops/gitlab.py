@@ -5,7 +5,10 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from tsched.rest import Access, Http, Limits, Lost, Refused, check_status, cut, marked
+from tsched.rest.access import Access, Limits
+from tsched.rest.http import Http
+from tsched.rest.refusal import Lost, Refused
+from tsched.rest.texts import check_status, cut, marked
 
 _TITLE, _BODY, _NOTE, _DESCRIPTION, _URL = 255, 1_048_576, 1_000_000, 255, 255  # characters GitLab takes
 _STATES = {"success": "success", "failure": "failed", "error": "failed", "pending": "pending"}

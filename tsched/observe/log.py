@@ -1,64 +1,21 @@
 """The operator's log: a file a day, one line an entry, in the words and the order that the guide's greps rely on."""
 
-import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import IntEnum
 from pathlib import Path
 from typing import Final, TextIO
 
-from tsched.model import plain
 from tsched.model.errors import in_words
 from tsched.model.units import iso
 from tsched.observe import messages
+from tsched.observe.daily import DailyFile
+from tsched.observe.entries import Level, encoded, format_json, format_line, head
 from tsched.observe.text import one_line
 
 ROUTINE_LINES: Final = 20  # of a pass, before `Reconciliation completed`: the guide greps within 30 lines
 MANY: Final = 500  # lines of one write
 URGENT_LINES: Final = 5  # warnings and errors, the same
-
-
-class Level(IntEnum):
-    DEBUG = 10
-    INFO = 20
-    WARNING = 30
-    ERROR = 40
-    CRITICAL = 50
-
-
-def format_line(moment: float, level: Level, message: str) -> str:
-    """One entry, ended by a newline: local time (Z where local is UTC, else the offset), level, message.
-
-    `moment` is seconds since the epoch.
-    """
-    return f"{_head(moment, level)}{one_line(message)}\n"
-
-
-def _head(moment: float, level: Level) -> str:
-    seconds, thousandths = divmod(math.floor(moment * 1000), 1000)
-    local = time.localtime(seconds)
-    zone = time.strftime("%z", local)
-    zone = "Z" if not local.tm_gmtoff else f"{zone[:3]}:{zone[3:]}"
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{thousandths:03}{zone}|{level.name} - "
-
-
-def last_line(folder: Path) -> str:
-    """The newest entry of the logs in a folder: what a runner was last heard to do. "" where there is none."""
-    days = sorted(folder.glob("scheduler_*.log"))
-    if not days:
-        return ""
-    with days[-1].open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-        lines = file.read().decode("utf-8", "replace").splitlines()
-    return lines[-1] if lines else ""
-
-
-def format_json(moment: float, level: Level, message: str, **facts: object) -> str:
-    """The same entry as a JSON object on a line: time (UTC), level, message, and what else is known."""
-    entry = {"time": iso(moment), "level": level.name, "message": message, **facts}
-    return f"{plain.as_json(entry)}\n"
 
 
 def registry_lines(*, source: str, agents: Sequence[str], queues: Sequence[str]) -> Sequence[tuple[Level, str]]:
@@ -84,7 +41,7 @@ class OperatorLog:
         as_json: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._folder = folder
+        self._file = None if folder is None else DailyFile(folder, self._first)
         self._level = Level[level]
         self._echo = echo
         self._as_json = as_json
@@ -95,8 +52,6 @@ class OperatorLog:
         self._rest: tuple[Sequence[str] | None, int, Sequence[str]] = (None, 0, ())
         # Very many entries as they were written last, less their heads.
         self._many: tuple[Sequence[str] | None, Sequence[bytes]] = (None, ())
-        self._lost = 0  # lines that the disk refused
-        self._torn = False  # the last write was cut short, so the next one has to begin a line of its own
 
     def debug(self, message: str) -> None:
         self.log(Level.DEBUG, message)
@@ -176,7 +131,7 @@ class OperatorLog:
             self._pass = None
 
     def _write(self, moment: float, level: Level, message: str, **facts: object) -> None:
-        line = _encoded(format_line(moment, level, message))
+        line = encoded(format_line(moment, level, message))
         self._emit(moment, lambda: (line,), lambda: self._json(moment, level, message, **facts))
 
     def _write_all(self, entries: Sequence[tuple[float, Level, Sequence[str]]]) -> None:
@@ -193,14 +148,14 @@ class OperatorLog:
 
         In parts: a megabyte as one would be copied from one fresh piece of memory to the next.
         """
-        head = _head(moment, level).encode()
+        begin = head(moment, level).encode()
         known, parts = self._many
         if lines is not known:
-            parts = [_encoded("\n".join(lines[start : start + MANY])) for start in range(0, len(lines), MANY)]
+            parts = [encoded("\n".join(lines[start : start + MANY])) for start in range(0, len(lines), MANY)]
             if len(lines) > MANY:
                 self._many = (lines, parts)
         for part in parts:
-            yield b"%b%b\n" % (head, part.replace(b"\n", b"\n" + head))
+            yield b"%b%b\n" % (begin, part.replace(b"\n", b"\n" + begin))
 
     def _json(self, moment: float, level: Level, message: str, **facts: object) -> str:
         began = {} if self._pass is None else {"pass": iso(self._pass.began)}
@@ -208,12 +163,9 @@ class OperatorLog:
 
     def _emit(self, moment: float, parts: Callable[[], Iterable[bytes]], as_json: Callable[[], str]) -> None:
         """Whole lines, into the file and to the echo."""
-        if self._folder is not None:
-            left = iter(parts())
-            try:
-                self._append(self._folder, moment, left)
-            except OSError:
-                self._lost += sum(part.count(b"\n") for part in left)
+        if self._file is not None:
+            day = moment if self._pass is None else self._pass.began  # a pass stays together over midnight
+            self._file.write(day, moment, parts())
         if self._echo is not None:
             try:
                 self._echo.write(as_json() if self._as_json else b"".join(parts()).decode())
@@ -221,54 +173,9 @@ class OperatorLog:
             except (OSError, ValueError):  # the reader went away, or the stream is closed
                 self._echo = None
 
-    def _append(self, folder: Path, moment: float, parts: Iterable[bytes]) -> None:
-        """The file is opened for each write: a log rotated away, removed or new today needs no care then."""
-        day = moment if self._pass is None else self._pass.began  # a pass stays together over midnight
-        path = f"{folder}/{_name(day)}"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        try:
-            descriptor = os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, flags, 0o600)
-        try:
-            if os.fstat(descriptor).st_size == 0:
-                shown = (entry for entry in self._standing if entry[0] >= self._level)
-                self._put(descriptor, _encoded("".join(format_line(moment, *entry) for entry in shown)))
-            if self._lost:
-                missing = format_line(moment, Level.WARNING, messages.lines_lost(self._lost))
-                self._put(descriptor, _encoded(missing))
-                self._lost = 0
-            for part in parts:
-                self._put(descriptor, part, counted=True)
-        finally:
-            os.close(descriptor)
-
-    def _put(self, descriptor: int, data: bytes, *, counted: bool = False) -> None:
-        """`counted`: lines that the disk refuses are lost."""
-        if not data:
-            return
-        begin = b"\n" if self._torn else b""
-        data = begin + data if begin else data
-        whole = len(begin)
-        try:
-            written = os.write(descriptor, data)
-            self._torn = written < len(data)
-            whole = max(whole, written)
-            if self._torn:
-                raise OSError("the disk took a part of the lines")
-        except OSError:
-            self._lost += data.count(b"\n", whole) if counted else 0
-            raise
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _name(day: float) -> str:
-    """The file of a moment's day."""
-    return time.strftime("scheduler_%Y%m%d.log", time.localtime(day))
+    def _first(self, moment: float) -> str:
+        """What a new file begins with."""
+        return "".join(format_line(moment, *entry) for entry in self._standing if entry[0] >= self._level)
 
 
 class PassLog:

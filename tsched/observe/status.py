@@ -4,16 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
 
-from tsched.model.fleet import Fleet, OnDeadline, Pool
-from tsched.model.lifecycle import AgentState, Lifecycle
+from tsched.model.fleet import Fleet, Pool
+from tsched.model.lifecycle import Key, Lifecycle
 from tsched.model.override import Override
 from tsched.model.run import Lease, Spent
 from tsched.model.task import QueueDepth
 from tsched.model.units import iso
 from tsched.observe.conditions import Condition
-from tsched.schedule.override import Overrides, drain_of, stop_of
-
-Key = tuple[str, str]  # agent, queue
+from tsched.schedule.override import Overrides, drain_of, shown_drain, shown_state, stop_of
 
 
 class RejectedStatus(TypedDict):
@@ -190,16 +188,8 @@ def status(
         not_served=sorted(_names(fleet) - {pool["name"] for pool in pools}),
         runs=[_run(lease) for lease in known],
         elsewhere=list(report["elsewhere"]),
-        queues=[
-            QueueStatus(name=depth.name, idle=depth.idle, blocked=depth.blocked, working=depth.working)
-            for depth in sorted(depths, key=lambda depth: depth.name)
-        ],
-        usage=[
-            UsageStatus(
-                agent=one.agent, queue=one.queue, runs=one.runs, total_tokens=one.total_tokens, cost_usd=one.cost_usd
-            )
-            for one in spent
-        ],
+        queues=[_queue(depth) for depth in sorted(depths, key=lambda depth: depth.name)],
+        usage=[_usage(one) for one in spent],
         overrides=[_override(one) for one in overrides],
         runner=report["runner"],
     )
@@ -224,7 +214,8 @@ def _pools(
     shown = []
     for queue in [*served, *(rows.keys() - pools.keys())]:
         pool, own = pools.get(queue), rows.get(queue, [])
-        suspended = stop_of(overrides, queue) is not None or _suspended(pool, now)
+        suspend = None if pool is None else pool.suspend
+        suspended = stop_of(overrides, queue) is not None or (suspend is not None and suspend.holds(now))
         shown.append(
             PoolStatus(
                 name=own[0].pool if pool is None else pool.name,
@@ -247,7 +238,7 @@ def _agents(
     return [
         AgentStatus(
             name=row.agent,
-            state=_state(row, drain_of(overrides, row.agent), running[row.key], suspended=suspended),
+            state=shown_state(row, drain_of(overrides, row.agent), running[row.key], suspended=suspended),
             limit=limits.get(row.agent, row.limit),
             running=running[row.key],
             revision=row.revision or applied,
@@ -257,27 +248,12 @@ def _agents(
     ]
 
 
-def _state(row: Lifecycle, local: Override | None, running: int, *, suspended: bool) -> AgentState:
-    if row.state is not AgentState.ACTIVE:
-        return row.state
-    if local is not None:
-        return AgentState.DRAINING if running else AgentState.CORDONED
-    return AgentState.SUSPENDED if suspended else AgentState.ACTIVE
-
-
 def _drain(row: Lifecycle, local: Override | None) -> DrainStatus | None:
-    """Git's drain, else the local one."""
-    if row.state is AgentState.ACTIVE and local is not None and local.policy is not None:
-        until = local.since if local.now else local.since + local.policy.deadline
-        then = OnDeadline.REQUEUE if local.now else local.policy.on_deadline
-        return DrainStatus(since=iso(local.since), deadline=iso(until), on_deadline=then)
-    if row.policy is None or row.state is AgentState.ACTIVE or row.deadline is None:
+    drain = shown_drain(row, local)
+    if drain is None:
         return None
-    return DrainStatus(since=iso(row.since), deadline=iso(row.deadline), on_deadline=row.policy.on_deadline)
-
-
-def _suspended(pool: Pool | None, now: float) -> bool:
-    return pool is not None and pool.suspend is not None and pool.suspend.holds(now)
+    since, until, then = drain
+    return DrainStatus(since=iso(since), deadline=iso(until), on_deadline=then)
 
 
 def _run(lease: Lease) -> RunStatus:
@@ -292,6 +268,16 @@ def _run(lease: Lease) -> RunStatus:
         executor=lease.executor,
         started_at=lease.started_at,
         heartbeat=lease.heartbeat,
+    )
+
+
+def _queue(depth: QueueDepth) -> QueueStatus:
+    return QueueStatus(name=depth.name, idle=depth.idle, blocked=depth.blocked, working=depth.working)
+
+
+def _usage(one: Spent) -> UsageStatus:
+    return UsageStatus(
+        agent=one.agent, queue=one.queue, runs=one.runs, total_tokens=one.total_tokens, cost_usd=one.cost_usd
     )
 
 

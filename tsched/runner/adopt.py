@@ -9,7 +9,8 @@ from tsched.model.kept import Kept, words_of
 from tsched.model.lifecycle import AgentState, Lifecycles
 from tsched.model.units import count
 from tsched.model.words import describe, value
-from tsched.observe.log import Level, registry_lines
+from tsched.observe.entries import Level
+from tsched.observe.log import registry_lines
 from tsched.runner.fleets import HostFiles
 from tsched.runner.legacy import standing
 from tsched.runner.operator import keep_operator_folder

@@ -26,7 +26,7 @@ def announce(p: Pass) -> None:
     if token is None or repo is None or found is None:
         return
     from tsched.gitops.forge import forge_of
-    from tsched.rest import Limits
+    from tsched.rest.access import Limits
 
     limits = Limits(timeout=HASTE, attempts=1, patience=0.0)
     try:

@@ -1,7 +1,7 @@
 """What the log says of a host without a fleet repo, in TinyScheduler's words."""
 
 from tsched.observe import messages
-from tsched.observe.log import Level
+from tsched.observe.entries import Level
 from tsched.runner.fleets import HostFiles
 from tsched.runner.record import Pass
 from tsched.validate.installation import Installation

@@ -1,10 +1,14 @@
 """The task source that a host's settings name."""
 
+from typing import TYPE_CHECKING
+
 from tsched.model.errors import ConfigurationError
 from tsched.settings import Settings
 from tsched.state.folder import StateFolder
 from tsched.tasks.embedded import EmbeddedTasks
-from tsched.tasks.source import TaskSource
+
+if TYPE_CHECKING:  # a protocol alone: `tsched status` starts without it
+    from tsched.tasks.source import TaskSource
 
 
 def mcp_of(settings: Settings) -> str | None:
@@ -16,7 +20,7 @@ def mcp_of(settings: Settings) -> str | None:
     return shown(base_of(settings.tasks)[1])  # it goes into argv, where no password may be
 
 
-def source_of(settings: Settings, folder: StateFolder, *, read_only: bool = False) -> TaskSource:
+def source_of(settings: Settings, folder: StateFolder, *, read_only: bool = False) -> "TaskSource":
     """Open it; a server is not asked yet. `read_only`: no file is made or changed. Raises ConfigurationError."""
     address = settings.tasks
     if address is None:

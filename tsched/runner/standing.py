@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from tsched.model.errors import TransientError
 from tsched.model.task import QueueDepth
@@ -14,7 +15,9 @@ from tsched.state.applied import Applied
 from tsched.state.database import Database
 from tsched.state.folder import StateFolder
 from tsched.state.leases import Leases
-from tsched.tasks.source import TaskSource
+
+if TYPE_CHECKING:
+    from tsched.tasks.source import TaskSource
 
 DAY = 24 * 3600.0  # seconds
 
@@ -46,7 +49,7 @@ def status_of(
     )
 
 
-def depths_of(tasks: TaskSource) -> Sequence[QueueDepth]:
+def depths_of(tasks: "TaskSource") -> Sequence[QueueDepth]:
     """None are shown while the task server does not answer: the status must be had all the same."""
     try:
         return tasks.depths()

@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from tsched.model.fleet import Fleet, Pool
+from tsched.model.fleet import Fleet, OnDeadline, Pool
+from tsched.model.lifecycle import AgentState, Lifecycle
 from tsched.model.override import FLEET, Lift, Order, Override, OverrideKind
 from tsched.model.run import Run
 
@@ -60,6 +61,31 @@ def kill_of(overrides: Overrides, run_id: str) -> Override | None:
 def admitted(overrides: Overrides, queue: str, agent: str) -> bool:
     """Whether an agent may start work in its pool, as far as overrides go."""
     return stop_of(overrides, queue) is None and drain_of(overrides, agent) is None
+
+
+def shown_state(row: Lifecycle, local: Override | None, running: int, *, suspended: bool) -> AgentState:
+    """Where an agent stands for whoever looks: git's word before its local drain, that before its pool's suspension.
+
+    Under a local drain it is draining while it has runs, else cordoned.
+    """
+    if row.state is not AgentState.ACTIVE:
+        return row.state
+    if local is not None:
+        return AgentState.DRAINING if running else AgentState.CORDONED
+    return AgentState.SUSPENDED if suspended else AgentState.ACTIVE
+
+
+def shown_drain(row: Lifecycle, local: Override | None) -> tuple[float, float, OnDeadline] | None:
+    """Git's drain, else the local one: since when and until when (seconds since the epoch), and what then."""
+    if row.state is AgentState.ACTIVE:
+        if local is None or local.policy is None:
+            return None
+        if local.now:
+            return local.since, local.since, OnDeadline.REQUEUE
+        return local.since, local.since + local.policy.deadline, local.policy.on_deadline
+    if row.policy is None or row.deadline is None:
+        return None
+    return row.since, row.deadline, row.policy.on_deadline
 
 
 def covers(override: Override, run: Run) -> bool:

@@ -8,8 +8,9 @@ from tsched.model.errors import TransientError
 from tsched.tasks.commented import CommentedTasks
 from tsched.tasks.ledger import Ledger
 from tsched.tasks.mcp_wire import McpWire, streams
+from tsched.tasks.rest_wire import RestWire
 from tsched.tasks.tinytask import TinyTask
-from tsched.tasks.wire import Listing, RestWire, TaskRow, Wire, base_of, shown
+from tsched.tasks.wire import Listing, TaskRow, Wire, base_of, shown
 
 T = TypeVar("T")
 

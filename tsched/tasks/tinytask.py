@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from tsched.model.errors import TransientError
 from tsched.model.task import Task, TaskStatus
-from tsched.rest import cut
+from tsched.rest.texts import cut
 from tsched.tasks.claims import PARKED, Remark, status_of
-from tsched.tasks.embedded import LONGEST_TITLE
+from tsched.tasks.embedded_tables import LONGEST_TITLE
 from tsched.tasks.wire import NoteRow, TaskRow, Wire, epoch
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tsched.model.errors import ConfigurationError
 from tsched.model.records import dataclass
-from tsched.tasks.served import STATUSES, Json, ServedTasks
+from tsched.tasks.served import ServedTasks
+from tsched.tasks.served_rows import STATUSES, Json
 
 _BAD = re.compile("[\0\ud800-\udfff]")
 Answer = Json | Sequence[Json] | Sequence[str] | None
