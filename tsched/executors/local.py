@@ -158,6 +158,7 @@ class LocalExecutor:
         self._alive = alive
         for name in self._known.keys() - found.keys():
             del self._known[name]
+        self._shims.forget(self._polled - names)
         self._polled, self._found = names, found
         return found
 
@@ -187,10 +188,8 @@ class LocalExecutor:
 
     def _liveness(self, run_id: str) -> Liveness:
         if locked(f"{self._host.runs}/{run_id}/lock"):
-            self._shims.settled(run_id)
             return Liveness.ALIVE  # also with the exit on record: it is still letting go of its lease
         if self._folder(run_id).exit.exists():
-            self._shims.settled(run_id)
             return Liveness.ENDED
         return Liveness.ALIVE if self._shims.lives(run_id) else Liveness.LOST
 

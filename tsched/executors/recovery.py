@@ -63,6 +63,7 @@ class Remains:
 def clear(remains: Remains, first: Census) -> bool:
     """Kill until nothing of the run is left. False where something still lives."""
     found = remains.among(first)
+    dead = [Process(pid=remains.agent_pid, start=remains.agent_start, session=remains.agent_pid)]
     for _ in range(ROUNDS):
         if not found:
             break
@@ -72,7 +73,10 @@ def clear(remains: Remains, first: Census) -> bool:
         for process in found:
             processes.kill(process)
         processes.wait_gone(found, seconds=PATIENCE)
+        dead += found
         found = remains.among(census())
+    for process in dead if processes.adopts() else ():
+        processes.collect(process)
     if not found and remains.group is not None:
         cgroups.remove(remains.group)
     return not found
