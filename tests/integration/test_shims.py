@@ -15,7 +15,6 @@ from tests.integration.local_runs import R1, Place, launch_of, shell, wait_for
 from tsched.executors import forkserver, processes, shims
 from tsched.executors.executor import Liveness
 from tsched.executors.forkserver import ForkServer
-from tsched.model.errors import TransientError
 from tsched.model.run import ExitReason
 from tsched.model.task import Task
 
@@ -346,8 +345,7 @@ def test_a_shim_that_could_not_say_what_goes_wrong_is_refused(place: Place) -> N
     (place.runs / run_id / "shim.log").mkdir()  # as on a disk that takes no more files
     place.executor.start(run_id)
     assert run_id in place.executor._shims._asked
-    with pytest.raises(TransientError, match=run_id):
-        place.executor.confirm()
+    assert run_id in str(place.executor.confirm()[run_id])
     other = begin(place, "3")
     forked(place, "3")
     place.finish(other)

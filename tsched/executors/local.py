@@ -127,12 +127,9 @@ class LocalExecutor:
         if run is not None and self._borrowed(run):
             self._departures.take(run)
 
-    def confirm(self) -> None:
+    def confirm(self) -> Mapping[str, TransientError]:
         """Wait until the server of shims has begun what it was asked for; see Executor."""
-        refused = self._shims.confirm()
-        if refused:
-            run_id, error = next(iter(refused.items()))
-            raise _full(run_id, error, more=len(refused) - 1) from error
+        return {run_id: _full(run_id, error) for run_id, error in self._shims.confirm().items()}
 
     # -- liveness ----------------------------------------------------------------------------------------------
 
@@ -458,9 +455,8 @@ def _spawn(shims: Shims, run_id: str, folder: RunFolder, *words: str) -> None:
     failpoint("shim started")
 
 
-def _full(run_id: str, error: OSError, *, more: int = 0) -> TransientError:
-    others = f" and {more} more" if more else ""
-    return TransientError(f"run {run_id}{others} can't be started: {error.strerror}: the machine is full?")
+def _full(run_id: str, error: OSError) -> TransientError:
+    return TransientError(f"run {run_id} can't be started: {error.strerror}: the machine is full?")
 
 
 def _but(names: frozenset[str], known: frozenset[str]) -> frozenset[str]:

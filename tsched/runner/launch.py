@@ -15,7 +15,7 @@ from tsched.model.run import ExitReason, Lease, LeaseState, Run, RunExit
 from tsched.model.runtimes import runtime_of, with_goose
 from tsched.model.selector import Selector
 from tsched.model.task import Task
-from tsched.model.units import iso
+from tsched.model.units import count, iso
 from tsched.observe import messages
 from tsched.runner import backlog
 from tsched.runner.agree import say_odd
@@ -152,31 +152,42 @@ def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
     fleet = serving(p)
     if fleet is None or not assignments:
         return
-    _launch_each(p, fleet, assignments)
-    with p.guarded("what was started", kind="start"):
-        p.host.executor.confirm()
+    begun = _launch_each(p, fleet, assignments)
+    refused = p.host.executor.confirm()
+    if refused:
+        p.fault("start", f"{count(len(refused), 'run')} could not be started: {{}}", next(iter(refused.values())))
+    for assignment, run in begun:
+        if run.run_id in refused:
+            p.liveness[run.run_id] = Liveness.LOST
+        else:
+            _started(p, assignment, run)
 
 
-def _launch_each(p: Pass, fleet: Fleet, assignments: Sequence[Assignment]) -> None:
+def _launch_each(p: Pass, fleet: Fleet, assignments: Sequence[Assignment]) -> Sequence[tuple[Assignment, Run]]:
+    """The runs that the executor was asked to start. Whether they did is known once it confirms it."""
+    begun: list[tuple[Assignment, Run]] = []
     places = {agent.name: (pool, agent) for pool, agent in fleet.agents()}
     for assignment in assignments:
         pool, agent = places[assignment.agent]
         if p.host.server.resting():
-            return
+            break
         with p.guarded(f"task {assignment.task.id}", kind="start"):
             if not admitted(overrides.load(p.host.db), pool.queue, agent.name):  # stopped since it was matched
                 continue
             try:
-                _launch(p, fleet, pool, agent, assignment)
+                run = _launch(p, fleet, pool, agent, assignment)
             except (OSError, TransientError) as error:
                 if disk_refuses(error):
                     p.fault("start", f"task {assignment.task.id}, and what else could start: {{}}", error)
-                    return
+                    break
                 raise
+            if run is not None:
+                begun.append((assignment, run))
+    return begun
 
 
-def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignment) -> None:
-    """Prepared, then the lease, then the claim, then the process (DESIGN section 4)."""
+def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignment) -> Run | None:
+    """Prepared, then the lease, then the claim, then the process (DESIGN section 4). None where nothing is started."""
     host, task = p.host, assignment.task
     again = _again(p, fleet, pool, agent, task)
     run = _run(p, fleet, pool, agent, task, again)
@@ -189,7 +200,7 @@ def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignm
         p.log.info(f"Task {task.id} was taken or changed meanwhile")
         host.leases.remove(task.id, run.run_id)
         host.executor.discard(run.run_id, succeeded=False)
-        return
+        return None
     p.log.info(messages.assigning(task.id, pool.queue, agent.name))
     if refusal is not None:
         p.error("start", f"Failed to spawn agent '{agent.name}' for task {task.id}: {refusal}")
@@ -197,17 +208,21 @@ def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignm
             run_id=run.run_id, reason=ExitReason.START_FAILED, started=False, detail=refusal, ended_at=p.now
         )
         settle(p, run, end, claimed)
-        return
+        return None
     host.executor.start(run.run_id)
     p.runs[run.run_id] = run
-    p.started[task.id] = run
     p.liveness[run.run_id] = Liveness.ALIVE
+    return run
+
+
+def _started(p: Pass, assignment: Assignment, run: Run) -> None:
+    p.started[run.task_id] = run
     mine = "assigned_spawned" if assignment.assigned else "unassigned_matched"
     p.log.count(tasks_spawned=1, **{mine: 1})
     p.event(
-        "run.started", f"task/{task.id}",
-        f"{agent.name} {'goes on with' if again else 'starts'} task {task.id}, attempt {run.attempt}",
-        run_id=run.run_id, agent=agent.name, attempt=run.attempt,
+        "run.started", f"task/{run.task_id}",
+        f"{run.agent} {'goes on with' if run.session else 'starts'} task {run.task_id}, attempt {run.attempt}",
+        run_id=run.run_id, agent=run.agent, attempt=run.attempt,
     )  # fmt: skip
 
 
