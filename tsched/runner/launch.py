@@ -187,7 +187,7 @@ def _launch_each(p: Pass, fleet: Fleet, assignments: Sequence[Assignment]) -> Se
 
 
 def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignment) -> Run | None:
-    """Prepared, then the lease, then the claim, then the process (DESIGN section 4). None where nothing is started."""
+    """Prepared, then the lease, then the claim, then the process (DESIGN section 4). None where none is started."""
     host, task = p.host, assignment.task
     again = _again(p, fleet, pool, agent, task)
     run = _run(p, fleet, pool, agent, task, again)
