@@ -12,7 +12,7 @@ import msgspec
 
 from tsched.executors import cgroups, durable, processes, views, workspace
 from tsched.executors.locks import locked
-from tsched.executors.pinned import Host, RunFolder
+from tsched.executors.runfolder import Host, RunFolder
 from tsched.failpoint import failpoint
 from tsched.model.run import Run
 

@@ -18,7 +18,8 @@ from tsched.executors.kubernetes_care import Attendant
 from tsched.executors.kubernetes_cluster import Cluster, Clusters
 from tsched.executors.kubernetes_run import ASKED, PodRun
 from tsched.executors.kubernetes_words import Ended
-from tsched.executors.pinned import Host, Pinned
+from tsched.executors.pinned import Pinned
+from tsched.executors.runfolder import Host
 from tsched.executors.slurm import SlurmExecutor
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError

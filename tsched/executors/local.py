@@ -14,9 +14,10 @@ from tsched.executors import cgroups, durable, processes, views, workspace
 from tsched.executors.departures import Departures, Kept
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.locks import locked
-from tsched.executors.pinned import SAFE, Host, Pinned, RunFolder, pin
+from tsched.executors.pinned import Pinned, pin
 from tsched.executors.premises import PRIVATE, admitted, hand_over, make, make_folders
 from tsched.executors.recovery import Census, Remains, census, clear, end_of, rebooted
+from tsched.executors.runfolder import SAFE, Host, RunFolder
 from tsched.executors.shims import Shims
 from tsched.executors.watch import Watch
 from tsched.failpoint import failpoint

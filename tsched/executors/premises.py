@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from tsched.executors.account import Account, account, closed_to
-from tsched.executors.pinned import Host
+from tsched.executors.runfolder import Host
 from tsched.model.errors import ConfigurationError
 from tsched.model.run import Run
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsched.executors import cgroups, durable, processes
-from tsched.executors.pinned import RunFolder
 from tsched.executors.processes import Process
+from tsched.executors.runfolder import RunFolder
 from tsched.failpoint import failpoint
 from tsched.model.run import ExitReason, RunExit
 

@@ -9,7 +9,7 @@ from tsched.executors import processes
 from tsched.executors.forkserver import ROOM, ForkServer, spawn
 from tsched.executors.jobs import PASSED
 from tsched.executors.locks import locked
-from tsched.executors.pinned import RunFolder
+from tsched.executors.runfolder import RunFolder
 
 ANSWER = 5.0  # seconds without an answer, after which the server is given up
 REST = 60.0  # seconds from then until there is a new one

@@ -17,7 +17,7 @@ from tsched.executors.controller import Controller, SilentError
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.jobs import Job, Word
 from tsched.executors.local import LocalExecutor
-from tsched.executors.pinned import RunFolder
+from tsched.executors.runfolder import RunFolder
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.placement import Engine
