@@ -336,7 +336,7 @@ def test_a_shim_that_is_slow_to_begin_is_watched_once_it_runs(place: Place) -> N
         assert place.executor.poll()[run_id] is Liveness.ALIVE
     os.close(lock)
     forked(place, "2")
-    wait_for(lambda: place.executor.poll()[run_id] is Liveness.ALIVE and run_id in place.executor._watch)
+    wait_for(lambda: place.executor.poll()[run_id] is Liveness.ALIVE and run_id in place.executor._survey.watched)
     place.finish(run_id)
 
 

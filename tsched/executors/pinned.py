@@ -10,6 +10,7 @@ import msgspec
 from msgspec import to_builtins
 
 from tsched.executors import cgroups, jobs, parcel, whose, workspace
+from tsched.executors.checkout import setup_commands
 from tsched.executors.executor import Launch
 from tsched.executors.limits import limits
 from tsched.executors.runfolder import SAFE, Host
@@ -24,6 +25,7 @@ from tsched.executors.runtimes import (
     environment,
     program,
 )
+from tsched.executors.salvage import Left, left_by
 from tsched.model.errors import ConfigurationError
 from tsched.model.placement import Engine
 from tsched.model.run import Run
@@ -99,9 +101,7 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         task_file=paths.task_file,
     )
     tree, git = host.worktree(run), workspace.git_environment(environ, run.run_id)
-    left = (
-        workspace.left_by(launch.again.before, tree, git) if launch.again is not None and tree is not None else None
-    )
+    left = left_by(launch.again.before, tree, git) if launch.again is not None and tree is not None else None
     argv = list(
         arguments(
             launch.runtime,
@@ -117,7 +117,7 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         argv[0] = program(argv[0], env["PATH"])
     setup: list[tuple[str, list[str]]] = []
     if tree is not None and launch.workspace is not None:
-        setup = workspace.setup_commands(tree, repo=run.workspace_repo, ref=launch.workspace.ref, left=left)
+        setup = setup_commands(tree, repo=run.workspace_repo, ref=launch.workspace.ref, left=left)
         program("git", host.environ.get("PATH", ""))
     return {
         "run_id": run.run_id,
@@ -148,13 +148,13 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
     }
 
 
-def _hooks(launch: Launch, left: workspace.Left | None) -> Mapping[str, str]:
+def _hooks(launch: Launch, left: Left | None) -> Mapping[str, str]:
     scripts = {} if launch.workspace is None else launch.workspace.hooks.scripts()
     there = left is not None and not left.commit
     return {name: script for name, script in scripts.items() if name != "after_create" or not there}
 
 
-def _conversation(launch: Launch, left: workspace.Left | None) -> Conversation:
+def _conversation(launch: Launch, left: Left | None) -> Conversation:
     if left is not None:
         words = "as you left it"
     else:

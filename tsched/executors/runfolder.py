@@ -11,6 +11,7 @@ from tsched.executors.workspace import Worktree, cache_of
 from tsched.model.run import Run
 
 SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what a run, a task and an agent may be called: it names files
+HALF_MADE, HALF_GONE = ".new_", ".gone_"  # what the names of run folders begin with meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,7 +103,7 @@ class SlurmExecutor(LocalExecutor):
 
     def poll(self) -> Mapping[str, Liveness]:
         """One look at every run; see Executor. Where the cluster gives no answer its runs count as alive."""
-        unwatched = self._unwatched()  # no job is watched
+        unwatched = self._survey.unwatched()  # no job is watched
         self._asked = frozenset(name for name in unwatched if self._awaited(self._folder(name)))
         if self._asked or self._trouble:
             try:
@@ -121,7 +121,7 @@ class SlurmExecutor(LocalExecutor):
         return folder.job.exists() and (not folder.exit.exists() or self._leased(folder.path.name))
 
     def _leased(self, run_id: str) -> bool:
-        return (durable.record(self._lease_of(run_id)) or {}).get("run_id") == run_id
+        return (durable.record(self._records.lease(run_id)) or {}).get("run_id") == run_id
 
     def _liveness(self, run_id: str) -> Liveness:
         folder = self._folder(run_id)
@@ -242,7 +242,7 @@ class SlurmExecutor(LocalExecutor):
 
     def _last_beat(self, run_id: str) -> float | None:
         try:
-            return self._lease_of(run_id).stat().st_mtime if self._leased(run_id) else None
+            return self._records.lease(run_id).stat().st_mtime if self._leased(run_id) else None
         except OSError:
             return None
 
