@@ -6,16 +6,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from tsched.executors import cgroups, durable, processes, stops, views
+from tsched.executors import durable, processes, stops
 from tsched.executors.afterwards import Afterwards
 from tsched.executors.departures import Departures, Kept
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.locks import locked
 from tsched.executors.pinned import Pinned, pin
-from tsched.executors.premises import PRIVATE, admitted, hand_over, make, make_folders
+from tsched.executors.premises import admitted, put_down
 from tsched.executors.records import Records
-from tsched.executors.recovery import Census, Remains, census, clear, end_of, rebooted
-from tsched.executors.runfolder import HALF_MADE, Host, RunFolder
+from tsched.executors.recovery import Census, census, clear, end_of, fence, rebooted, remains_of
+from tsched.executors.runfolder import Host, RunFolder
 from tsched.executors.shims import Shims
 from tsched.executors.survey import Survey
 from tsched.failpoint import failpoint
@@ -76,30 +76,7 @@ class LocalExecutor:
         """Write the run's folder, whole or not at all; see Executor. Raises TransientError where the disk refuses."""
         who = admitted(self._agent_user, self._host.runs.parent)
         pinned = self._pin(launch, replace(self._host, account=who))
-        run_id = pinned.run.run_id
-        target, temp = self._folder(run_id).path, self._host.runs / f"{HALF_MADE}{run_id}"
-        try:
-            make_folders(self._host, who)
-            cgroups.hand_down()
-            temp.mkdir(mode=PRIVATE)
-            for name, data in pinned.files.items():
-                path = temp / name
-                make(path.parent)
-                durable.write(path, data, lasting=name == "run.json")  # after a power cut no agent is left to start
-            if who is not None:
-                hand_over(self._host, pinned.run, temp, who)
-            elif launch.workspace is None:
-                Path(pinned.run.workspace).mkdir(mode=PRIVATE, exist_ok=True)
-            durable.sync(temp)
-            failpoint("run's folder made")
-            temp.rename(target)
-            failpoint("run's folder in place")
-            durable.sync(self._host.runs)
-        except OSError as error:
-            views.remove(temp)
-            if launch.workspace is None and not target.exists():
-                views.remove(Path(pinned.run.workspace))
-            raise TransientError(f"run {run_id} can't be prepared in {target}: {error}: make room there") from error
+        put_down(self._host, pinned, who, plain=launch.workspace is None)
 
     def _pin(self, launch: Launch, host: Host) -> Pinned:
         return pin(launch, host)
@@ -191,7 +168,7 @@ class LocalExecutor:
             return None
         if folder.exit.exists():
             return self.exit(run_id)
-        end = self._fence(folder, run_id)
+        end = fence(folder, run_id, now=self._clock())
         if end is None and (rebooted(folder, self._host.boot_id) or self._clear(folder, run_id)):
             lease = durable.record(self._records.lease(run_id))
             end = end_of(folder, run_id, lease, boot_id=self._host.boot_id, now=self._clock())
@@ -206,32 +183,11 @@ class LocalExecutor:
                 return None  # the disk is full
         return end
 
-    def _fence(self, folder: RunFolder, run_id: str) -> RunExit | None:
-        """Be the one who creates `started`: then it never started, and a late shim goes home. None: it was there."""
-        try:
-            durable.write(folder.started, b'{"by": "recovery"}')
-        except FileExistsError:
-            if (durable.record(folder.started) or {}).get("by") != "recovery":
-                return None
-        except OSError:
-            return None
-        detail = "the runner ended before it was started"
-        return RunExit(
-            run_id=run_id, reason=ExitReason.NOT_STARTED, started=False, detail=detail, ended_at=self._clock()
-        )
-
     def _clear(self, folder: RunFolder, run_id: str) -> bool:
         if self._census is None or run_id not in self._survey.lost:
             self._census = census()
-        agent = durable.record(folder.agent)
-        remains = Remains(
-            run_id=run_id,
-            agent_pid=durable.number(agent, "agent_pid"),
-            agent_start=durable.number(agent, "agent_start"),
-            workspace=self._host.place(run_id, self.run(run_id)),
-            output=str((agent or {}).get("output", self._host.log(run_id))),  # an older version's: the log itself
-            group=folder.group(run_id),
-        )
+        workspace = self._host.place(run_id, self.run(run_id))
+        remains = remains_of(folder, run_id, workspace=workspace, log=self._host.log(run_id))
         return clear(remains, self._census)
 
     # -- stop --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a dead shim left: find every process of its run, end them, and say how the run ended."""
+"""What a dead shim left: fence its run, find every process of it, end them, and say how the run ended."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +58,35 @@ class Remains:
             own = agent is not None and agent.start == self.agent_start
             found += [p for p in others if own or processes.attached(p, folder=self.workspace, output=self.output)]
         return found
+
+
+def remains_of(folder: RunFolder, run_id: str, *, workspace: Path, log: Path) -> Remains:
+    """What is on record about a run whose shim is dead. `log`: the run's."""
+    agent = durable.record(folder.agent)
+    return Remains(
+        run_id=run_id,
+        agent_pid=durable.number(agent, "agent_pid"),
+        agent_start=durable.number(agent, "agent_start"),
+        workspace=workspace,
+        output=str((agent or {}).get("output", log)),  # an older version's: the log itself
+        group=folder.group(run_id),
+    )
+
+
+def fence(folder: RunFolder, run_id: str, *, now: float) -> RunExit | None:
+    """Be the one who creates `started`: then it never started, and a late shim goes home. None: it was there.
+
+    `now` in seconds since the epoch.
+    """
+    try:
+        durable.write(folder.started, b'{"by": "recovery"}')
+    except FileExistsError:
+        if (durable.record(folder.started) or {}).get("by") != "recovery":
+            return None
+    except OSError:
+        return None
+    detail = "the runner ended before it was started"
+    return RunExit(run_id=run_id, reason=ExitReason.NOT_STARTED, started=False, detail=detail, ended_at=now)
 
 
 def clear(remains: Remains, first: Census) -> bool:

@@ -17,6 +17,7 @@ from tsched.executors.controller import Controller, SilentError
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.jobs import Job, Word
 from tsched.executors.local import LocalExecutor
+from tsched.executors.recovery import fence
 from tsched.executors.runfolder import RunFolder
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
@@ -95,7 +96,7 @@ class SlurmExecutor(LocalExecutor):
         return asked
 
     def _refused(self, folder: RunFolder, run_id: str, why: str) -> None:
-        end = self._fence(folder, run_id)
+        end = fence(folder, run_id, now=self._clock())
         if end is not None:
             self._decided(folder, self._end(run_id, ExitReason.START_FAILED, why, started=False))
 
@@ -160,7 +161,7 @@ class SlurmExecutor(LocalExecutor):
             return self.exit(run_id)
         if self._trouble or run_id not in self._asked:
             return None
-        job, end = self._jobs.get(run_id), self._fence(folder, run_id)
+        job, end = self._jobs.get(run_id), fence(folder, run_id, now=self._clock())
         if end is not None:
             return self._decided(folder, self._never(folder, run_id, job)) if self._cancelled(run_id, job) else None
         match jobs.word(job):
