@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tsched.cli import demo
+from tsched.cli import stage
 from tsched.cli.main import main
 
 STEPS = (
@@ -61,7 +61,7 @@ def test_a_step_that_shows_nothing_fails_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(demo, "PATIENCE", 0.0)
+    monkeypatch.setattr(stage, "PATIENCE", 0.0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main(["demo"]) == 1
     assert "demo step 1: was not observed within 0 s: six agents active" in capsys.readouterr().err

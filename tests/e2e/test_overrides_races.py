@@ -13,7 +13,8 @@ from tsched.runner.adopt import adopt
 from tsched.runner.cycle import begin, cycle, examine, take_requests
 from tsched.runner.finish import reap
 from tsched.runner.host import Host, open_host
-from tsched.runner.launch import find_work, launch
+from tsched.runner.launch import launch
+from tsched.runner.matching import find_work
 from tsched.runner.override import enforce
 from tsched.runner.record import Pass
 from tsched.settings import Settings, load

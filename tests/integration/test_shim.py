@@ -301,6 +301,50 @@ def test_a_stop_is_term_first(place: Place, ask: Callable[[Place], None]) -> Non
     assert place.log(run_id) == "up\nbye\n"
 
 
+WAITING = """
+import json, signal, sys
+from .kernel import since_boot
+from .stop import HEARD, TICK, Stoppable
+
+signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+folder, elsewhere = sys.argv[1:]
+spec = {**json.load(open(f"{folder}/spec.json")), "elsewhere": elsewhere == "True", "heartbeat": 600}
+shim = Stoppable(folder, spec)
+shim.look()
+print(shim.kill_or_pause(since_boot()) > TICK, flush=True)
+for _ in sys.stdin:
+    told = signal.SIGIO in signal.sigpending()
+    shim.listen(0)
+    shim.look()
+    print(told, shim.kill_or_pause(since_boot()) > TICK, shim.reason, flush=True)
+"""
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_kernel_tells_of_a_stop_request_where_it_is_written_here(place: Place, elsewhere: bool) -> None:
+    """So that nobody looks each second, and who wrote it may die at once: what is true is the file alone."""
+    place.prepare(launch_of(shell("true")))
+    package = f"__path__, __package__ = [{str(SHIM.parent)!r}], '__main__'"
+    command = [sys.executable, "-c", f"{package}\n{WAITING}", str(place.runs / R1), str(elsewhere)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as shim:
+        assert shim.stdin
+        assert shim.stdout
+        seen = []
+        for act in (
+            lambda: None,
+            lambda: place.executor.stop([R1], reason=ExitReason.DRAIN, at=time.time() + 3600),
+            lambda: place.executor.recall(R1),
+            lambda: place.executor.stop([R1], reason=ExitReason.DRAIN, at=0),
+        ):
+            seen.append(shim.stdout.readline().split())
+            act()
+            shim.stdin.write("\n")
+        seen.append(shim.stdout.readline().split())
+        shim.stdin.close()
+    here = str(not elsewhere)
+    assert seen == [[here], ["False", here], [here, "False"], ["False", here], [here, "False", "drain"]]
+
+
 def test_hup_stops_nothing(place: Place) -> None:
     run_id = place.launch(launch_of(shell("exec sleep 300"), heartbeat=0.05))
     os.kill(pid(place.until_running()), signal.SIGHUP)

@@ -1,8 +1,10 @@
 """The machine in bad weather: a disk that is full or read-only, leases edited by hand, a clock that jumps."""
 
+import errno
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -10,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import alive
+from tests.e2e.world import LIMITS, alive
 from tests.integration.passes import Runner, World, faults, pool, runner, until
+from tsched.executors import forkserver, shims
+from tsched.executors.forkserver import ForkServer
 from tsched.model.errors import TransientError
 from tsched.runner import orders
 from tsched.runner.patience import Patience
 from tsched.schedule.outage import REMIND
-from tsched.state import history
+from tsched.state import events, history
 from tsched.state.leases import Leases
 from tsched.tasks.embedded_operations import OperatedTasks
 
@@ -26,7 +30,8 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(tmp_path_factory.mktemp("world"))
-    world.fleet(dev=pool("dev", "ada", limit=20))
+    limits = f"{LIMITS}  lost: {{argv: [no-such-program], evidence: exit}}\n"
+    world.fleet(dev=pool("dev", "ada", limit=20), odd=pool("odd", "ben, runtime: lost"), limits=limits)
     return world
 
 
@@ -40,9 +45,9 @@ def world(made: World, tmp_path: Path) -> World:
     return one
 
 
-def add(one: Runner, title: str) -> str:
+def add(one: Runner, title: str, queue: str = "dev") -> str:
     with closing(OperatedTasks(one.host.folder.tasks_db)) as tasks:
-        return tasks.add(title, queue="dev", created_by="op").id
+        return tasks.add(title, queue=queue, created_by="op").id
 
 
 def status(one: Runner, task_id: str) -> str:
@@ -53,6 +58,61 @@ def started(one: Runner, task_id: str) -> int:
     """How often its agent was started."""
     folder = one.host.folder.run_logs
     return sum(path.read_text().count("holding") for path in folder.glob(f"{task_id}-*.log"))
+
+
+# -- a machine without room for one more process -----------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
+    """Shims are asked of a server that can fork none, and the runner can't start one either."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    words = "import os\nwhile data := os.read(0, 9999):\n    os.write(1, b'0 0\\n' * data.count(b'\\0'))"
+    refusing = [sys.executable, "-I", "-S", "-c", f"import os; os.write(1, b'0 0\\n')\n{words}"]
+    with runner(world) as one:
+        one.once()
+        monkeypatch.setattr(
+            forkserver, "spawn",
+            lambda _, environ, *actions: os.posix_spawn(refusing[0], refusing, environ, file_actions=actions),
+        )  # fmt: skip
+        server = ForkServer("", {})
+        until(lambda: server.ready or server.hear(0) or server.ready, "it is ready")
+        shims_ = one.host.executor._shims  # type: ignore[attr-defined]
+        shims_._server, shims_._serve_from = server, 0.0
+        monkeypatch.setattr(shims, "spawn", full)
+        yield one
+
+
+def history_of(one: Runner) -> list[str]:
+    return [event.kind for _, event in events.read(one.host.db) if event.kind.startswith("run.")]
+
+
+def test_a_start_that_the_machine_refused_is_told_as_none(asked: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [add(asked, "quick") for _ in range(2)]
+    said = asked.once()
+    (line,) = faults(said)
+    assert line.startswith("ERROR - 2 runs could not be started: run 1-1-")
+    assert ": tasks_spawned=0 " in said
+    assert not history_of(asked)
+    monkeypatch.undo()
+    asked.until(lambda: {status(asked, one) for one in tasks} == {"complete"}, "once there is room, all is done")
+
+
+def test_no_event_tells_of_a_start_that_a_kill_came_before(asked: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another task's end is put down between the question to the server and its answer."""
+    add(asked, "quick")
+    add(asked, "quick", "odd")
+
+    def killed() -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(asked.host.executor, "confirm", killed)
+    with pytest.raises(SystemExit):
+        asked.once()
+    assert history_of(asked) == ["run.failed"], "the odd one's alone"
 
 
 # -- a disk without room -----------------------------------------------------------------------------------------

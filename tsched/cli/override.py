@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsched.cli.call import settings_of, wake_daemon, who
-from tsched.cli.edits import How, Name, agent, remove
+from tsched.cli.delivery import How
+from tsched.cli.edits import Name, agent, remove
 from tsched.model.errors import ConfigurationError
 
 if TYPE_CHECKING:

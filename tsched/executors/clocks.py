@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsched.executors import durable
-from tsched.executors.pinned import RunFolder
+from tsched.executors.runfolder import RunFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

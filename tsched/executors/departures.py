@@ -12,7 +12,8 @@ import msgspec
 
 from tsched.executors import cgroups, durable, processes, views, workspace
 from tsched.executors.locks import locked
-from tsched.executors.pinned import Host, RunFolder
+from tsched.executors.runfolder import Host, RunFolder
+from tsched.executors.salvage import salvage
 from tsched.failpoint import failpoint
 from tsched.model.run import Run
 
@@ -183,7 +184,7 @@ class Departures:
 
     def _saved(self, run_id: str, tree: workspace.Worktree) -> bool:
         try:
-            workspace.salvage(tree, self._env(run_id))
+            salvage(tree, self._env(run_id))
         except views.FAILURES:
             return False
         return True

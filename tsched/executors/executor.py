@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from tsched.model.errors import TransientError
 from tsched.model.fleet import Recipe, Resources, Runtime, Workspace
 from tsched.model.placement import Kubernetes, Slurm
 from tsched.model.run import ExitReason, Lease, Run, RunExit
@@ -68,10 +69,10 @@ class Executor(Protocol):
         """Start a prepared run. Raises TransientError where the machine refuses; the run is then LOST, not alive."""
         ...
 
-    def confirm(self) -> None:
+    def confirm(self) -> Mapping[str, TransientError]:
         """After any number of `start`: wait, within bounds, until what they asked for has begun.
 
-        Raises TransientError where the machine refuses some of it; those runs are then LOST, not alive.
+        Returns what the machine refused, by run id, with why: those runs are LOST, not alive.
         """
         ...
 

@@ -18,7 +18,9 @@ from tsched.executors.kubernetes_care import Attendant
 from tsched.executors.kubernetes_cluster import Cluster, Clusters
 from tsched.executors.kubernetes_run import ASKED, PodRun
 from tsched.executors.kubernetes_words import Ended
-from tsched.executors.pinned import Host, Pinned
+from tsched.executors.pinned import Pinned
+from tsched.executors.recovery import fence
+from tsched.executors.runfolder import Host
 from tsched.executors.slurm import SlurmExecutor
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
@@ -164,7 +166,7 @@ class KubernetesExecutor(SlurmExecutor):
 
     def _never_asked_for(self, run: PodRun) -> RunExit | None:
         """Its Job was not asked for, and from now on nobody will."""
-        end = self._fence(run.folder, run.run_id)
+        end = fence(run.folder, run.run_id, now=self._clock())
         if end is None:
             return None
         return run.over(Ended(reason=run.reason or end.reason, started=False, detail=run.why or end.detail))

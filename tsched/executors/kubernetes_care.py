@@ -9,7 +9,7 @@ from tsched.executors.kubernetes_cluster import Cluster
 from tsched.executors.kubernetes_log import Output
 from tsched.executors.kubernetes_run import PodRun
 from tsched.executors.kubernetes_words import Job, Pod
-from tsched.executors.pinned import Host
+from tsched.executors.runfolder import Host
 from tsched.failpoint import failpoint
 from tsched.model.errors import TransientError
 from tsched.model.run import ExitReason, RunExit

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from tsched.executors.executor import Launch
-from tsched.executors.pinned import Host, Pinned, as_json, below_recipes, checked, task_record
+from tsched.executors.pinned import Pinned, as_json, below_recipes, checked, task_record
+from tsched.executors.runfolder import Host
 from tsched.executors.runtimes import TASKS_MCP, TASKS_TOKEN, Paths, Told, arguments, environment
 from tsched.model.errors import ConfigurationError
 from tsched.model.fleet import Resources

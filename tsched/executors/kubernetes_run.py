@@ -10,7 +10,7 @@ from pathlib import Path
 from tsched.executors import durable
 from tsched.executors.kubernetes_job import JSON, START_WITHIN
 from tsched.executors.kubernetes_words import SLACK, Ended, Pod
-from tsched.executors.pinned import RunFolder
+from tsched.executors.runfolder import RunFolder
 from tsched.failpoint import failpoint
 from tsched.model.run import ExitReason, RunExit
 

@@ -19,7 +19,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from tsched.executors import durable, parcel, whose
-from tsched.executors.pinned import SAFE, RunFolder
+from tsched.executors.runfolder import SAFE, RunFolder
 from tsched.failpoint import failpoint
 from tsched.model.run import ExitReason, RunExit
 from tsched.model.units import iso

@@ -72,5 +72,5 @@ def script(errand: Errand, environ: Mapping[str, str]) -> str:
         f"printf %s {shlex.quote(errand.ticket)} > {folder}/ticket\n"  # built in: no process's argument
         f"{jobs.PYTHON}"
         f'exec env -i {given} SLURM_CONF="$SLURM_CONF" SLURM_JOB_ID="$SLURM_JOB_ID" '
-        f'"$python" -I -S -B -X utf8 {folder}/courier/courier.py {words}\n'
+        f'"$python" -I -S -B -X utf8 {folder}/courier/program.py {words}\n'
     )

@@ -1,19 +1,19 @@
 """All that a run needs, as the files of its folder: decided before the claim, never looked up again."""
 
 import json
-import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import msgspec
 from msgspec import to_builtins
 
-from tsched.executors import cgroups, durable, jobs, parcel, whose, workspace
-from tsched.executors.account import Account
+from tsched.executors import cgroups, jobs, parcel, whose, workspace
+from tsched.executors.checkout import setup_commands
 from tsched.executors.executor import Launch
 from tsched.executors.limits import limits
+from tsched.executors.runfolder import SAFE, Host
 from tsched.executors.runtimes import (
     TASKS_MCP,
     TASKS_TOKEN,
@@ -25,153 +25,11 @@ from tsched.executors.runtimes import (
     environment,
     program,
 )
+from tsched.executors.salvage import Left, left_by
 from tsched.model.errors import ConfigurationError
 from tsched.model.placement import Engine
 from tsched.model.run import Run
 from tsched.model.units import iso
-
-SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what a run, a task and an agent may be called: it names files
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFolder:
-    """Where each file of a run is. `path` is runs/<run_id>."""
-
-    path: Path
-
-    @property
-    def run(self) -> Path:
-        """The run as model/run.py's Run, and the boot id at that time."""
-        return self.path / "run.json"
-
-    @property
-    def spec(self) -> Path:
-        """What the shim is to do."""
-        return self.path / "spec.json"
-
-    @property
-    def task(self) -> Path:
-        """The task, for the agent to read."""
-        return self.path / "task.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the shim for as long as it lives."""
-        return self.path / "lock"
-
-    @property
-    def started(self) -> Path:
-        """The fence: whoever creates it, shim or recovery, decides whether the agent starts."""
-        return self.path / "started"
-
-    @property
-    def agent(self) -> Path:
-        """The agent's process, written by the shim just before it starts."""
-        return self.path / "agent.json"
-
-    @property
-    def exit(self) -> Path:
-        """How the run ended."""
-        return self.path / "exit.json"
-
-    @property
-    def stop(self) -> Path:
-        """A stop request: {at, reason}."""
-        return self.path / "stop"
-
-    @property
-    def stopping(self) -> Path:
-        """The stop request, once the shim acts on it."""
-        return self.path / "stopping"
-
-    def hook(self, name: str) -> str:
-        """The script of a hook as it was when the run was prepared, "" where there is none."""
-        hooks = (durable.record(self.spec) or {}).get("hooks")
-        return str(hooks.get(name, "")) if isinstance(hooks, dict) else ""
-
-    def group(self, run_id: str) -> Path | None:
-        """The run's cgroup, None where it has none, or it is gone."""
-        return cgroups.group_of((durable.record(self.spec) or {}).get("cgroup"), run_id)
-
-    @property
-    def hooked(self) -> Path:
-        """Present once before_remove has had its chance."""
-        return self.path / "hooked"
-
-    @property
-    def shim_log(self) -> Path:
-        """What the shim itself had to say."""
-        return self.path / "shim.log"
-
-    @property
-    def job(self) -> Path:
-        """What a cluster engine is asked for; present where the run is a job of one."""
-        return self.path / "job.json"
-
-    @property
-    def script(self) -> Path:
-        """What the job runs."""
-        return self.path / "job.sh"
-
-    @property
-    def apart(self) -> bool:
-        """Whether it is a job on a node that shares no folder with the runner."""
-        return bool((durable.record(self.job) or {}).get("ticket"))
-
-    @property
-    def submitted(self) -> Path:
-        """Present once the job may have been submitted."""
-        return self.path / "submitted"
-
-    @property
-    def missed(self) -> Path:
-        """Made when the job was first found gone."""
-        return self.path / "missed"
-
-    @property
-    def unsaved(self) -> Path:
-        """Present where the workspace holds work that could not be saved."""
-        return self.path / "unsaved"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """What a run takes from the machine: folders (absolute), environment, the names that agents may see."""
-
-    runs: Path
-    running: Path
-    logs: Path
-    workspaces: Path
-    environ: Mapping[str, str]
-    pass_env: Collection[str]
-    boot_id: str
-    log_max: int  # bytes of a run's log
-    account: Account | None = None  # the user that agents run as; None: the runner's own
-    address: str = ""  # where nodes that share no folder with the runner find `tsched serve`
-
-    def apart(self, run_id: str) -> "Host":
-        """Where a run is on a node that shares no folder with the runner."""
-        root = parcel.place(run_id)
-        return replace(
-            self, runs=root / "runs", running=root / "running", logs=root / "logs", workspaces=root / "workspaces"
-        )
-
-    def folder(self, run_id: str) -> RunFolder:
-        return RunFolder(path=self.runs / run_id)
-
-    def log(self, run_id: str) -> Path:
-        return self.logs / f"{run_id}.log"
-
-    def place(self, run_id: str, run: Run | None) -> Path:
-        """The run's workspace: a folder of its own, or that of the run whose conversation it goes on with."""
-        return Path(run.workspace) if run is not None and run.workspace else self.workspaces / run_id
-
-    def worktree(self, run: Run) -> workspace.Worktree | None:
-        """The run's git worktree, None where it works in a plain folder."""
-        if not run.workspace_repo:
-            return None
-        cache = workspace.cache_of(self.workspaces, run.workspace_repo)
-        return workspace.Worktree(folder=Path(run.workspace), cache=cache, run=run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,9 +101,7 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         task_file=paths.task_file,
     )
     tree, git = host.worktree(run), workspace.git_environment(environ, run.run_id)
-    left = (
-        workspace.left_by(launch.again.before, tree, git) if launch.again is not None and tree is not None else None
-    )
+    left = left_by(launch.again.before, tree, git) if launch.again is not None and tree is not None else None
     argv = list(
         arguments(
             launch.runtime,
@@ -261,7 +117,7 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
         argv[0] = program(argv[0], env["PATH"])
     setup: list[tuple[str, list[str]]] = []
     if tree is not None and launch.workspace is not None:
-        setup = workspace.setup_commands(tree, repo=run.workspace_repo, ref=launch.workspace.ref, left=left)
+        setup = setup_commands(tree, repo=run.workspace_repo, ref=launch.workspace.ref, left=left)
         program("git", host.environ.get("PATH", ""))
     return {
         "run_id": run.run_id,
@@ -292,13 +148,13 @@ def _spec(launch: Launch, run: Run, host: Host, paths: Paths) -> dict[str, objec
     }
 
 
-def _hooks(launch: Launch, left: workspace.Left | None) -> Mapping[str, str]:
+def _hooks(launch: Launch, left: Left | None) -> Mapping[str, str]:
     scripts = {} if launch.workspace is None else launch.workspace.hooks.scripts()
     there = left is not None and not left.commit
     return {name: script for name, script in scripts.items() if name != "after_create" or not there}
 
 
-def _conversation(launch: Launch, left: workspace.Left | None) -> Conversation:
+def _conversation(launch: Launch, left: Left | None) -> Conversation:
     if left is not None:
         words = "as you left it"
     else:

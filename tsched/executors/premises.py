@@ -1,4 +1,4 @@
-"""The folders that runs need, and who may pass through them.
+"""The folders that runs need, each run's own with its files, and who may pass through them.
 
 All is the runner's alone, mode 0700. Where agents run as another user, the folders on the way to its workspace may be
 passed (0711), not listed; that user owns its workspace and the repository behind it, and reads its task and recipe.
@@ -7,9 +7,12 @@ passed (0711), not listed; that user owns its workspace and the repository behin
 import os
 from pathlib import Path
 
+from tsched.executors import cgroups, durable, views
 from tsched.executors.account import Account, account, closed_to
-from tsched.executors.pinned import Host
-from tsched.model.errors import ConfigurationError
+from tsched.executors.pinned import Pinned
+from tsched.executors.runfolder import HALF_MADE, Host
+from tsched.failpoint import failpoint
+from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.run import Run
 
 PRIVATE, PASSED = 0o700, 0o711
@@ -46,6 +49,37 @@ def make(folder: Path) -> None:
     if not folder.parent.exists():
         make(folder.parent)
     folder.mkdir(mode=PRIVATE, exist_ok=True)
+
+
+def put_down(host: Host, pinned: Pinned, who: Account | None, *, plain: bool) -> None:
+    """Write a run's folder, whole or not at all. `plain`: its workspace is an empty folder, made here.
+
+    Raises TransientError where the disk refuses.
+    """
+    run_id = pinned.run.run_id
+    target, temp = host.folder(run_id).path, host.runs / f"{HALF_MADE}{run_id}"
+    try:
+        make_folders(host, who)
+        cgroups.hand_down()
+        temp.mkdir(mode=PRIVATE)
+        for name, data in pinned.files.items():
+            path = temp / name
+            make(path.parent)
+            durable.write(path, data, lasting=name == "run.json")  # after a power cut no agent is left to start
+        if who is not None:
+            hand_over(host, pinned.run, temp, who)
+        elif plain:
+            Path(pinned.run.workspace).mkdir(mode=PRIVATE, exist_ok=True)
+        durable.sync(temp)
+        failpoint("run's folder made")
+        temp.rename(target)
+        failpoint("run's folder in place")
+        durable.sync(host.runs)
+    except OSError as error:
+        views.remove(temp)
+        if plain and not target.exists():
+            views.remove(Path(pinned.run.workspace))
+        raise TransientError(f"run {run_id} can't be prepared in {target}: {error}: make room there") from error
 
 
 def hand_over(host: Host, run: Run, folder: Path, who: Account) -> None:

@@ -26,20 +26,40 @@ def boot_id() -> str:
 
 def look(pid: int) -> Process | None:
     """The process of that pid; None where there is none, or only a zombie (which is dead)."""
-    try:
-        fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    threads = int(fields[17])
-    if fields[0] in "ZX" and threads <= 1:  # more: its first thread alone has ended
+    fields = _stat(pid)
+    if not fields or (fields[0] in "ZX" and int(fields[17]) <= 1):  # more threads: the first alone has ended
         return None
     return Process(pid=pid, start=int(fields[19]), session=int(fields[3]))
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel says of a process, from its state on; empty where there is none."""
+    try:
+        return (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def alive(process: Process) -> bool:
     """Whether that very process still lives."""
     now = look(process.pid)
     return now is not None and now.start == process.start
+
+
+def adopts() -> bool:
+    """Whether orphans become children of this very process: it is a container's first."""
+    return os.getpid() == 1
+
+
+def collect(process: Process) -> bool:
+    """Whether that very process is no more. Where it is a zombie that is left to us it is none after this.
+
+    For orphans alone: of a child that somebody here has started the exit status would be lost.
+    """
+    fields = _stat(process.pid)
+    if not fields or int(fields[19]) != process.start:
+        return True
+    return fields[0] == "Z" and int(fields[1]) == os.getpid() and os.waitpid(process.pid, os.WNOHANG)[0] > 0
 
 
 def everything() -> Iterator[Process]:

@@ -1,12 +1,12 @@
-"""What a dead shim left: find every process of its run, end them, and say how the run ended."""
+"""What a dead shim left: fence its run, find every process of it, end them, and say how the run ended."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsched.executors import cgroups, durable, processes
-from tsched.executors.pinned import RunFolder
 from tsched.executors.processes import Process
+from tsched.executors.runfolder import RunFolder
 from tsched.failpoint import failpoint
 from tsched.model.run import ExitReason, RunExit
 
@@ -60,9 +60,39 @@ class Remains:
         return found
 
 
+def remains_of(folder: RunFolder, run_id: str, *, workspace: Path, log: Path) -> Remains:
+    """What is on record about a run whose shim is dead. `log`: the run's."""
+    agent = durable.record(folder.agent)
+    return Remains(
+        run_id=run_id,
+        agent_pid=durable.number(agent, "agent_pid"),
+        agent_start=durable.number(agent, "agent_start"),
+        workspace=workspace,
+        output=str((agent or {}).get("output", log)),  # an older version's: the log itself
+        group=folder.group(run_id),
+    )
+
+
+def fence(folder: RunFolder, run_id: str, *, now: float) -> RunExit | None:
+    """Be the one who creates `started`: then it never started, and a late shim goes home. None: it was there.
+
+    `now` in seconds since the epoch.
+    """
+    try:
+        durable.write(folder.started, b'{"by": "recovery"}')
+    except FileExistsError:
+        if (durable.record(folder.started) or {}).get("by") != "recovery":
+            return None
+    except OSError:
+        return None
+    detail = "the runner ended before it was started"
+    return RunExit(run_id=run_id, reason=ExitReason.NOT_STARTED, started=False, detail=detail, ended_at=now)
+
+
 def clear(remains: Remains, first: Census) -> bool:
     """Kill until nothing of the run is left. False where something still lives."""
     found = remains.among(first)
+    dead = [Process(pid=remains.agent_pid, start=remains.agent_start, session=remains.agent_pid)]
     for _ in range(ROUNDS):
         if not found:
             break
@@ -72,7 +102,10 @@ def clear(remains: Remains, first: Census) -> bool:
         for process in found:
             processes.kill(process)
         processes.wait_gone(found, seconds=PATIENCE)
+        dead += found
         found = remains.among(census())
+    for process in dead if processes.adopts() else ():
+        processes.collect(process)
     if not found and remains.group is not None:
         cgroups.remove(remains.group)
     return not found

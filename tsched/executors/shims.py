@@ -9,7 +9,7 @@ from tsched.executors import processes
 from tsched.executors.forkserver import ROOM, ForkServer, spawn
 from tsched.executors.jobs import PASSED
 from tsched.executors.locks import locked
-from tsched.executors.pinned import RunFolder
+from tsched.executors.runfolder import RunFolder
 
 ANSWER = 5.0  # seconds without an answer, after which the server is given up
 REST = 60.0  # seconds from then until there is a new one
@@ -26,7 +26,8 @@ class Shims:
         self._room = "=" * (len(os.fsencode(runs)) + 1 + ROOM)
         self._environ = {name: environ[name] for name in PASSED if name in environ}
         self._children: dict[str, int] = {}  # of this very process, until they are reaped
-        self._forked: dict[str, processes.Process] = {}  # of the server, until they have their lock
+        self._forked: dict[str, processes.Process] = {}  # of the server, for as long as their runs are there
+        self._orphans: list[processes.Process] = []  # of a server that is no more: ours, until they are reaped
         self._asked: dict[str, RunFolder] = {}  # of the server, which has not forked them yet, or can't
         self._server: ForkServer | None = None
         self._serve_from: float | None = None  # the monotonic clock's; None: before the first start
@@ -105,16 +106,22 @@ class Shims:
     def lives(self, run_id: str) -> bool:
         """Whether a shim that has no lock is one that was started here and has not ended: it is to take it yet."""
         process = self._forked.get(run_id)
-        if process is not None and not processes.alive(process):
-            del self._forked[run_id]
-        return run_id in self._children or run_id in self._forked
+        return run_id in self._children or (process is not None and processes.alive(process))
 
-    def settled(self, run_id: str) -> None:
-        """It has its lock, or its end is on record: from now on they are the sign of it."""
-        self._forked.pop(run_id, None)
+    def forget(self, gone: Set[str]) -> None:
+        """These runs are there no more."""
+        for run_id in gone & self._forked.keys():
+            del self._forked[run_id]
 
     def reap(self, watched: Set[str]) -> None:
-        """Collect the children that have ended, aside of those whose end the kernel would tell."""
+        """Collect who has ended: server, orphans, and children aside of those whose end the kernel would tell."""
+        if self._server is not None:
+            try:
+                self._hear(self._server, 0)
+            except OSError:
+                self._give_up()
+        if self._orphans:
+            self._orphans = [one for one in self._orphans if not processes.collect(one)]
         for run_id in self._children.keys() - watched if self._children else ():
             try:
                 ended, _ = os.waitpid(self._children[run_id], os.WNOHANG)
@@ -128,3 +135,5 @@ class Shims:
         if self._server is not None:
             self._server.close()
             self._server = None
+            if processes.adopts():
+                self._orphans += self._forked.values()

@@ -17,7 +17,8 @@ from tsched.executors.controller import Controller, SilentError
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.jobs import Job, Word
 from tsched.executors.local import LocalExecutor
-from tsched.executors.pinned import RunFolder
+from tsched.executors.recovery import fence
+from tsched.executors.runfolder import RunFolder
 from tsched.failpoint import failpoint
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.placement import Engine
@@ -95,7 +96,7 @@ class SlurmExecutor(LocalExecutor):
         return asked
 
     def _refused(self, folder: RunFolder, run_id: str, why: str) -> None:
-        end = self._fence(folder, run_id)
+        end = fence(folder, run_id, now=self._clock())
         if end is not None:
             self._decided(folder, self._end(run_id, ExitReason.START_FAILED, why, started=False))
 
@@ -103,7 +104,7 @@ class SlurmExecutor(LocalExecutor):
 
     def poll(self) -> Mapping[str, Liveness]:
         """One look at every run; see Executor. Where the cluster gives no answer its runs count as alive."""
-        unwatched = self._unwatched()  # no job is watched
+        unwatched = self._survey.unwatched()  # no job is watched
         self._asked = frozenset(name for name in unwatched if self._awaited(self._folder(name)))
         if self._asked or self._trouble:
             try:
@@ -121,7 +122,7 @@ class SlurmExecutor(LocalExecutor):
         return folder.job.exists() and (not folder.exit.exists() or self._leased(folder.path.name))
 
     def _leased(self, run_id: str) -> bool:
-        return (durable.record(self._lease_of(run_id)) or {}).get("run_id") == run_id
+        return (durable.record(self._records.lease(run_id)) or {}).get("run_id") == run_id
 
     def _liveness(self, run_id: str) -> Liveness:
         folder = self._folder(run_id)
@@ -160,7 +161,7 @@ class SlurmExecutor(LocalExecutor):
             return self.exit(run_id)
         if self._trouble or run_id not in self._asked:
             return None
-        job, end = self._jobs.get(run_id), self._fence(folder, run_id)
+        job, end = self._jobs.get(run_id), fence(folder, run_id, now=self._clock())
         if end is not None:
             return self._decided(folder, self._never(folder, run_id, job)) if self._cancelled(run_id, job) else None
         match jobs.word(job):
@@ -242,7 +243,7 @@ class SlurmExecutor(LocalExecutor):
 
     def _last_beat(self, run_id: str) -> float | None:
         try:
-            return self._lease_of(run_id).stat().st_mtime if self._leased(run_id) else None
+            return self._records.lease(run_id).stat().st_mtime if self._leased(run_id) else None
         except OSError:
             return None
 

@@ -10,7 +10,7 @@ from tsched.model.history import Sample
 from tsched.model.lifecycle import Lifecycles
 from tsched.model.units import from_iso
 from tsched.runner.chronicle import queue_samples
-from tsched.runner.launch import serving
+from tsched.runner.matching import serving
 from tsched.runner.record import Pass
 from tsched.runner.report import last_fetch
 from tsched.runner.revise import Held, Rejected, Unchanged

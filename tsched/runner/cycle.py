@@ -18,7 +18,8 @@ from tsched.runner.care import care
 from tsched.runner.chronicle import chronicled
 from tsched.runner.finish import reap, recover, survey
 from tsched.runner.host import Host
-from tsched.runner.launch import find_work, launch
+from tsched.runner.launch import launch
+from tsched.runner.matching import find_work
 from tsched.runner.override import enforce, follow, heed_view
 from tsched.runner.record import Pass
 from tsched.runner.report import report, vouched

@@ -20,7 +20,7 @@ from tsched.runner.execution import executor_of
 from tsched.runner.fleets import source_for
 from tsched.runner.folder import folder_of
 from tsched.runner.host import Host, in_the_cycle
-from tsched.runner.launch import find_work
+from tsched.runner.matching import find_work
 from tsched.runner.override import say_standing
 from tsched.runner.record import Pass
 from tsched.runner.revise import Held, Ready, Rejected, Unchanged, select

@@ -10,7 +10,7 @@ from tsched.model.units import from_iso
 from tsched.observe.status import Report
 from tsched.runner.cycle import begin
 from tsched.runner.host import Host
-from tsched.runner.launch import held_tasks, resting, serving, wanted
+from tsched.runner.matching import held_tasks, resting, serving, wanted
 from tsched.runner.record import Pass
 from tsched.runner.rehearse import borrowed_host
 from tsched.schedule.facts import Refused

@@ -4,34 +4,26 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain
-from operator import is_
 
 from tsched.model.diagnostic import Diagnostic, Severity, of_file
 from tsched.model.files import FileKind, RepoFile, RepoFiles
-from tsched.model.fleet import Agent, Fleet, Limits, Pool, Recipe, RecipeFile, Session
+from tsched.model.fleet import Fleet, Limits, Recipe
 from tsched.model.kept import Kept
-from tsched.model.placement import Engine
 from tsched.validate import rules
+from tsched.validate.agents import Agents, pool_of
 from tsched.validate.alerts import alert_rules, webhooks
 from tsched.validate.placement import unchecked
 from tsched.validate.pools import (
     LIMITS_FILE,
     ParsedFile,
-    drain_of,
-    kubernetes_of,
     limits_of,
     parse_pool_file,
-    resources_of,
-    slurm_of,
-    suspend_of,
-    workspace_of,
 )
 from tsched.validate.recipe import ParsedRecipe, parse_recipe
-from tsched.validate.source import LARGEST, Value
-from tsched.validate.values import Mapped, items, mapping, seconds, whole
-from tsched.validate.written import Written, recipe_path
+from tsched.validate.shelf import Shelf
+from tsched.validate.source import LARGEST
+from tsched.validate.written import Written
 
 BESIDE = frozenset({"pools/.gitkeep", "pools/README.md"})
 
@@ -45,45 +37,6 @@ class Loaded:
     agents: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shelf:
-    """The recipes of a revision. `made`: what came of them by path, with what it was made from."""
-
-    entries: Mapping[str, RepoFile]
-    parsed: Mapping[str, ParsedRecipe]
-    made: dict[str, tuple[tuple[ParsedRecipe, ...], Recipe]]
-
-    @cached_property
-    def calling(self) -> Sequence[str]:
-        """Those with sub-recipes."""
-        return [path for path, one in self.parsed.items() if one.sub_recipes]
-
-    @cached_property
-    def checking(self) -> frozenset[str]:
-        """Those with checks."""
-        return frozenset(path for path, one in self.parsed.items() if one.checks)
-
-    @cached_property
-    def readable(self) -> bool:
-        return all(one.readable for one in self.parsed.values())
-
-    @cached_property
-    def diagnostics(self) -> Sequence[Diagnostic]:
-        """All that is wrong with recipes, by themselves and together."""
-        alone = chain.from_iterable(one.diagnostics for one in self.parsed.values())
-        between = (*rules.sub_recipes(self.parsed, self.entries), *rules.reach(self.parsed))
-        return [*alone, *between, *rules.recipe_files(self.entries)]
-
-    def recipe(self, path: str) -> Recipe:
-        """What an agent runs; the same object for as long as all of it is."""
-        reached = rules.reached(path, recipes=self.parsed)
-        sources = tuple(self.parsed[one] for one in reached)
-        known = self.made.get(path)
-        if known is None or len(known[0]) != len(sources) or not all(map(is_, known[0], sources)):
-            known = self.made[path] = (sources, recipe_of(path, self.parsed, self.entries))
-        return known[1]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
     """A sound pool file, its agents' names and the recipes that they name."""
@@ -91,14 +44,6 @@ class Named:
     written: Written
     agents: frozenset[str]
     recipes: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agents:
-    """What came of a pool file's agents. `given`: what they share; `agents`: each as written, and what it came to."""
-
-    given: tuple[Mapped, Value, Limits]
-    agents: dict[str, tuple[Mapped, Agent]]
 
 
 @dataclass(slots=True)
@@ -156,7 +101,7 @@ def _load(files: RepoFiles, cache: FleetCache, *, build: bool) -> Loaded:
     agents = sum(len(one.agents) for one in written)
     if not build or any(one.severity is Severity.ERROR for one in diagnostics):
         return Loaded(fleet=None, diagnostics=diagnostics, agents=agents)
-    built = kept.each(_pool, written, limits, cache.agents)
+    built = kept.each(pool_of, written, limits, cache.agents)
     fleet = Fleet(
         revision=files.revision,
         pools=tuple(sorted(built, key=lambda pool: pool.name)),
@@ -268,74 +213,3 @@ def _shelf(files: RepoFiles, cache: FleetCache, *, build: bool) -> Shelf:
     )  # fmt: skip
     cache.shelf = shelf if build else None
     return shelf
-
-
-def _pool(written: Written, limits: Limits, made: dict[str, Agents]) -> Pool:
-    """`made`: the agents that came of each file; one that is written as it was is the same object."""
-    value = written.value or {}
-    defaults = mapping(value.get("defaults"))
-    name = str(value["name"])
-    given = (defaults, value.get("runtime"), limits)
-    before = made.get(written.source.name)
-    known = before.agents if before is not None and before.given == given else {}
-    now = Agents(given=given, agents={})
-    for one in map(mapping, items(value.get("agents"))):
-        agent = known.get(str(one["name"]))
-        if agent is None or agent[0] != one:
-            agent = (one, _agent(one, *given))
-        now.agents[agent[1].name] = agent
-    made[written.source.name] = now
-    return Pool(
-        name=name,
-        queue=str(value.get("queue", name)),
-        labels={key: str(one) for key, one in sorted(mapping(value.get("labels")).items())},
-        max_running=None if "max_running" not in value else whole(value["max_running"], 0),
-        suspend=suspend_of(value.get("suspend")),
-        drain=drain_of(mapping(value.get("drain"))),
-        workspace=workspace_of(value.get("workspace")),
-        agents=tuple(now.agents[one][1] for one in sorted(now.agents)),
-    )
-
-
-def _agent(value: Mapped, defaults: Mapped, pool_runtime: Value, limits: Limits) -> Agent:
-    """Order of defaults: agent, pool's defaults, limits.yaml, built in; a pool's runtime before the built-in one."""
-    merged = {**defaults, **value}
-
-    def own(key: str) -> Mapped:
-        """What is not left to limits.yaml."""
-        return {**mapping(defaults.get(key)), **mapping(value.get(key))} if key in merged else {}
-
-    return Agent(
-        name=str(value["name"]),
-        limit=whole(merged.get("limit"), 1),
-        recipe=recipe_path(value),
-        runtime=str(merged.get("runtime") or pool_runtime or "goose"),
-        max_runtime=seconds(merged.get("max_runtime"), limits.max_runtime),
-        stall=seconds(merged.get("stall"), limits.stall),
-        priority_floor=whole(merged.get("priority_floor"), 0),
-        session=Session(str(merged.get("session", Session.FRESH))),
-        resources=resources_of(said).over(limits.resources) if (said := own("resources")) else limits.resources,
-        executor=Engine(str(merged.get("executor", limits.executor))),
-        slurm=slurm_of(said).over(limits.slurm) if (said := own("slurm")) else limits.slurm,
-        kubernetes=kubernetes_of(said).over(limits.kubernetes) if (said := own("kubernetes")) else limits.kubernetes,
-    )
-
-
-def recipe_of(path: str, recipes: Mapping[str, ParsedRecipe], entries: Mapping[str, RepoFile]) -> Recipe:
-    """What an agent runs: a sound recipe with the sound ones that it reaches."""
-    parsed = recipes[path]
-    reached = rules.reached(path, recipes=recipes)
-    env_keys = dict.fromkeys(chain.from_iterable(recipes[one].env_keys for one in reached))
-    return Recipe(
-        path=path,
-        title=parsed.title,
-        prompt=parsed.prompt,
-        instructions=parsed.instructions,
-        parameters=parsed.parameters,
-        env_keys=tuple(env_keys),
-        powers=tuple(sorted({power for one in reached for power in recipes[one].powers})),
-        response=parsed.response,
-        checks=parsed.checks,
-        check_timeout=parsed.check_timeout,
-        files=tuple(RecipeFile(path=one, blob=entries[one].blob, text=recipes[one].text) for one in reached),
-    )

@@ -29,8 +29,9 @@ from tsched.model.fleet import (
 from tsched.model.records import dataclass
 from tsched.validate import rules
 from tsched.validate.control import DEFAULT_LIMITS, Control, parse_control
-from tsched.validate.fleet import FleetCache, recipe_of
+from tsched.validate.fleet import FleetCache
 from tsched.validate.recipe import ParsedRecipe, parse_recipe
+from tsched.validate.shelf import recipe_of
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # TinyScheduler's rule
 

@@ -8,7 +8,7 @@ from .child import become
 from .files import failpoint, write_atomically
 from .kernel import read_boot_id, since_boot, stat_of
 from .locks import try_lock, unlock
-from .stop import Stoppable
+from .stop import TICK, Stoppable
 
 TYPE_CHECKING = False  # typing itself would slow the start
 if TYPE_CHECKING:
@@ -175,7 +175,8 @@ class Parent(Stoppable):
                 self.over = self.running
                 self.terminate(min(SWEEP_GRACE, self.spec["stop_grace"]))
             self.beat()
-            self.listen(self.kill_or_pause(since_boot()))
+            pause = self.kill_or_pause(since_boot())
+            self.listen(min(pause, TICK) if limit else pause)
 
     def reap(self) -> "tuple[int | None, bool]":
         """Collect every ended child. Returns the main one's exit code, and whether no child is left at all."""

@@ -1,6 +1,7 @@
 """What the shim asks of the kernel: processes as /proc shows them, and the time since boot."""
 
 import errno
+import fcntl
 import os
 import time
 
@@ -24,6 +25,20 @@ def stat_of(pid: int) -> "tuple[int, int] | None":
     except OSError:
         return None
     return int(fields[1]), int(fields[19])
+
+
+def tells_of_renames(folder: str) -> bool:
+    """Have the kernel send SIGIO whenever a file gets its name in a folder, while we live. Whether it will."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.fcntl(handle, fcntl.F_NOTIFY, fcntl.DN_RENAME | fcntl.DN_MULTISHOT)
+    except OSError:
+        os.close(handle)
+        return False
+    return True
 
 
 def descendants() -> "list[tuple[int, int]]":

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 60.0  # seconds between two looks at an agent's progress, or an eighth of `stall`
 BUSY = 0.1  # of one processor: an agent that computes so much does something
+INFINITE = float("inf")
 MOST_FILES = 20_000  # of its folder that one look goes through
 
 
@@ -30,10 +31,14 @@ class Progress:
         self.known: list[tuple[int, int]] = []
         self.cpu = 0.0
 
+    def due(self) -> float:
+        """When it is time to look again, in seconds since boot."""
+        return self.looked + self.every if self.limit else INFINITE
+
     def stalled(self) -> bool:
         """Look, where it is time. Whether nothing has moved for `stall`."""
         now = since_boot()
-        if not self.limit or now < self.looked + self.every:
+        if now < self.due():
             return False
         elapsed, self.looked = now - self.looked, now
         if self.moved(elapsed):

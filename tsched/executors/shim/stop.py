@@ -6,7 +6,7 @@ import time
 from .bare import parsed, signal
 from .files import failpoint, read_text
 from .group import Group
-from .kernel import descendants, send, since_boot
+from .kernel import descendants, send, since_boot, tells_of_renames
 from .lease import SILENT, Lease
 from .log import Log
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 TICK = 1.0  # seconds between two looks at stop requests
+SELDOM = 15.0  # the same, where the kernel tells of each that is put there
 KILL_EVERY = 0.05  # seconds between two rounds of KILL
 PLENTY = 1 << 15  # bytes: where so much has come, more is expected at once
 NAP = 0.02  # seconds from one piece of output to the next look for more: small pieces wake nobody one by one
@@ -29,8 +30,8 @@ class Stoppable:
     """`reason` is why it is being stopped, "" while it isn't."""
 
     __slots__ = (
-        *("folder", "give_up", "group", "kill_at", "lease", "log", "next_beat"),
-        *("over", "progress", "reason", "running", "spec"),
+        *("every", "folder", "give_up", "group", "kill_at", "lease", "log"),
+        *("next_beat", "over", "progress", "reason", "running", "spec", "waits"),
     )
 
     def __init__(self, folder: str, spec: "dict[str, Any]") -> None:
@@ -46,6 +47,9 @@ class Stoppable:
         self.next_beat = 0.0
         self.give_up: float = since_boot() + spec["max_runtime"]
         self.kill_at: float | None = None
+        self.waits = False  # there is a stop request whose time has not come
+        here = not spec.get("elsewhere") and tells_of_renames(folder)  # no kernel tells what other machines write
+        self.every = SELDOM if here else TICK
 
     def look(self) -> None:
         """Find a reason to stop, unless there is one already, or the agent has ended."""
@@ -73,6 +77,7 @@ class Stoppable:
     def request(self) -> str:
         """The reason of a stop request whose time has come. From the rename on it can't be recalled."""
         path = os.path.join(self.folder, "stop")
+        self.waits = False
         try:
             text = read_text(path)
         except OSError:
@@ -81,6 +86,7 @@ class Stoppable:
         try:
             asked = parsed(text)
             if time.time() < float(asked["at"]):
+                self.waits = True
                 return ""
             reason = asked["reason"] if asked["reason"] in REQUESTS else reason
         except (ValueError, TypeError, KeyError):
@@ -107,8 +113,9 @@ class Stoppable:
     def kill_or_pause(self, now: float) -> float:
         """KILL what has outlived its grace. Returns the seconds until there is something to do again."""
         if self.kill_at is None:
-            until = TICK if self.over else self.give_up - now  # an ended run has no more time to use up
-            return max(0.0, min(TICK, self.next_beat - now, until))
+            rest = TICK if self.waits or self.over else min(self.every, self.give_up - now)
+            look = self.progress.due() - now if self.progress is not None else rest
+            return max(0.0, min(rest, look, self.next_beat - now))
         if now < self.kill_at:
             return max(0.0, min(TICK, self.next_beat - now, self.kill_at - now))
         self.signal_all(signal.SIGKILL)
