@@ -21,6 +21,8 @@ class Weather:
         self.http = httpx.Client(base_url=f"{behind}/api/v1/")
 
         class Handler(BaseHTTPRequestHandler):
+            disable_nagle_algorithm = True  # else a body waits for its headers' acknowledgement
+
             def _any(self) -> None:
                 outer.requests += 1
                 sent = self.rfile.read(int(self.headers.get("content-length", 0)))
