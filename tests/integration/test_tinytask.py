@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -17,6 +16,7 @@ import pytest
 
 from tests.integration.task_source_contract import TaskSourceContract, claim, race, retry
 from tests.integration.tinytask_servers import RestQueue, forget, old_server, rows, served
+from tests.integration.weather import Weather
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.task import Settlement, TaskStatus, Verdict
 from tsched.tasks import wire as wire_module
@@ -446,68 +446,33 @@ def _unreachable(*_: object, **__: object) -> None:
 # What a review found
 
 
-class Between:
-    """A proxy that can answer for itself, as one does while what is behind it starts."""
-
-    def __init__(self, behind: str) -> None:
-        outer = self
-        self.answer: int | None = None
-
-        class Handler(BaseHTTPRequestHandler):
-            def _any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                if outer.answer is not None:
-                    self._send(outer.answer, "text/html", b"<h1>Nothing here</h1>")
-                    return
-                headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-                found = httpx.request(self.command, behind + self.path, content=body, headers=headers)
-                self._send(found.status_code, found.headers["content-type"], found.content)
-
-            def _send(self, status: int, kind: str, data: bytes) -> None:
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: object) -> None:
-                return
-
-            do_GET = do_POST = do_PATCH = _any  # noqa: N815
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.mark.parametrize("status", [404, 502])
-def test_an_odd_answer_while_a_server_starts_decides_nothing(tmp_path: Path, base: str, status: int) -> None:
+@pytest.mark.parametrize("status", ["404 Nothing here", "502 Bad gateway"])
+def test_an_odd_answer_while_a_server_starts_decides_nothing(tmp_path: Path, base: str, status: str) -> None:
     with (
-        closing(Between(base)) as proxy,
+        closing(Weather(base)) as proxy,
         closing(tinytask_at(f"tinytask+{proxy.base}", ledger=tmp_path / "l.db")) as source,
     ):
-        proxy.answer = status
+        clear, proxy.fault = proxy.fault, lambda method, path: _answer(status, b"<h1>Nothing here</h1>", "text/html")
         with pytest.raises(TransientError):
             source.waiting(queues=["dev"], agents=[])
-        proxy.answer = None
+        proxy.fault = clear
         assert source.waiting(queues=["dev"], agents=[]) == []
 
 
 def test_a_proxys_404_is_no_word_on_a_task(tmp_path: Path, base: str, queue: RestQueue) -> None:
     task = queue.add("t", queue="dev")
     with (
-        closing(Between(base)) as proxy,
+        closing(Weather(base)) as proxy,
         closing(tinytask_at(f"tinytask+{proxy.base}", ledger=tmp_path / "l.db")) as source,
     ):
         assert claim(source, task) is not None
-        proxy.answer = 404
+        clear, proxy.fault = (
+            proxy.fault,
+            lambda method, path: _answer("404 Not Found", b"<h1>Nothing</h1>", "text/html"),
+        )
         with pytest.raises(TransientError, match="is a proxy in between"):
             source.settle(task.id, "r1", Settlement(verdict=Verdict.COMPLETE))
-        proxy.answer = None
+        proxy.fault = clear
         assert source.settle(task.id, "r1", Settlement(verdict=Verdict.COMPLETE))
 
 

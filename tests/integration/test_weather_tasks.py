@@ -1,87 +1,23 @@
 """A task server in bad weather: one line, ever fewer calls, work goes on, nothing is lost or done twice."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
 import pytest
 
 from tests.e2e.world import LIMITS
 from tests.integration.passes import Runner, World, faults, pool, runner
 from tests.integration.test_tinytask import Canned, _answer
 from tests.integration.tinytask_servers import old_server, served
+from tests.integration.weather import Weather
 from tsched.model.errors import TransientError
 from tsched.tasks import mcp_wire, rest_wire, wire
 from tsched.tasks.mcp_wire import McpWire
 from tsched.tasks.rest_wire import RestWire
 
-Fault = Callable[[str, str], bytes | None]  # the raw answer to a method and path; None: the server's own
 DOWN = _answer("503 Down", b"down", "text/plain")
-
-
-class Weather:
-    """A proxy before the real server. `fault` may answer for it; `amend` may change its answers; `before` is told."""
-
-    def __init__(self, behind: str) -> None:
-        outer = self
-        self.fault: Fault = lambda method, path: None
-        self.amend: Callable[[str, bytes], bytes] = lambda path, body: body
-        self.before: Callable[[str, str, bytes], None] = lambda method, path, body: None
-        self.requests = 0
-        self.http = httpx.Client(base_url=f"{behind}/api/v1/")
-
-        class Handler(BaseHTTPRequestHandler):
-            def _any(self) -> None:
-                outer.requests += 1
-                sent = self.rfile.read(int(self.headers.get("content-length", 0)))
-                raw = outer.fault(self.command, self.path)
-                if raw is not None:
-                    self.close_connection = True
-                    self.wfile.write(raw)
-                    return
-                outer.before(self.command, self.path, sent)
-                headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-                found = outer.http.request(self.command, behind + self.path, content=sent, headers=headers)
-                body = outer.amend(self.path, found.content) if self.command == "GET" else found.content
-                self.send_response(found.status_code)
-                self.send_header("content-type", found.headers["content-type"])
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                return
-
-            do_GET = do_POST = do_PATCH = _any  # noqa: N815
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.base = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self.http.close()
-
-    def add(self, title: str, queue: str) -> int:
-        made = self.http.post("tasks", json={"title": title, "queue_name": queue, "created_by": "op"}).json()
-        return int(made["id"])
-
-    def task(self, number: int) -> dict[str, object]:
-        found: dict[str, object] = self.http.get(f"tasks/{number}").json()
-        return found
-
-    def words(self, number: int) -> list[str]:
-        notes = self.task(number)["comments"]
-        assert isinstance(notes, list)
-        return [str(note["content"]) for note in notes]
-
-
 QUEUES = ("wx", "odd", "echo", "race", "sick")
 
 

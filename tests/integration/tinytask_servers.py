@@ -132,6 +132,8 @@ class OldServer:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            disable_nagle_algorithm = True  # else a body waits for its headers' acknowledgement
+
             def do_GET(self) -> None:
                 if outer.down:
                     self._plain(503, "Down")
