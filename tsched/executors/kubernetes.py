@@ -28,8 +28,6 @@ from tsched.model.fleet import Workspace
 from tsched.model.placement import Engine
 from tsched.model.run import ExitReason, Run, RunExit
 
-TOO_OLD = "the cluster might start a second pod beside the first: Kubernetes 1.29 or newer is needed"
-
 
 class KubernetesExecutor(SlurmExecutor):
     """The local machine, a Slurm cluster, and Kubernetes clusters, for the runs that say so."""
@@ -49,11 +47,13 @@ class KubernetesExecutor(SlurmExecutor):
     # -- start ---------------------------------------------------------------------------------------------------
 
     def prepare(self, launch: Launch) -> None:
-        """Write the run's folder; see Executor. Raises TransientError while its cluster gives no answer."""
+        """Write the run's folder; see Executor. Raises TransientError while its cluster gives no answer.
+
+        Raises ConfigurationError where that is too old.
+        """
         if launch.run.executor == Engine.KUBERNETES:
             cluster = self._clusters.at(launch.kubernetes.context, launch.kubernetes.namespace, self._owner)
-            if cluster.trouble:
-                raise TransientError(f"nothing is started: {cluster.trouble}")
+            self._fit(cluster)
             self._ours.add(launch.run.run_id)
         super().prepare(launch)
 
@@ -94,9 +94,12 @@ class KubernetesExecutor(SlurmExecutor):
         if made is not None:
             run.seen(None)
             cluster.made(made)
-            if not words.job_of(made).one_pod:
-                run.begin_to_stop(ExitReason.START_FAILED, TOO_OLD)
-                cluster.api.end(words.job_of(made).name, words.job_of(made).uid)
+
+    def _fit(self, cluster: Cluster) -> None:
+        """Nothing is started on a cluster that gives no answer, or is too old."""
+        if cluster.trouble:
+            raise TransientError(f"nothing is started: {cluster.trouble}")
+        cluster.prove()
 
     # -- liveness ------------------------------------------------------------------------------------------------
 

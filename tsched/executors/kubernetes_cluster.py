@@ -13,17 +13,30 @@ from tsched.executors.kubernetes_watch import View
 from tsched.executors.kubernetes_words import Job, Pod
 from tsched.model.errors import ConfigurationError, TransientError
 
+TOO_OLD = "the cluster might start a second pod beside the first: Kubernetes 1.29 or newer is needed"
+
 
 class Cluster:
     """An API server and a picture of what it has of ours. `trouble`: why the newest look at it failed, "" if not."""
 
     def __init__(self, api: Api, owner: str) -> None:
         self.api, self.trouble = api, ""
+        self._owner, self._proven = owner, False
         self._selector = jobs.selector(owner)
         self._jobs = View(api, "jobs", self._selector)
         self._pods = View(api, "pods", self._selector)
         self._found: Mapping[str, JSON] = MappingProxyType({})  # Jobs by name
         self._of: Mapping[str, JSON] = MappingProxyType({})  # pods by run
+
+    def prove(self) -> None:
+        """See to it, once, that it knows of what keeps a run to one pod: an older server just leaves that out.
+
+        Before any Job is made: its agent might begin before it is taken back. Raises TransientError, and
+        ConfigurationError where it is too old.
+        """
+        if not self._proven and not words.job_of(self.api.rehearse(jobs.probe(self._owner))).one_pod:
+            raise ConfigurationError(TOO_OLD)
+        self._proven = True
 
     def look(self, *, watch: bool) -> None:
         """At Jobs, then at pods. Each is as it was at some moment: together they need not agree."""
