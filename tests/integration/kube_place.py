@@ -10,7 +10,7 @@ from tests.integration.executor_contract import WAITS
 from tests.integration.kube_cluster import Cluster
 from tests.integration.local_runs import Place, shell, wait_for
 from tsched.executors.executor import Launch, Liveness
-from tsched.executors.kubernetes import KubernetesExecutor
+from tsched.executors.kubernetes.executor import KubernetesExecutor
 from tsched.executors.local import LocalExecutor
 from tsched.model.fleet import Runtime
 from tsched.model.placement import Engine, Kubernetes

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 
 from tests.integration.local_runs import launch_of, shell, wait_for
-from tsched.executors import kubernetes_job as jobs
-from tsched.executors.kubernetes_api import _PATHS
+from tsched.executors.kubernetes import job as jobs
+from tsched.executors.kubernetes.api import _PATHS
 from tsched.executors.runfolder import Host
 from tsched.model.fleet import Resources
 from tsched.model.placement import Engine, Kubernetes

@@ -16,9 +16,9 @@ from tests.integration.kube_objects import refused
 from tests.integration.kube_place import IMAGE, KubePlace, later, let_go, running
 from tests.integration.kube_script import recorded
 from tests.integration.local_runs import shell, wait_for
-from tsched.executors import kubernetes_api
 from tsched.executors.executor import Liveness
-from tsched.executors.kubernetes_log import Output
+from tsched.executors.kubernetes import api as kubernetes_api
+from tsched.executors.kubernetes.log import Output
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Recipe, RecipeFile, Resources, Runtime
 from tsched.model.placement import Kubernetes

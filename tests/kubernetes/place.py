@@ -8,7 +8,7 @@ from tests.integration.kube_place import AsPasses, KubePlace
 from tests.integration.local_runs import Place
 from tests.kubernetes.control import NAMESPACE, RUNNER, Control, Object
 from tests.kubernetes.node import Node
-from tsched.executors.kubernetes_cluster import Cluster
+from tsched.executors.kubernetes.cluster import Cluster
 from tsched.executors.local import LocalExecutor
 
 

@@ -13,10 +13,11 @@ from tests.kubernetes.control import NAMESPACE, Control
 from tests.kubernetes.node import Node
 from tests.kubernetes.place import RealPlace
 from tests.kubernetes.wire import Wire
-from tsched.executors import kubernetes_api, kubernetes_watch
-from tsched.executors import kubernetes_job as jobs
 from tsched.executors.executor import Liveness
-from tsched.executors.kubernetes_api import Api, GoneError
+from tsched.executors.kubernetes import api as kubernetes_api
+from tsched.executors.kubernetes import job as jobs
+from tsched.executors.kubernetes import watch as kubernetes_watch
+from tsched.executors.kubernetes.api import Api, GoneError
 from tsched.model.errors import TransientError
 from tsched.model.fleet import Resources
 from tsched.model.placement import Kubernetes

@@ -9,7 +9,7 @@ from pathlib import Path
 from tsched.executors import whose
 from tsched.executors.controller import Controller
 from tsched.executors.courier.line import Gone, Runner, Silence
-from tsched.executors.kubernetes_cluster import Clusters
+from tsched.executors.kubernetes.cluster import Clusters
 from tsched.model.errors import ConfigurationError, TransientError
 
 NOBODY = "nobody"  # the name of a run that there never is

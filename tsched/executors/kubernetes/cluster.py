@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from tsched.executors import durable
-from tsched.executors import kubernetes_job as jobs
-from tsched.executors import kubernetes_words as words
-from tsched.executors.kubernetes_api import Api
-from tsched.executors.kubernetes_job import JSON
-from tsched.executors.kubernetes_run import PodRun
-from tsched.executors.kubernetes_watch import View
-from tsched.executors.kubernetes_words import Job, Pod
+from tsched.executors.kubernetes import job as jobs
+from tsched.executors.kubernetes import words
+from tsched.executors.kubernetes.api import Api
+from tsched.executors.kubernetes.job import JSON
+from tsched.executors.kubernetes.run import PodRun
+from tsched.executors.kubernetes.watch import View
+from tsched.executors.kubernetes.words import Job, Pod
 from tsched.model.errors import ConfigurationError, TransientError
 
 TOO_OLD = "the cluster might start a second pod beside the first: Kubernetes 1.29 or newer is needed"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from tsched.executors.kubernetes_job import AGENT, JSON, Place, mapping, objects
+from tsched.executors.kubernetes.job import AGENT, JSON, Place, mapping, objects
 from tsched.model.errors import ConfigurationError, TransientError
 
 if TYPE_CHECKING:

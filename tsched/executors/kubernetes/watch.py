@@ -4,9 +4,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from tsched.executors.kubernetes_api import SILENCE, Api
-from tsched.executors.kubernetes_job import JSON, mapping
-from tsched.executors.kubernetes_words import run_of
+from tsched.executors.kubernetes.api import SILENCE, Api
+from tsched.executors.kubernetes.job import JSON, mapping
+from tsched.executors.kubernetes.words import run_of
 from tsched.model.errors import TransientError
 
 SPELL = 100  # seconds of one watch, fewer than SILENCE; then the server ends it, and the next goes on from there

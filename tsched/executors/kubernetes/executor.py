@@ -1,7 +1,7 @@
 """Runs of `executor: kubernetes` as Jobs of a cluster; all others run as they do elsewhere. Experimental.
 
 No shim stands beside the agent: its Job is the truth about the run, and in each pass this runner does for the run's
-lease, log and end what a shim does for its own (kubernetes_care.py). A Job is asked for once, whatever comes of it.
+lease, log and end what a shim does for its own (care.py). A Job is asked for once, whatever comes of it.
 Where nobody knows whether it has come to be, a Job without work takes the name: then it never can (DESIGN section 4,
 "fenced").
 """
@@ -11,13 +11,13 @@ from contextlib import suppress
 from functools import cached_property
 
 from tsched.executors import durable, whose
-from tsched.executors import kubernetes_job as jobs
-from tsched.executors import kubernetes_words as words
 from tsched.executors.executor import Launch, Liveness
-from tsched.executors.kubernetes_care import Attendant
-from tsched.executors.kubernetes_cluster import Cluster, Clusters
-from tsched.executors.kubernetes_run import ASKED, PodRun
-from tsched.executors.kubernetes_words import Ended
+from tsched.executors.kubernetes import job as jobs
+from tsched.executors.kubernetes import words
+from tsched.executors.kubernetes.care import Attendant
+from tsched.executors.kubernetes.cluster import Cluster, Clusters
+from tsched.executors.kubernetes.run import ASKED, PodRun
+from tsched.executors.kubernetes.words import Ended
 from tsched.executors.pinned import Pinned
 from tsched.executors.recovery import fence
 from tsched.executors.runfolder import Host
