@@ -22,6 +22,7 @@ from tsched.model.errors import TransientError
 from tsched.model.fleet import Resources
 from tsched.model.placement import Kubernetes
 from tsched.model.run import ExitReason
+from tsched.model.task import Task
 
 JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
 
@@ -383,7 +384,7 @@ def test_the_runs_job_goes_with_its_record(place: RealPlace) -> None:
 def test_many_runs_come_in_pages(place: RealPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubernetes_api, "PAGE", 7)
     names = [f"{place.run_id}-{number}" for number in range(24)]
-    for name in names:
-        place.launch(place.launch_of(shell("true"), run_id=name))
+    for number, name in enumerate(names):  # a task each: its lease is its own
+        place.launch(place.launch_of(shell("true"), run_id=name, task=Task(id=str(number), title="t", queue="dev")))
     wait_for(lambda: set(place.executor.poll().values()) == {Liveness.ENDED})
     assert {name: getattr(place.executor.exit(name), "exit_code", None) for name in names} == dict.fromkeys(names, 0)
