@@ -63,7 +63,8 @@ class Cluster:
         self.events: list[Object] = []
         self.drops_field = ""  # of a Job's spec, as an older server does
         self.refuse: Refused | None = None  # the next creations
-        self.lose = ""  # "answer": what is created is, and nobody is told; "request": it is on its way for longer
+        # "answer": what is created is, and nobody is told; "request": it is on its way for longer; "rehearsal": all of it
+        self.lose = ""
         self.on_the_way: list[Object] = []
         self.hangs = threading.Event()
         self.node_is_up = True
@@ -398,7 +399,9 @@ class _Handler(BaseHTTPRequestHandler):
         if len(json.dumps(body["spec"]["template"]["metadata"].get("annotations", {}))) > 256 << 10:
             raise Refused(422, "Invalid", "metadata.annotations: Too long: may not be more than 262144 bytes")
         if dry:
-            self.reply(201, cluster.seen(body))
+            self.close_connection = cluster.lose == "rehearsal"
+            if cluster.lose != "rehearsal":
+                self.reply(201, cluster.seen(body))
             return
         if cluster.refuse is not None:
             raise cluster.refuse

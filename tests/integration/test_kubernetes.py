@@ -152,6 +152,17 @@ def test_an_api_server_that_is_down_loses_nothing_and_starts_nothing(place: Kube
     assert place.executor.trouble() == ""
 
 
+def test_an_api_server_that_was_never_there_is_asked_once_a_pass(place: KubePlace, cluster: Cluster) -> None:
+    cluster.lose = "rehearsal"
+    for _ in range(3):
+        with pytest.raises(TransientError, match="nothing is started"):
+            place.executor.prepare(place.launch_of(shell("true")))
+    assert (cluster.asked, place.runs.exists()) == (["DRY jobs"], False)
+    cluster.lose = ""
+    place.executor.poll()
+    assert place.ended(place.launch(place.launch_of(shell("true")))).exit_code == 0
+
+
 def test_an_api_server_that_hangs_is_given_up(
     place: KubePlace, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

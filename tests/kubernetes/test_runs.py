@@ -19,7 +19,7 @@ from tsched.executors.kubernetes import job as jobs
 from tsched.executors.kubernetes import watch as kubernetes_watch
 from tsched.executors.kubernetes.api import Api, GoneError
 from tsched.model.errors import TransientError
-from tsched.model.fleet import Resources
+from tsched.model.fleet import Recipe, RecipeFile, Resources, Runtime
 from tsched.model.placement import Kubernetes
 from tsched.model.run import ExitReason
 from tsched.model.task import Task
@@ -352,6 +352,18 @@ def difference(asked: object, made: object, at: str = "") -> list[str]:
             one for n, pair in enumerate(zip(asked, made, strict=True)) for one in difference(*pair, f"{at}[{n}]")
         ]
     return [] if asked == made or (not asked and not made) else [at]
+
+
+def test_as_much_of_a_recipe_as_a_run_may_have_arrives_whole(place: RealPlace) -> None:
+    text = "#" * (jobs.MOST_FILES - 1000)
+    recipe = Recipe(
+        path="recipes/ada.yaml", title="Ada", prompt="Do it",
+        files=(RecipeFile(path="recipes/ada.yaml", blob="a" * 40, text=text),),
+    )  # fmt: skip
+    runtime = Runtime(name="x", argv=("/bin/sh", "-c", 'wc -c < "$0"', "{recipe}"))
+    run_id = place.launch(place.launch_of(runtime, recipe=recipe))
+    assert place.ended(run_id).exit_code == 0
+    assert place.log(run_id).strip() == str(len(text))
 
 
 def test_an_account_that_is_named_gives_its_token(place: RealPlace) -> None:

@@ -97,9 +97,13 @@ class KubernetesExecutor(SlurmExecutor):
 
     def _fit(self, cluster: Cluster) -> None:
         """Nothing is started on a cluster that gives no answer, or is too old."""
+        if not cluster.trouble:
+            try:
+                cluster.prove()
+            except TransientError as error:  # told for the rest of the pass: each try may take its time
+                cluster.trouble = f"Kubernetes can't be asked: {error}"
         if cluster.trouble:
             raise TransientError(f"nothing is started: {cluster.trouble}")
-        cluster.prove()
 
     # -- liveness ------------------------------------------------------------------------------------------------
 
