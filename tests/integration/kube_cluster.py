@@ -63,7 +63,7 @@ class Cluster:
         self.events: list[Object] = []
         self.drops_field = ""  # of a Job's spec, as an older server does
         self.refuse: Refused | None = None  # the next creations
-        # "answer": what is created is, and nobody is told; "request": it is on its way for longer; "rehearsal": all of it
+        # "answer": what is created is, and nobody is told; "request": it is on its way for longer; "rehearsal": that
         self.lose = ""
         self.on_the_way: list[Object] = []
         self.hangs = threading.Event()

@@ -9,6 +9,7 @@ from tests.integration.kube_place import let_go, running
 from tests.integration.local_runs import shell, wait_for
 from tests.kubernetes.control import NAMESPACE, Control
 from tests.kubernetes.place import RealPlace
+from tsched.executors import reach
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.run import ExitReason
 
@@ -21,6 +22,7 @@ class TestTooOld:
         with pytest.raises(ConfigurationError, match=r"Kubernetes 1\.29 or newer is needed"):
             place.executor.prepare(place.launch_of(shell("true")))
         assert place.all("jobs") == []
+        assert "Kubernetes 1.29 or newer is needed" in reach.kubernetes("", "", place.environ)
 
     def test_it_makes_a_second_pod_beside_the_first_that_still_runs(self, place: RealPlace, control: Control) -> None:
         running(place, f"trap '' TERM; {WAITS}")
