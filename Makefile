@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests wait for processes half of their time, so more of them run at once than there are cores.
 TESTERS ?= 4
 
-.PHONY: run test test-agents test-slurm check check-workflows faults bench docs dist sbom audit clean
+.PHONY: run test test-agents test-slurm test-kubernetes check check-workflows faults bench docs dist sbom audit clean
 
 run: $(VENV)/.run ## the whole story in a minute, on this repository's own fleet
 	@$(BIN)/tsched demo
@@ -20,6 +20,9 @@ test-slurm: $(VENV)/.dev ## runs as jobs of a real Slurm of one node; as root of
 	@for name in munged slurmctld slurmd sbatch; do command -v $$name >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge; fi
 	TSCHED_TEST_SLURM=1 $(BIN)/python -m pytest -rs tests/slurm
+
+test-kubernetes: $(VENV)/.dev ## runs as Jobs of a real API server; its programs from PATH or TSCHED_TEST_KUBE_BIN (CONTRIBUTING.md)
+	TSCHED_TEST_KUBE_BIN="$${TSCHED_TEST_KUBE_BIN:-.}" $(BIN)/python -m pytest -rs tests/kubernetes
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check tsched tests

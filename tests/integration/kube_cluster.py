@@ -7,11 +7,7 @@ say of a Job with one pod: they are no proof of what a cluster does.
 """
 
 import json
-import os
 import re
-import secrets
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,9 +22,18 @@ from kubernetes.client.models.v1_delete_options import V1DeleteOptions
 from kubernetes.client.models.v1_job import V1Job
 from pydantic import ValidationError
 
-Object = dict[str, Any]
+from tests.integration import kube_objects, kube_pod
+from tests.integration.kube_objects import VERSIONS, Refused, in_list, missing, named
+from tests.integration.kube_pod import Object, Process, now
+
 TOKEN = "canary-of-the-kubeconfig"
 NODE = "node-1"
+TOO_OLD = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+    "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
+    "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
+    "modified, or deleted between the time the first chunk was returned and now may show up in the list."
+)
 _PATHS = re.compile(
     r"/(?:apis/batch/v1/namespaces/(?P<jns>[a-z-]+)/(?P<jobs>jobs)|api/v1/namespaces/(?P<pns>[a-z-]+)/(?P<pods>pods|events))"
     r"(?:/(?P<name>[a-z0-9.-]+)(?P<log>/log)?)?"
@@ -38,21 +43,9 @@ _QUERIES = {
         *("labelSelector", "fieldSelector", "limit", "continue", "watch", "resourceVersion"),
         *("timeoutSeconds", "allowWatchBookmarks"),
     },
-    ("POST", "list"): {"fieldValidation"},
+    ("POST", "list"): {"fieldValidation", "dryRun"},
     ("GET", "log"): {"container"},
 }
-
-
-class Refused(Exception):  # noqa: N818
-    """An answer that is a Status."""
-
-    def __init__(self, code: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status = {
-            **{"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"},
-            **{"message": message, "reason": reason, "code": code},
-        }
 
 
 class Cluster:
@@ -70,7 +63,8 @@ class Cluster:
         self.events: list[Object] = []
         self.drops_field = ""  # of a Job's spec, as an older server does
         self.refuse: Refused | None = None  # the next creations
-        self.lose = ""  # "answer": what is created is, and nobody is told; "request": it is on its way for longer
+        # "answer": what is created is, and nobody is told; "request": it is on its way for longer; "rehearsal": that
+        self.lose = ""
         self.on_the_way: list[Object] = []
         self.hangs = threading.Event()
         self.node_is_up = True
@@ -78,7 +72,7 @@ class Cluster:
         self.wait: str | None = None  # a reason why no container starts
         self.unschedulable = ""
         self.no_pods = False
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Process] = {}
         self.page = 2  # at most so many objects of one answer, whatever is asked for
         self.server: _Server | None = None
         self.threads: list[threading.Thread] = []
@@ -106,8 +100,7 @@ class Cluster:
     def close(self) -> None:
         self.hangs.clear()
         for process in self.processes.values():
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            kube_pod.kill(process)
         if self.server is not None:
             self.down()
         for thread in self.threads:
@@ -162,17 +155,22 @@ class Cluster:
         with self.changed:
             name = body["metadata"]["name"]
             if ("jobs", name) in self.objects:
-                raise Refused(409, "AlreadyExists", f'jobs.batch "{name}" already exists')
-            job = deepcopy(body)
-            job["spec"].pop(self.drops_field, None)
-            job["metadata"] |= {"uid": secrets.token_hex(8), "namespace": "agents", "creationTimestamp": now()}
-            job["status"] = {}
+                raise Refused(
+                    409, "AlreadyExists", f'jobs.batch "{name}" already exists', details=named("jobs", name)
+                )
+            job = self.seen(body)
             self.put("jobs", job, "ADDED")
             if job["spec"]["completions"] == 0:
-                self.finish(job, "Complete", "CompletionsReached")
+                self.finish(job, "Complete")
             elif not self.no_pods:
                 self.make_pod(job)
-            return deepcopy(self.objects["jobs", name])
+            return job
+
+    def seen(self, body: Object) -> Object:
+        """A new Job, as far as the server understands it."""
+        job = kube_objects.new_job(body)
+        job["spec"].pop(self.drops_field, None)
+        return job
 
     def late(self) -> None:
         """What was on its way arrives."""
@@ -181,15 +179,22 @@ class Cluster:
                 self.create(body)
         self.on_the_way.clear()
 
-    def finish(self, job: Object, kind: str, reason: str) -> None:
+    def finish(self, job: Object, kind: str) -> None:
         job = deepcopy(job)
-        job["status"]["conditions"] = [{"type": kind, "status": "True", "reason": reason}]
+        end = kube_objects.condition(kind, "BackoffLimitExceeded" if kind == "Failed" else "")
+        status = {**job["status"], "conditions": [end], "startTime": job["status"].get("startTime", now())}
+        status.pop("active", None)
+        if kind == "Complete":
+            status["completionTime"] = now()
+        if job["spec"]["completions"]:
+            status["succeeded" if kind == "Complete" else "failed"] = 1
+        job["status"] = status
         self.put("jobs", job, "MODIFIED")
 
-    def delete_job(self, name: str, *, foreground: bool) -> None:
+    def delete_job(self, name: str, *, foreground: bool) -> Object:
         with self.changed:
             job = deepcopy(self.objects["jobs", name])
-            job["metadata"]["deletionTimestamp"] = now()
+            job["metadata"] |= {"deletionTimestamp": now(), "deletionGracePeriodSeconds": 0}
             if foreground:
                 job["metadata"]["finalizers"] = ["foregroundDeletion"]
                 self.put("jobs", job, "MODIFIED")
@@ -198,115 +203,78 @@ class Cluster:
             for pod in [one for one in self.all("pods") if one["metadata"]["labels"]["job-name"] == name]:
                 self.delete_pod(pod["metadata"]["name"])
             self.collect(name)
+            return job
 
     def collect(self, name: str) -> None:
         with self.changed:
             job = self.objects.get(("jobs", name))
             pods = [one for one in self.all("pods") if one["metadata"]["labels"]["job-name"] == name]
             if job is not None and "deletionTimestamp" in job["metadata"] and not pods:
+                job = deepcopy(job)
+                job["status"].pop("active", None)
+                self.put("jobs", job, "MODIFIED")
                 self.put("jobs", deepcopy(job), "DELETED")
 
     # -- the node ----------------------------------------------------------------------------------------------------
 
     def make_pod(self, job: Object) -> None:
-        template, name = job["spec"]["template"], job["metadata"]["name"]
-        meta = deepcopy(template["metadata"])
-        meta |= {"name": f"{name}-{secrets.token_hex(2)}x", "uid": secrets.token_hex(8), "creationTimestamp": now()}
-        meta["labels"] = {**meta["labels"], "job-name": name}
-        pod: Object = {"metadata": meta, "spec": deepcopy(template["spec"]), "status": {"phase": "Pending"}}
+        pod = kube_objects.new_pod(job)
+        name = pod["metadata"]["name"]
+        active = deepcopy(job)
+        active["status"] = {"startTime": now(), "active": 1}
+        self.put("jobs", active, "MODIFIED")
         if self.unschedulable:
             said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
             pod["status"]["conditions"] = [{**said, "message": self.unschedulable}]
             self.put("pods", pod, "ADDED")
             return
-        pod["spec"]["nodeName"] = NODE
         self.put("pods", pod, "ADDED")
+        pod = deepcopy(pod)
+        pod["spec"]["nodeName"] = NODE
+        self.put("pods", pod, "MODIFIED")
         if self.wait is not None:
             waiting = {"waiting": {"reason": self.wait, "message": "as the test wants it"}}
-            self.status(meta["name"], phase="Pending", state=waiting)
+            self.status(name, phase="Pending", state=waiting)
         else:
-            self.spawn(lambda: self.run(meta["name"]))
+            self.spawn(lambda: self.run(name))
 
-    def status(self, name: str, *, phase: str, state: Object, **more: object) -> None:
+    def status(self, name: str, *, phase: str, state: Object, **more: str) -> None:
         with self.changed:
             if ("pods", name) not in self.objects:
                 return
             pod = deepcopy(self.objects["pods", name])
-            pod["status"] |= {"phase": phase, "containerStatuses": [{"name": "agent", "state": state}], **more}
+            pod["status"] |= kube_pod.status(pod, phase, state, **more)
+            for one in pod["status"]["conditions"]:
+                one |= {"lastProbeTime": None, "lastTransitionTime": None}
+            pod["status"]["conditions"][-1]["lastTransitionTime"] = pod["status"]["startTime"]
             self.put("pods", pod, "MODIFIED")
 
     def run(self, name: str) -> None:
-        """What a kubelet does with a pod: variables resolved, volumes in place, a deadline, a grace."""
         pod = deepcopy(self.objects["pods", name])
-        spec, meta = pod["spec"], pod["metadata"]
-        container = spec["containers"][0]
-        files, work = self.root / "pods" / name, self.work(meta["annotations"]["tsched/run"])
+        spec, work, began = pod["spec"], self.work(pod["metadata"]["annotations"]["tsched/run"]), now()
         try:
-            env = {"PATH": "/usr/local/bin:/usr/bin:/bin", **self.variables(container)}
+            process = kube_pod.start(
+                pod, files=self.root / "pods" / name, work=work, log=self.logs(name), secrets=self.secrets
+            )
         except KeyError as missing:
             waiting = {"reason": "CreateContainerConfigError", "message": f"secret {missing} not found"}
             self.status(name, phase="Pending", state={"waiting": waiting})
             return
-        for item in spec["volumes"][0]["downwardAPI"]["items"]:
-            path = files / item["path"]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            key = re.fullmatch(r"metadata\.annotations\['(.+)'\]", item["fieldRef"]["fieldPath"])
-            assert key is not None
-            path.write_text(meta["annotations"][key[1]])
-        work.mkdir(parents=True, exist_ok=True)
-
-        def here(text: str) -> str:
-            return text.replace("/tsched/run", str(files)).replace("/tsched/work", str(work))
-
-        argv = [here(expand(word, env)) for word in container["command"]]
-        self.logs(name).parent.mkdir(parents=True, exist_ok=True)
-        began = now()
-        with self.logs(name).open("wb") as log:
-            try:
-                process = subprocess.Popen(
-                    argv, env={key: here(value) for key, value in env.items()}, cwd=work, stdout=log,
-                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-                )  # fmt: skip
-            except OSError as error:
-                terminated = {"exitCode": 128, "reason": "StartError", "message": str(error)}
-                self.over(name, {**terminated, "startedAt": began, "finishedAt": now()}, "Failed")
-                return
+        except OSError as error:
+            self.over(name, kube_pod.unstartable(error, began), "Failed")
+            return
         with self.changed:
             self.processes[name] = process
-        self.status(name, phase="Running", state={"running": {"startedAt": began}}, startTime=began)
-        reason = self.until_over(name, process, spec)
-        if not self.node_is_up:
-            return
-        code = process.returncode if process.returncode >= 0 else 128 - process.returncode
-        ended = {
-            "exitCode": code,
-            "reason": "OOMKilled" if code == 137 and not reason else "Completed" if not code else "Error",
-        }
-        self.over(
-            name,
-            {**ended, "startedAt": began, "finishedAt": now()},
-            "Failed" if code or reason else "Succeeded",
-            reason,
-        )
+        self.status(name, phase="Running", state={"running": {"startedAt": began}})
+        reason = kube_pod.until_over(process, spec, lambda: self.going(name))
+        if self.node_is_up:
+            ended = kube_pod.terminated(process.returncode, began, told=bool(reason))
+            self.over(name, ended, "Failed" if ended["exitCode"] or reason else "Succeeded", reason)
 
-    def until_over(self, name: str, process: "subprocess.Popen[bytes]", spec: Object) -> str:
-        deadline = time.monotonic() + spec["activeDeadlineSeconds"]
-        while process.poll() is None:
-            with self.changed:
-                pod = self.objects.get(("pods", name))
-                gone = pod is None or "deletionTimestamp" in pod["metadata"]
-            if gone or time.monotonic() > deadline:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
-                try:
-                    process.wait(spec["terminationGracePeriodSeconds"])
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-                return "" if gone else "DeadlineExceeded"
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.02)
-        return ""
+    def going(self, name: str) -> bool:
+        with self.changed:
+            pod = self.objects.get(("pods", name))
+            return pod is None or "deletionTimestamp" in pod["metadata"]
 
     def over(self, name: str, ended: Object, phase: str, reason: str = "") -> None:
         more = {"reason": reason} if reason else {}
@@ -320,60 +288,31 @@ class Cluster:
                 self.put("pods", deepcopy(pod), "DELETED")
                 self.collect(pod["metadata"]["labels"]["job-name"])
             elif job is not None:
-                self.finish(
-                    job,
-                    *(
-                        ("Complete", "CompletionsReached")
-                        if phase == "Succeeded"
-                        else ("Failed", "BackoffLimitExceeded")
-                    ),
-                )
+                self.finish(job, "Complete" if phase == "Succeeded" else "Failed")
 
-    def delete_pod(self, name: str, *, at_once: bool = False) -> None:
+    def delete_pod(self, name: str, *, at_once: bool = False) -> Object:
+        """At once where no node has it, or has done with it; else its node is told, and takes it away."""
         with self.changed:
             pod = deepcopy(self.objects["pods", name])
-            if at_once or pod["status"]["phase"] != "Running":
+            over = "nodeName" not in pod["spec"] or pod["status"]["phase"] in ("Succeeded", "Failed")
+            grace = 0 if at_once or over else pod["spec"]["terminationGracePeriodSeconds"]
+            pod["metadata"] |= {"deletionTimestamp": now(grace), "deletionGracePeriodSeconds": grace}
+            if grace:
+                self.put("pods", pod, "MODIFIED")
+            if not grace or self.wait is not None:
+                pod = deepcopy(pod)
                 self.put("pods", pod, "DELETED")
                 self.collect(pod["metadata"]["labels"]["job-name"])
-            else:
-                grace = pod["spec"]["terminationGracePeriodSeconds"]
-                pod["metadata"] |= {"deletionTimestamp": now(grace), "deletionGracePeriodSeconds": grace}
-                self.put("pods", pod, "MODIFIED")
+            return pod
 
     def lose_node(self) -> None:
         """Its kubelet is heard of no more. What ran on it is dead, and nobody knows."""
         self.node_is_up = False
         for process in self.processes.values():
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-    def variables(self, container: Object) -> dict[str, str]:
-        env: dict[str, str] = {}
-        for one in container["envFrom"]:
-            env |= self.secrets[one["secretRef"]["name"]]
-        for one in container["env"]:
-            if "value" in one:
-                env[one["name"]] = expand(one["value"], env)
-            else:
-                of = one["valueFrom"]["secretKeyRef"]
-                env[one["name"]] = self.secrets[of["name"]][of["key"]]
-        return env
+            kube_pod.kill(process)
 
     def logs(self, name: str) -> Path:
         return self.root / "logs-of-pods" / f"{name}.log"
-
-
-def expand(text: str, env: Mapping[str, str]) -> str:
-    """`$(NAME)` is put in where there is such a variable, `$$` is `$`: what kubelets do to command and env."""
-    return re.sub(
-        r"\$(\$|\(([A-Za-z_][A-Za-z0-9_]*)\))",
-        lambda found: "$" if found[1] == "$" else env.get(found[2], found[0]),
-        text,
-    )
-
-
-def now(more: int = 0) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + more))
 
 
 class _Server(ThreadingHTTPServer):
@@ -412,9 +351,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.check(form, query, text)
             if (place["jns"] or place["pns"]) != "agents":
                 raise Refused(404, "NotFound", "namespaces not found")
-            cluster.asked.append(
-                f"{'WATCH' if 'watch' in query else self.command} {kind}{f' {form}' if form == 'log' else ''}"
-            )
+            verb = "WATCH" if "watch" in query else "DRY" if "dryRun" in query else self.command
+            cluster.asked.append(f"{verb} {kind}{f' {form}' if form == 'log' else ''}")
             self.route(cluster, kind, form, place["name"] or "", query, text)
         except Refused as refused:
             self.reply(refused.code, refused.status)
@@ -432,17 +370,22 @@ class _Handler(BaseHTTPRequestHandler):
     def route(self, cluster: Cluster, kind: str, form: str, name: str, query: Mapping[str, str], text: bytes) -> None:
         match self.command, kind, form:
             case "POST", "jobs", "list":
-                self.create(cluster, text)
+                self.create(cluster, text, dry=query.get("dryRun") == "All")
             case "GET", "jobs" | "pods", "list" if query.get("watch") == "true":
                 self.watch(cluster, kind, query)
             case "GET", "jobs" | "pods", "list":
                 self.reply(200, listed(cluster, kind, query))
             case "GET", "events", "list":
                 self.reply(200, {"items": cluster.events})
-            case "GET", "jobs", "one":
+            case "GET", "jobs" | "pods", "one":
                 self.reply(200, known(cluster, kind, name))
             case "GET", "pods", "log":
-                known(cluster, kind, name)
+                pod = known(cluster, kind, name)
+                if (
+                    not pod["status"].get("containerStatuses")
+                    or "waiting" in pod["status"]["containerStatuses"][0]["state"]
+                ):
+                    raise Refused(400, "BadRequest", "the container is waiting to start")
                 if cluster.no_log or not cluster.node_is_up:
                     raise Refused(500, "InternalError", "dial tcp: connection refused")
                 self.text(cluster.logs(name).read_bytes())
@@ -451,10 +394,15 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 raise Refused(405, "MethodNotAllowed", "the server does not allow this method")
 
-    def create(self, cluster: Cluster, text: bytes) -> None:
+    def create(self, cluster: Cluster, text: bytes, *, dry: bool) -> None:
         body = validated(V1Job, text)
         if len(json.dumps(body["spec"]["template"]["metadata"].get("annotations", {}))) > 256 << 10:
             raise Refused(422, "Invalid", "metadata.annotations: Too long: may not be more than 262144 bytes")
+        if dry:
+            self.close_connection = cluster.lose == "rehearsal"
+            if cluster.lose != "rehearsal":
+                self.reply(201, cluster.seen(body))
+            return
         if cluster.refuse is not None:
             raise cluster.refuse
         if cluster.lose == "request":
@@ -468,15 +416,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(201, made)
 
     def delete(self, cluster: Cluster, kind: str, one: Object, text: bytes) -> None:
-        options = validated(V1DeleteOptions, text)
-        if options.get("preconditions", {}).get("uid", one["metadata"]["uid"]) != one["metadata"]["uid"]:
-            raise Refused(409, "Conflict", "the UID in the precondition does not match")
-        name = one["metadata"]["name"]
-        if kind == "jobs":
-            cluster.delete_job(name, foreground=options.get("propagationPolicy") == "Foreground")
+        options, meta = validated(V1DeleteOptions, text), one["metadata"]
+        if (wanted := options.get("preconditions", {}).get("uid", meta["uid"])) != meta["uid"]:
+            raise kube_objects.another(kind, meta["name"], wanted=wanted, uid=meta["uid"])
+        if kind == "pods":
+            self.reply(200, cluster.delete_pod(meta["name"], at_once=options.get("gracePeriodSeconds") == 0))
+        elif options.get("propagationPolicy") == "Foreground":
+            self.reply(200, cluster.delete_job(meta["name"], foreground=True))
         else:
-            cluster.delete_pod(name, at_once=options.get("gracePeriodSeconds") == 0)
-        self.reply(200, {"kind": "Status", "status": "Success"})
+            cluster.delete_job(meta["name"], foreground=False)
+            self.reply(200, kube_objects.gone(kind, meta["name"], meta["uid"]))
 
     def watch(self, cluster: Cluster, kind: str, query: Mapping[str, str]) -> None:
         at = int(query["resourceVersion"])
@@ -498,8 +447,8 @@ class _Handler(BaseHTTPRequestHandler):
                 at = version
                 if of == kind and selected(one, query):
                     self.chunk({"type": change, "object": one})
-                elif of != kind:
-                    self.chunk({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(version)}}})
+            if news:
+                self.chunk({"type": "BOOKMARK", "object": kube_objects.bookmark(kind, at)})
         self.wfile.write(b"0\r\n\r\n")
         self.close_connection = True
 
@@ -532,7 +481,7 @@ def validated(model: Any, text: bytes) -> Object:
 def known(cluster: Cluster, kind: str, name: str) -> Object:
     with cluster.changed:
         if (one := cluster.objects.get((kind, name))) is None:
-            raise Refused(404, "NotFound", f'{kind} "{name}" not found')
+            raise missing(kind, name)
         return deepcopy(one)
 
 
@@ -544,11 +493,14 @@ def selected(one: Object, query: Mapping[str, str]) -> bool:
 def listed(cluster: Cluster, kind: str, query: Mapping[str, str]) -> Object:
     with cluster.changed:
         found = [one for one in cluster.all(kind) if selected(one, query)]
-        start, size = int(query.get("continue", 0)), min(cluster.page, int(query["limit"]))
-        meta = {"resourceVersion": str(cluster.version)}
-        if start + size < len(found):
-            meta["continue"] = str(start + size)
-        return {"kind": "List", "metadata": meta, "items": found[start : start + size]}
+        version, _, start = query.get("continue", f"{cluster.version}:0").partition(":")
+        if int(version) < cluster.oldest:
+            raise Refused(410, "Expired", TOO_OLD, meta={"continue": f"{cluster.version}:{start}"})
+        end = int(start) + min(cluster.page, int(query["limit"]))
+        meta = {"resourceVersion": version} | ({"continue": f"{version}:{end}"} if end < len(found) else {})
+        api, name = VERSIONS[kind]
+        items = [in_list(one) for one in found[int(start) : end]]
+        return {"kind": f"{name}List", "apiVersion": api, "metadata": meta, "items": items}
 
 
 @contextmanager

@@ -1,14 +1,17 @@
 """A state folder whose runs are Jobs of the test's cluster."""
 
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.integration.executor_contract import WAITS
 from tests.integration.kube_cluster import Cluster
-from tests.integration.local_runs import Place, wait_for
+from tests.integration.local_runs import Place, shell, wait_for
 from tsched.executors.executor import Launch, Liveness
-from tsched.executors.kubernetes import KubernetesExecutor
+from tsched.executors.kubernetes.executor import KubernetesExecutor
+from tsched.executors.local import LocalExecutor
 from tsched.model.fleet import Runtime
 from tsched.model.placement import Engine, Kubernetes
 
@@ -24,7 +27,7 @@ class AsPasses(KubernetesExecutor):
 
 
 class KubePlace(Place):
-    kind = AsPasses
+    kind: type[LocalExecutor] = AsPasses
 
     def __init__(self, root: Path, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -52,3 +55,19 @@ class KubePlace(Place):
     def pod(self) -> dict[str, Any]:
         (pod,) = self.cluster.all("pods")
         return pod
+
+
+def running(place: KubePlace, script: str = WAITS) -> str:
+    """Launch a run that waits to be let go, and see it run. Returns its id."""
+    run_id = place.launch(place.launch_of(shell(script)))
+    place.until_running()
+    return run_id
+
+
+def let_go(place: KubePlace) -> None:
+    (place.workspaces / place.run_id / "go").touch()
+
+
+def later(place: KubePlace, seconds: float) -> None:
+    """The runner's clock is ahead from now on."""
+    place.executor._clock = lambda: time.time() + seconds

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,14 @@ import pytest
 pytest.importorskip("kubernetes", reason="the extra `kubernetes` is not installed")
 
 from tests.integration.executor_contract import STAYS, WAITS, recovered, there
-from tests.integration.kube_cluster import Cluster, Refused, cluster_at
-from tests.integration.kube_place import IMAGE, KubePlace
+from tests.integration.kube_cluster import Cluster, cluster_at
+from tests.integration.kube_objects import refused
+from tests.integration.kube_place import IMAGE, KubePlace, later, let_go, running
+from tests.integration.kube_script import recorded
 from tests.integration.local_runs import shell, wait_for
-from tsched.executors import kubernetes_api
 from tsched.executors.executor import Liveness
-from tsched.executors.kubernetes_log import Output
+from tsched.executors.kubernetes import api as kubernetes_api
+from tsched.executors.kubernetes.log import Output
 from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Recipe, RecipeFile, Resources, Runtime
 from tsched.model.placement import Kubernetes
@@ -33,20 +34,6 @@ def place(tmp_path: Path) -> Iterator[KubePlace]:
 @pytest.fixture
 def cluster(place: KubePlace) -> Cluster:
     return place.cluster
-
-
-def running(place: KubePlace, script: str = WAITS) -> str:
-    run_id = place.launch(place.launch_of(shell(script)))
-    place.until_running()
-    return run_id
-
-
-def let_go(place: KubePlace) -> None:
-    (place.workspaces / place.run_id / "go").touch()
-
-
-def later(place: KubePlace, seconds: float) -> None:
-    place.executor._clock = lambda: time.time() + seconds
 
 
 def asked(cluster: Cluster, what: str) -> int:
@@ -95,15 +82,16 @@ def test_a_runner_killed_before_its_request_was_sent_leaves_nothing_to_run(
 def test_a_request_that_is_refused_is_the_runs_end_with_the_clusters_words(
     place: KubePlace, cluster: Cluster
 ) -> None:
-    cluster.refuse = Refused(422, "Invalid", "spec.template.spec.containers[0].image: Required value")
+    cluster.refuse = refused(recorded("refused: invalid"))
     end = place.ended(place.launch(place.launch_of(shell("true"))))
     assert (end.reason, end.started) == (ExitReason.START_FAILED, False)
-    assert "Required value: mend `kubernetes`" in end.detail
+    assert 'nodeSelector: Invalid value: "no value"' in end.detail
+    assert ": mend `kubernetes`" in end.detail
     assert not place.lease_of().exists()
 
 
 def test_a_quota_that_is_used_up_is_no_fault_of_the_fleet(place: KubePlace, cluster: Cluster) -> None:
-    cluster.refuse = Refused(403, "Forbidden", "exceeded quota: jobs, requested: 1, used: 5, limited: 5")
+    cluster.refuse = refused(recorded("refused: a quota that is used up"))
     with pytest.raises(TransientError, match="exceeded quota"):
         place.launch(place.launch_of(shell("true")))
     with pytest.raises(TransientError, match="nothing is started"):
@@ -113,11 +101,11 @@ def test_a_quota_that_is_used_up_is_no_fault_of_the_fleet(place: KubePlace, clus
 
 
 def test_a_cluster_that_might_run_two_pods_at_once_is_not_used(place: KubePlace, cluster: Cluster) -> None:
-    cluster.drops_field, cluster.wait = "podReplacementPolicy", "ContainerCreating"
-    end = place.ended(place.launch(place.launch_of(shell("true"))))
-    assert (end.reason, end.started) == (ExitReason.START_FAILED, False)
-    assert "Kubernetes 1.29 or newer is needed" in end.detail
+    cluster.drops_field = "podReplacementPolicy"
+    with pytest.raises(ConfigurationError, match=r"Kubernetes 1\.29 or newer is needed"):
+        place.executor.prepare(place.launch_of(shell("true")))
     assert cluster.all("jobs") == []
+    assert not place.runs.exists()
 
 
 def test_without_a_kubeconfig_nothing_is_prepared(place: KubePlace) -> None:
@@ -135,9 +123,10 @@ def test_a_watch_takes_the_place_of_lists(place: KubePlace, cluster: Cluster) ->
     run_id = running(place)
     for _ in range(5):
         assert place.executor.poll() == {run_id: Liveness.ALIVE}
+    assert [asked(cluster, f"{verb} {kind}") for verb in ("GET", "WATCH") for kind in ("jobs", "pods")] == [1] * 4
     let_go(place)
     assert place.ended(run_id).exit_code == 0
-    assert [asked(cluster, f"{verb} {kind}") for verb in ("GET", "WATCH") for kind in ("jobs", "pods")] == [1] * 4
+    assert asked(cluster, "GET jobs") == 1
 
 
 def test_a_watch_whose_history_is_gone_is_followed_by_a_list(place: KubePlace, cluster: Cluster) -> None:
@@ -161,6 +150,17 @@ def test_an_api_server_that_is_down_loses_nothing_and_starts_nothing(place: Kube
     cluster.up()
     assert place.ended(run_id).exit_code == 0
     assert place.executor.trouble() == ""
+
+
+def test_an_api_server_that_was_never_there_is_asked_once_a_pass(place: KubePlace, cluster: Cluster) -> None:
+    cluster.lose = "rehearsal"
+    for _ in range(3):
+        with pytest.raises(TransientError, match="nothing is started"):
+            place.executor.prepare(place.launch_of(shell("true")))
+    assert (cluster.asked, place.runs.exists()) == (["DRY jobs"], False)
+    cluster.lose = ""
+    place.executor.poll()
+    assert place.ended(place.launch(place.launch_of(shell("true")))).exit_code == 0
 
 
 def test_an_api_server_that_hangs_is_given_up(
@@ -258,11 +258,11 @@ def test_a_run_that_no_node_can_take_ends_and_one_that_waits_for_room_does_not(
 
 def test_a_job_that_gets_no_pod_is_told_with_what_kubernetes_says_of_it(place: KubePlace, cluster: Cluster) -> None:
     cluster.no_pods = True
-    cluster.events = [{"message": 'pods is forbidden: violates PodSecurity "restricted:latest"'}]
+    cluster.events = recorded("warnings of a Job that gets no pod")["body"]["items"]
     run_id = place.launch(place.launch_of(shell("true")))
     place.executor.poll()
     later(place, 310)
-    assert 'violates PodSecurity "restricted:latest"' in place.ended(run_id).detail
+    assert 'serviceaccount "nobody" not found: mend' in place.ended(run_id).detail
 
 
 def test_a_program_that_the_image_has_not_got_is_told(place: KubePlace) -> None:

@@ -19,7 +19,7 @@ kubernetes: {image: agents/goose}
 runtimes:
   work: {argv: [sh, -c, 'cat "$0"', "{recipe}"], evidence: exit}
 """
-POINT = "runner.launch._launch > executors.kubernetes.start: Job to be asked for"
+POINT = "runner.launch._launch > executors.kubernetes.executor.start: Job to be asked for"
 
 
 def test_a_runner_killed_as_it_asks_for_a_job_starts_the_task_once_more_and_once_alone(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tsched.executors import kubernetes_words as words
-from tsched.executors.kubernetes_job import literal, name_of
+from tsched.executors.kubernetes import words
+from tsched.executors.kubernetes.job import literal, name_of
 from tsched.model.run import ExitReason
 
 GONE: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Whether the clusters that runs are for can be had from here: one question to each, changing nothing.
+"""Whether the clusters that runs are for can be had from here: a question or two to each, changing nothing.
 
 Each function says what is wrong, "" for nothing.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from tsched.executors import whose
 from tsched.executors.controller import Controller
 from tsched.executors.courier.line import Gone, Runner, Silence
-from tsched.executors.kubernetes_cluster import Clusters
+from tsched.executors.kubernetes.cluster import Clusters
 from tsched.model.errors import ConfigurationError, TransientError
 
 NOBODY = "nobody"  # the name of a run that there never is
@@ -38,10 +38,12 @@ def server(address: str, runs: Path) -> str:
 
 
 def kubernetes(context: str, namespace: str, environ: Mapping[str, str]) -> str:
-    """There are credentials for it, and its API server takes them."""
+    """There are credentials for it, its API server takes them, and is new enough."""
     try:
         cluster = Clusters(environ).at(context, namespace, whose.NONE)
-    except ConfigurationError as error:
+        cluster.look(watch=False)
+        if not cluster.trouble:
+            cluster.prove()
+    except (ConfigurationError, TransientError) as error:
         return str(error)
-    cluster.look(watch=False)
     return cluster.trouble

@@ -1,6 +1,6 @@
 """Where this host's runs execute: each where its agent says."""
 
-from tsched.executors.kubernetes import KubernetesExecutor
+from tsched.executors.kubernetes.executor import KubernetesExecutor
 from tsched.executors.runtimes import TASKS_MCP
 from tsched.runner.sources import mcp_of
 from tsched.settings import Settings

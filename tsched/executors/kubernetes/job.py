@@ -32,6 +32,7 @@ MOST_FILES = 200 * 1024  # bytes of all of them; the API takes 256 KiB of annota
 TTL = 24 * 3600.0  # seconds that a finished Job stays where nobody takes its result
 FENCED_FOR = 3600  # seconds that a name is taken: no request is on its way for longer
 START_WITHIN = 300.0  # seconds that a run waits for what no waiting may bring
+ONE_POD = {"podReplacementPolicy": "Failed"}  # no second pod while the first may still run
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -140,7 +141,7 @@ def job(
         "kind": "Job",
         "metadata": {"name": name_of(run_id), **meta},
         "spec": {
-            **{"completions": 1, "parallelism": 1, "backoffLimit": 0, "podReplacementPolicy": "Failed"},
+            **{"completions": 1, "parallelism": 1, "backoffLimit": 0, **ONE_POD},
             "ttlSecondsAfterFinished": math.ceil(TTL if wanted.ttl is None else wanted.ttl),
             "template": {
                 "metadata": {"labels": labels(owner), "annotations": {RUN: run_id, **texts}},
@@ -238,20 +239,24 @@ def fence(run_id: str, owner: str) -> dict[str, object]:
     It has been completed as soon as it is there, without a pod, and Kubernetes removes it in time.
     """
     marks = {**labels(owner), FENCE: "true"}
+    return _idle({"name": name_of(run_id), "labels": marks, "annotations": {RUN: run_id}})
+
+
+def probe(owner: str) -> dict[str, object]:
+    """A Job like that, never made, that asks for what only newer servers know."""
+    made = _idle({"generateName": "tsched-", "labels": labels(owner)})
+    return {**made, "spec": {**mapping(made["spec"]), **ONE_POD}}
+
+
+def _idle(meta: Mapping[str, object]) -> dict[str, object]:
     container = {"name": AGENT, "image": "none", "command": ["true"]}
+    pod = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name_of(run_id), "labels": marks, "annotations": {RUN: run_id}},
+        "metadata": dict(meta),
         "spec": {
             **{"completions": 0, "parallelism": 0, "backoffLimit": 0, "ttlSecondsAfterFinished": FENCED_FOR},
-            "template": {
-                "metadata": {"labels": marks},
-                "spec": {
-                    "restartPolicy": "Never",
-                    "automountServiceAccountToken": False,
-                    "containers": [container],
-                },
-            },
+            "template": {"metadata": {"labels": meta["labels"]}, "spec": pod},
         },
     }

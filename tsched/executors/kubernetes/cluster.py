@@ -4,14 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from tsched.executors import durable
-from tsched.executors import kubernetes_job as jobs
-from tsched.executors import kubernetes_words as words
-from tsched.executors.kubernetes_api import Api
-from tsched.executors.kubernetes_job import JSON
-from tsched.executors.kubernetes_run import PodRun
-from tsched.executors.kubernetes_watch import View
-from tsched.executors.kubernetes_words import Job, Pod
+from tsched.executors.kubernetes import job as jobs
+from tsched.executors.kubernetes import words
+from tsched.executors.kubernetes.api import Api
+from tsched.executors.kubernetes.job import JSON
+from tsched.executors.kubernetes.run import PodRun
+from tsched.executors.kubernetes.watch import View
+from tsched.executors.kubernetes.words import Job, Pod
 from tsched.model.errors import ConfigurationError, TransientError
+
+TOO_OLD = "the cluster might start a second pod beside the first: Kubernetes 1.29 or newer is needed"
 
 
 class Cluster:
@@ -19,11 +21,22 @@ class Cluster:
 
     def __init__(self, api: Api, owner: str) -> None:
         self.api, self.trouble = api, ""
+        self._owner, self._proven = owner, False
         self._selector = jobs.selector(owner)
         self._jobs = View(api, "jobs", self._selector)
         self._pods = View(api, "pods", self._selector)
         self._found: Mapping[str, JSON] = MappingProxyType({})  # Jobs by name
         self._of: Mapping[str, JSON] = MappingProxyType({})  # pods by run
+
+    def prove(self) -> None:
+        """See to it, once, that it knows of what keeps a run to one pod: an older server just leaves that out.
+
+        Before any Job is made: its agent might begin before it is taken back. Raises TransientError, and
+        ConfigurationError where it is too old.
+        """
+        if not self._proven and not words.job_of(self.api.rehearse(jobs.probe(self._owner))).one_pod:
+            raise ConfigurationError(TOO_OLD)
+        self._proven = True
 
     def look(self, *, watch: bool) -> None:
         """At Jobs, then at pods. Each is as it was at some moment: together they need not agree."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from tsched.executors.kubernetes_job import AGENT, JSON, Place, mapping, objects
+from tsched.executors.kubernetes.job import AGENT, JSON, Place, mapping, objects
 from tsched.model.errors import ConfigurationError, TransientError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0  # seconds that connecting, and each piece of an answer, may take
 PAGE = 500  # objects of one answer
-SILENCE = 120.0  # seconds that a watch may say nothing: servers send a bookmark each minute
+SILENCE = 120.0  # seconds that a watch may say nothing: where nothing happens, servers send no bookmark either
 CHUNK = 1 << 16
 _PATHS = {"jobs": "/apis/batch/v1/namespaces/{ns}/jobs", "pods": "/api/v1/namespaces/{ns}/pods"}
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
@@ -61,7 +61,14 @@ class Api:
 
         Sent once. After a TransientError nobody knows whether it is there now: look.
         """
-        answer = self._ask("POST", self._path("jobs"), query={"fieldValidation": "Strict"}, body=manifest)
+        return self._create(manifest, {"fieldValidation": "Strict"})
+
+    def rehearse(self, manifest: JSON) -> JSON:
+        """A Job as it would be, were it made: what a server is too old for is not in it. Raises as `create` does."""
+        return self._create(manifest, {"dryRun": "All"}) or {}
+
+    def _create(self, manifest: JSON, query: Mapping[str, str]) -> JSON | None:
+        answer = self._ask("POST", self._path("jobs"), query=query, body=manifest)
         if answer.status == 409:
             return None
         quota = answer.status == 403 and "quota" in answer.words
@@ -238,4 +245,5 @@ def _object(data: bytes) -> JSON:
 def _reason(error: BaseException) -> str:
     """In a few words: urllib3 tells the whole story, each time."""
     inner = getattr(error, "reason", None) or error
-    return f"no answer ({type(inner).__name__})" if not isinstance(inner, str) else inner
+    words = inner if isinstance(inner, str) else f"no answer ({type(inner).__name__})"
+    return " ".join(words.split())  # the client's own words go over several lines

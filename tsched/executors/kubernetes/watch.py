@@ -4,12 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from tsched.executors.kubernetes_api import SILENCE, Api
-from tsched.executors.kubernetes_job import JSON, mapping
-from tsched.executors.kubernetes_words import run_of
+from tsched.executors.kubernetes.api import SILENCE, Api
+from tsched.executors.kubernetes.job import JSON, mapping
+from tsched.executors.kubernetes.words import run_of
 from tsched.model.errors import TransientError
 
-SPELL = 240  # seconds of one watch; then the server ends it, and the next goes on from there
+SPELL = 100  # seconds of one watch, fewer than SILENCE; then the server ends it, and the next goes on from there
 RENEWED = 1800.0  # seconds after which all is listed anew, whatever the watch has told
 REMEMBERED = 1000  # objects that are gone, as they were last
 

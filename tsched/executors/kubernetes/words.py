@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tsched.executors.kubernetes_job import AGENT, FENCE, JSON, OWNER, RUN, mapping, objects
+from tsched.executors.kubernetes.job import AGENT, FENCE, JSON, OWNER, RUN, mapping, objects
 from tsched.model.run import ExitReason
 from tsched.model.units import from_iso
 

@@ -1,7 +1,7 @@
 """Runs of `executor: kubernetes` as Jobs of a cluster; all others run as they do elsewhere. Experimental.
 
 No shim stands beside the agent: its Job is the truth about the run, and in each pass this runner does for the run's
-lease, log and end what a shim does for its own (kubernetes_care.py). A Job is asked for once, whatever comes of it.
+lease, log and end what a shim does for its own (care.py). A Job is asked for once, whatever comes of it.
 Where nobody knows whether it has come to be, a Job without work takes the name: then it never can (DESIGN section 4,
 "fenced").
 """
@@ -11,13 +11,13 @@ from contextlib import suppress
 from functools import cached_property
 
 from tsched.executors import durable, whose
-from tsched.executors import kubernetes_job as jobs
-from tsched.executors import kubernetes_words as words
 from tsched.executors.executor import Launch, Liveness
-from tsched.executors.kubernetes_care import Attendant
-from tsched.executors.kubernetes_cluster import Cluster, Clusters
-from tsched.executors.kubernetes_run import ASKED, PodRun
-from tsched.executors.kubernetes_words import Ended
+from tsched.executors.kubernetes import job as jobs
+from tsched.executors.kubernetes import words
+from tsched.executors.kubernetes.care import Attendant
+from tsched.executors.kubernetes.cluster import Cluster, Clusters
+from tsched.executors.kubernetes.run import ASKED, PodRun
+from tsched.executors.kubernetes.words import Ended
 from tsched.executors.pinned import Pinned
 from tsched.executors.recovery import fence
 from tsched.executors.runfolder import Host
@@ -27,8 +27,6 @@ from tsched.model.errors import ConfigurationError, TransientError
 from tsched.model.fleet import Workspace
 from tsched.model.placement import Engine
 from tsched.model.run import ExitReason, Run, RunExit
-
-TOO_OLD = "the cluster might start a second pod beside the first: Kubernetes 1.29 or newer is needed"
 
 
 class KubernetesExecutor(SlurmExecutor):
@@ -49,11 +47,13 @@ class KubernetesExecutor(SlurmExecutor):
     # -- start ---------------------------------------------------------------------------------------------------
 
     def prepare(self, launch: Launch) -> None:
-        """Write the run's folder; see Executor. Raises TransientError while its cluster gives no answer."""
+        """Write the run's folder; see Executor. Raises TransientError while its cluster gives no answer.
+
+        Raises ConfigurationError where that is too old.
+        """
         if launch.run.executor == Engine.KUBERNETES:
             cluster = self._clusters.at(launch.kubernetes.context, launch.kubernetes.namespace, self._owner)
-            if cluster.trouble:
-                raise TransientError(f"nothing is started: {cluster.trouble}")
+            self._fit(cluster)
             self._ours.add(launch.run.run_id)
         super().prepare(launch)
 
@@ -94,9 +94,16 @@ class KubernetesExecutor(SlurmExecutor):
         if made is not None:
             run.seen(None)
             cluster.made(made)
-            if not words.job_of(made).one_pod:
-                run.begin_to_stop(ExitReason.START_FAILED, TOO_OLD)
-                cluster.api.end(words.job_of(made).name, words.job_of(made).uid)
+
+    def _fit(self, cluster: Cluster) -> None:
+        """Nothing is started on a cluster that gives no answer, or is too old."""
+        if not cluster.trouble:
+            try:
+                cluster.prove()
+            except TransientError as error:  # told for the rest of the pass: each try may take its time
+                cluster.trouble = f"Kubernetes can't be asked: {error}"
+        if cluster.trouble:
+            raise TransientError(f"nothing is started: {cluster.trouble}")
 
     # -- liveness ------------------------------------------------------------------------------------------------
 

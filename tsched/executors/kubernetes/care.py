@@ -3,12 +3,12 @@
 from contextlib import suppress
 from dataclasses import replace
 
-from tsched.executors import kubernetes_job as jobs
-from tsched.executors import kubernetes_words as words
-from tsched.executors.kubernetes_cluster import Cluster
-from tsched.executors.kubernetes_log import Output
-from tsched.executors.kubernetes_run import PodRun
-from tsched.executors.kubernetes_words import Job, Pod
+from tsched.executors.kubernetes import job as jobs
+from tsched.executors.kubernetes import words
+from tsched.executors.kubernetes.cluster import Cluster
+from tsched.executors.kubernetes.log import Output
+from tsched.executors.kubernetes.run import PodRun
+from tsched.executors.kubernetes.words import Job, Pod
 from tsched.executors.runfolder import Host
 from tsched.failpoint import failpoint
 from tsched.model.errors import TransientError

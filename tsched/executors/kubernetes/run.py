@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tsched.executors import durable
-from tsched.executors.kubernetes_job import JSON, START_WITHIN
-from tsched.executors.kubernetes_words import SLACK, Ended, Pod
+from tsched.executors.kubernetes.job import JSON, START_WITHIN
+from tsched.executors.kubernetes.words import SLACK, Ended, Pod
 from tsched.executors.runfolder import RunFolder
 from tsched.failpoint import failpoint
 from tsched.model.run import ExitReason, RunExit
