@@ -25,7 +25,7 @@ class _Asking(Generic[T]):
             self.answers.put(error)
 
 
-_Thread = SimpleQueue[Callable[[], None]]  # a thread, by what it is given to do
+_Thread = SimpleQueue[Callable[[], None] | None]  # a thread, by what it is given to do, and None at its end
 _idle: list[_Thread] = []  # those with nothing to do: kept, as one that begins costs more than most of what is asked
 os.register_at_fork(after_in_child=_idle.clear)
 
@@ -44,6 +44,7 @@ def within(seconds: float, ask: Callable[[], T], *, what: str) -> T:
     try:
         found = asking.answers.get(timeout=seconds)
     except Empty:
+        thread.put(None)  # it ends, once it has its answer
         raise TransientError(f"{what} gave no answer within {seconds:g} s") from None
     _idle.append(thread)
     if isinstance(found, BaseException):
@@ -55,8 +56,9 @@ def _begin() -> _Thread:
     given: _Thread = SimpleQueue()
 
     def work() -> None:
-        while True:
-            given.get()()
+        while (do := given.get()) is not None:
+            do()
+            del do
 
     threading.Thread(target=work, daemon=True).start()
     return given

@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.local_runs import git
 from tests.integration.test_state import picture
+from tsched import limited
 from tsched.executors.salvaged import salvaged
 from tsched.gitops.mirror import Mirror
 from tsched.limited import within
@@ -274,6 +275,18 @@ def test_what_hangs_is_left_behind() -> None:
     with pytest.raises(TransientError, match=r"the server gave no answer within 0\.01 s"):
         within(0.01, gate.wait, what="the server")
     gate.set()
+
+
+def test_who_was_left_behind_is_gone_once_it_has_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon asks for weeks."""
+    monkeypatch.setattr(limited, "_idle", [])
+    gate, before = threading.Event(), set(threading.enumerate())
+    with pytest.raises(TransientError):
+        within(0.01, gate.wait, what="the server")
+    (asking,) = set(threading.enumerate()) - before
+    gate.set()
+    asking.join(30)
+    assert not asking.is_alive()
 
 
 def test_what_answers_answers_and_what_fails_fails() -> None:

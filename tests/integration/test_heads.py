@@ -10,9 +10,10 @@ import pytest
 from pygit2.enums import ConfigLevel
 
 from tests.integration.git_server import GitServer, Half, served
-from tests.integration.passes import World, pool
-from tsched.gitops.heads import MANY, REFUSALS
+from tests.integration.passes import World, pool, until
+from tsched.gitops.heads import MANY, REFUSALS, Heads
 from tsched.gitops.mirror import BranchMissing, Mirror, RemoteUnreachable
+from tsched.gitops.remotes import remote_of
 from tsched.model.errors import TransientError
 
 SECRET = "c4n4ry"
@@ -160,3 +161,25 @@ def test_while_a_question_is_unanswered_git_asks_the_next(world: World) -> None:
             mirror.poll()
         line.most, mirror._timeout = 1 << 30, 60.0
         assert polled(mirror, server) == (tip, {"git"})
+
+
+def test_who_is_left_behind_keeps_the_repository_that_it_uses(world: World) -> None:
+    """libgit2 ends the process where one thread closes or reads a repository that another is asking by."""
+    opened: list[pygit2.Repository] = []
+
+    def repository() -> pygit2.Repository:
+        opened.append(pygit2.init_repository(str(world.remote.parent / "own"), bare=True))
+        return opened[-1]
+
+    with served(world.remote.parent) as (host, _), closing(Half(host, most=0)) as line:
+        heads = Heads(remote_of(f"{line.base}/remote.git"), "main", repository=repository)
+        with pytest.raises(TransientError):
+            heads.ask(0.5)
+        assert len(opened) == 1
+        line.close()
+        until(lambda: not heads._asking, "it has no answer to wait for")
+    with served(world.remote.parent) as (host, _), mirror_of(world, f"http://{host}/remote.git") as mirror:
+        heads = Heads(remote_of(f"http://{host}/remote.git"), "main", repository=repository)
+        assert heads.ask(60.0) == heads.ask(60.0)
+        assert len(opened) == 2, "one serves all questions that are answered"
+        assert mirror._another() is not mirror._open_or_make()

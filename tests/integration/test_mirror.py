@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import pygit2
 import pytest
+from pygit2.remotes import RemoteHead
 
 from tests.e2e.world import World
 from tests.integration.git_server import served
+from tsched.gitops import heads
 from tsched.gitops.mirror import BranchMissing, EmptyRepository, Mirror, RemoteUnreachable
 from tsched.gitops.worktree import Worktree, make_bare
 from tsched.model.errors import ConfigurationError, TransientError
@@ -110,16 +111,16 @@ def aged(world: World) -> None:
             os.utime(path, (time.time() - 60,) * 2)
 
 
-def asked(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the remote is asked from now on, other than the times of its files."""
     found: list[str] = []
+    branches = heads._branches
 
-    def opened() -> pygit2.Repository:
+    def told(names: list[RemoteHead]) -> dict[str, str]:
         found.append("heads")
-        return make()
+        return branches(names)
 
-    make = mirror._open_or_make
-    monkeypatch.setattr(mirror._heads, "_repository", opened)
+    monkeypatch.setattr(heads, "_branches", told)
     return found
 
 
@@ -128,7 +129,7 @@ def test_a_local_remote_that_nobody_wrote_to_is_not_opened(
 ) -> None:
     tip = world.push(dev="x: 1\n")
     newest(mirror)
-    questions = asked(mirror, monkeypatch)
+    questions = asked(monkeypatch)
     assert [mirror.poll(), mirror.poll()] == [tip, tip]
     assert len(questions) == 2, "it was written to a moment ago: the next write might look the same"
     aged(world)

@@ -4,6 +4,7 @@ import ast
 import errno
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from tsched.executors import processes
 from tsched.executors.executor import Launch, Liveness
 from tsched.executors.jobs import SHIM
 from tsched.executors.shim import files
+from tsched.executors.shim.progress import Progress
+from tsched.executors.shim.stop import TICK, Stoppable
 from tsched.model.run import ExitReason, RunExit
 
 
@@ -343,6 +346,19 @@ def test_the_kernel_tells_of_a_stop_request_where_it_is_written_here(place: Plac
         shim.stdin.close()
     here = str(not elsewhere)
     assert seen == [[here], ["False", here], [here, "False"], ["False", here], [here, "False", "drain"]]
+
+
+def test_nobody_is_woken_to_look_at_the_progress_of_an_agent_that_has_ended(place: Place) -> None:
+    """Its hook after the run may take long: a look that nobody takes was due at once, for ever."""
+    place.prepare(launch_of(shell("true"), stall=8))
+    spec = {**json.loads((place.runs / R1 / "spec.json").read_text()), "elsewhere": True, "heartbeat": 600}
+    shim = Stoppable(str(place.runs / R1), spec)
+    shim.next_beat = math.inf
+    shim.progress = Progress(spec, shim.log)
+    late = shim.progress.due() + 1
+    assert shim.kill_or_pause(late) == 0
+    shim.over = True
+    assert shim.kill_or_pause(late) == TICK
 
 
 def test_hup_stops_nothing(place: Place) -> None:

@@ -16,11 +16,12 @@ from tests.e2e.world import LIMITS, alive
 from tests.integration.passes import Runner, World, faults, pool, runner, until
 from tsched.executors import forkserver, shims
 from tsched.executors.forkserver import ForkServer
-from tsched.model.errors import TransientError
+from tsched.model.errors import FatalError, TransientError
+from tsched.model.task import Task
 from tsched.runner import orders
 from tsched.runner.patience import Patience
 from tsched.schedule.outage import REMIND
-from tsched.state import events, history
+from tsched.state import events, history, passes
 from tsched.state.leases import Leases
 from tsched.tasks.embedded_operations import OperatedTasks
 
@@ -113,6 +114,46 @@ def test_no_event_tells_of_a_start_that_a_kill_came_before(asked: Runner, monkey
     with pytest.raises(SystemExit):
         asked.once()
     assert history_of(asked) == ["run.failed"], "the odd one's alone"
+
+
+def test_what_was_started_is_told_though_the_launch_was_broken_off(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runner(world) as one:
+        one.once()
+        first, _ = add(one, "quick"), add(one, "quick")
+        claim = one.host.tasks.claim
+
+        def damaged(task: Task, **who: str) -> Task | None:
+            if task.id != first:
+                raise FatalError("its database is damaged")
+            return claim(task, **who)
+
+        monkeypatch.setattr(one.host.tasks, "claim", damaged)
+        with pytest.raises(FatalError):
+            one.once()
+        monkeypatch.undo()
+        counted = [total.value for total in passes.totals(one.host.history) if total.name == "runs_started_total"]
+        assert counted == [1.0]
+        one.until(lambda: status(one, first) == "complete", "it was not started twice")
+
+
+def test_what_was_started_is_told_though_nobody_could_ask_whether_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks() -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with runner(world) as one:
+        one.once()
+        task = add(one, "quick")
+        monkeypatch.setattr(one.host.executor, "confirm", no_locks)
+        said = one.once()
+        assert [line.partition(":")[0] for line in faults(said)] == ["ERROR - what was started"]
+        assert ": tasks_spawned=1 " in said
+        assert history_of(one) == ["run.started"]
+        monkeypatch.undo()
+        one.until(lambda: status(one, task) == "complete", "it was started")
 
 
 # -- a disk without room -----------------------------------------------------------------------------------------

@@ -25,10 +25,11 @@ class Heads:
     """Where the branches of one remote are."""
 
     def __init__(self, remote: Remote, branch: str, *, repository: Callable[[], pygit2.Repository]) -> None:
-        """`repository`: any, for its settings."""
+        """`repository`: opens one that nobody else uses, for its settings."""
         self._remote = remote
         self._branch = branch
         self._repository = repository
+        self._own: pygit2.Repository | None = None
         self._local = is_local(remote.address)
         # A local remote's branches, with what its files looked like then.
         self._seen: tuple[refs.Mark | None, dict[str, str]] = (None, {})
@@ -44,13 +45,19 @@ class Heads:
         if not self._in_process():
             return self._by_git(timeout)
         try:
-            heads = within(timeout, lambda: self._by_libgit2(timeout), what=mask(self._remote.address))
+            own, self._own = self._settings(), None  # who is left behind keeps it: libgit2 crashes where two use one
+            heads = within(timeout, lambda: self._by_libgit2(own, timeout), what=mask(self._remote.address))
         except (pygit2.GitError, KeyError, ValueError, OSError):
             heads = self._by_git(timeout)  # git itself has the last word, and the better message
             self._refused += 1
             return heads
+        self._own = own
         self._refused = REFUSALS if self._many else 0
         return heads
+
+    def _settings(self) -> pygit2.Repository:
+        self._own = self._own or self._repository()
+        return self._own
 
     def _in_process(self) -> bool:
         if self._asking:  # by a process, then, that can be ended
@@ -64,7 +71,7 @@ class Heads:
         if any(name.lower() in _ENVIRON for name in os.environ):
             return False
         try:
-            return not any(entry.name.lower().startswith(_HOW) for entry in self._repository().config)
+            return not any(entry.name.lower().startswith(_HOW) for entry in self._settings().config)
         except (pygit2.GitError, ValueError, OSError):
             return False  # settings that can't be read: git says where
 
@@ -76,25 +83,25 @@ class Heads:
         pairs = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
         return {name: commit for commit, name in pairs}
 
-    def _by_libgit2(self, timeout: float) -> dict[str, str]:
+    def _by_libgit2(self, own: pygit2.Repository, timeout: float) -> dict[str, str]:
         """By calls that let go of Python meanwhile: looking up one ref would hold all of it while a disk hangs."""
         self._asking = True
         try:
-            return self._local_heads() if self._local else self._served_heads(timeout)
+            return self._local_heads(own) if self._local else self._served_heads(own, timeout)
         finally:
             self._asking = False
 
-    def _local_heads(self) -> dict[str, str]:
+    def _local_heads(self, own: pygit2.Repository) -> dict[str, str]:
         address = self._remote.address
         mark = refs.mark(address, self._branch)  # taken first: who moves the branch from now on leaves another one
         if mark is None or mark != self._seen[0]:
-            self._seen = (mark, _branches(self._repository().remotes.create_anonymous(address).list_heads()))
+            self._seen = (mark, _branches(own.remotes.create_anonymous(address).list_heads()))
         return self._seen[1]
 
-    def _served_heads(self, timeout: float) -> dict[str, str]:
+    def _served_heads(self, own: pygit2.Repository, timeout: float) -> dict[str, str]:
         # Of the process as a whole, and for each read: who was left behind does not wait for ever.
         pygit2.settings.server_connect_timeout = pygit2.settings.server_timeout = int(2 * timeout * 1000)
-        remote = self._repository().remotes.create_anonymous(self._remote.address)
+        remote = own.remotes.create_anonymous(self._remote.address)
         names = remote.list_heads(callbacks=_Login(self._remote.address, self._remote.credentials))
         self._many = len(names) > MANY
         return _branches(names)

@@ -44,7 +44,7 @@ class Mirror(Commits):
         self.url = url
         self._remote = remote_of(url)
         self.branch = check_branch(branch)
-        self._heads = Heads(self._remote, self.branch, repository=self._open_or_make)
+        self._heads = Heads(self._remote, self.branch, repository=self._another)
 
     def _names(self) -> Mapping[str, str]:
         return {"HEAD": TIP, self.branch: TIP}
@@ -207,6 +207,11 @@ class Mirror(Commits):
             found = self._open()
         assert found is not None  # it was made just now
         return found
+
+    def _another(self) -> pygit2.Repository:
+        """The same, for somebody else's use alone."""
+        self._open_or_make()
+        return pygit2.Repository(str(self.folder), pygit2.enums.RepositoryOpenFlag.BARE)
 
     def borrow(self, folder: Path) -> "Mirror":
         """A mirror of its own in an empty temporary folder, which reads this one's objects and never writes here."""

@@ -1,7 +1,7 @@
 """Step 9: start what was matched, each by itself: lease first, then the claim, then the process."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tsched.executors.executor import Again, Launch, Liveness
 from tsched.model.errors import ConfigurationError, TransientError, disk_refuses
@@ -24,8 +24,17 @@ def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
     fleet = serving(p)
     if fleet is None or not assignments:
         return
-    begun = _launch_each(p, fleet, assignments)
-    refused = p.host.executor.confirm()
+    begun: list[tuple[Assignment, Run]] = []
+    try:
+        _launch_each(p, fleet, assignments, begun)
+    finally:  # whatever broke it off, what was started before is there
+        _confirm(p, begun)
+
+
+def _confirm(p: Pass, begun: Sequence[tuple[Assignment, Run]]) -> None:
+    refused: Mapping[str, TransientError] = {}
+    with p.guarded("what was started", kind="start"):
+        refused = p.host.executor.confirm()
     if refused:
         p.fault("start", f"{count(len(refused), 'run')} could not be started: {{}}", next(iter(refused.values())))
     for assignment, run in begun:
@@ -35,9 +44,10 @@ def launch(p: Pass, assignments: Sequence[Assignment]) -> None:
             _started(p, assignment, run)
 
 
-def _launch_each(p: Pass, fleet: Fleet, assignments: Sequence[Assignment]) -> Sequence[tuple[Assignment, Run]]:
-    """The runs that the executor was asked to start. Whether they did is known once it confirms it."""
-    begun: list[tuple[Assignment, Run]] = []
+def _launch_each(
+    p: Pass, fleet: Fleet, assignments: Sequence[Assignment], begun: list[tuple[Assignment, Run]]
+) -> None:
+    """`begun` gets the runs that the executor was asked to start. Whether they did is known once it confirms it."""
     places = {agent.name: (pool, agent) for pool, agent in fleet.agents()}
     for assignment in assignments:
         pool, agent = places[assignment.agent]
@@ -55,7 +65,6 @@ def _launch_each(p: Pass, fleet: Fleet, assignments: Sequence[Assignment]) -> Se
                 raise
             if run is not None:
                 begun.append((assignment, run))
-    return begun
 
 
 def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignment) -> Run | None:

@@ -114,8 +114,9 @@ class Stoppable:
         """KILL what has outlived its grace. Returns the seconds until there is something to do again."""
         if self.kill_at is None:
             rest = TICK if self.waits or self.over else min(self.every, self.give_up - now)
-            look = self.progress.due() - now if self.progress is not None else rest
-            return max(0.0, min(rest, look, self.next_beat - now))
+            if self.progress is not None and not self.over:  # of an ended agent nobody looks any more
+                rest = min(rest, self.progress.due() - now)
+            return max(0.0, min(rest, self.next_beat - now))
         if now < self.kill_at:
             return max(0.0, min(TICK, self.next_beat - now, self.kill_at - now))
         self.signal_all(signal.SIGKILL)
