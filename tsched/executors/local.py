@@ -192,8 +192,6 @@ class LocalExecutor:
 
     # -- stop --------------------------------------------------------------------------------------------------
 
-    # -- stop --------------------------------------------------------------------------------------------------
-
     def stop(self, run_ids: Collection[str], *, reason: ExitReason, at: float) -> None:
         """Leave a stop request with each run; see Executor. Raises TransientError where it can't be written."""
         for run_id in run_ids:

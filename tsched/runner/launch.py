@@ -92,6 +92,7 @@ def _launch(p: Pass, fleet: Fleet, pool: Pool, agent: Agent, assignment: Assignm
         return None
     host.executor.start(run.run_id)
     p.runs[run.run_id] = run
+    p.added = True
     p.liveness[run.run_id] = Liveness.ALIVE
     return run
 

@@ -65,6 +65,7 @@ class Pass:
     elsewhere: Sequence[Task] = ()  # tasks that other runners have claimed
     room: Room = field(default_factory=Room)
     started: dict[str, Run] = field(default_factory=dict)  # by task id
+    added: bool = False  # a run to `runs`, whatever became of its start
     ended: list[RunResult] = field(default_factory=list)
     adopted: bool = False  # a revision became the applied one
     steps: dict[str, float] = field(default_factory=dict)  # seconds that each took
@@ -76,7 +77,7 @@ class Pass:
 
     def every_run(self) -> Sequence[Run]:
         """The runs as they are now: the same object as in the last pass where they are the same."""
-        if self.started or len(self.runs) < len(self.recorded):
+        if self.added or len(self.runs) < len(self.recorded):
             return tuple(self.runs.values())
         return self.host.kept(_values, self.recorded)
 
