@@ -72,6 +72,19 @@ async def read_body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
+def json_object(body: bytes) -> dict[str, object]:
+    """A body that holds a JSON object, or nothing. Raises RefusedError for any other."""
+    if not body.strip():
+        return {}
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RefusedError("the body is no JSON", 400) from None
+    if not isinstance(found, dict):
+        raise RefusedError("the body is no JSON object", 400)
+    return found
+
+
 def as_json(value: object, status: int = 200) -> Response:
     """JSON in ASCII: half a character, which somebody's program stored, must not keep all else from being read."""
     return Response(compact(value), status, media_type="application/json")

@@ -30,7 +30,7 @@ class Heads:
         self._branch = branch
         self._repository = repository
         self._own: pygit2.Repository | None = None
-        self._local = is_local(remote.address)
+        self._local = _is_local(remote.address)
         # A local remote's branches, with what its files looked like then.
         self._seen: tuple[refs.Mark | None, dict[str, str]] = (None, {})
         self._asking = False  # also once nobody waits for it, such as a file system that is gone
@@ -122,7 +122,7 @@ class _Login(pygit2.RemoteCallbacks):
         return pygit2.UserPass(given.user, given.password)
 
 
-def is_local(address: str) -> bool:
+def _is_local(address: str) -> bool:
     """Whether an address is a folder of this machine's."""
     return address.startswith(("/", "./", "../", "file://")) or ("://" not in address and Path(address).exists())
 

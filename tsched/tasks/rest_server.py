@@ -1,6 +1,5 @@
 """TinyTask's REST API answered: a request's query or body as an operation's arguments, its value as JSON."""
 
-import json
 import re
 from collections.abc import Mapping
 
@@ -8,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tsched.model.errors import ConfigurationError
-from tsched.serving import RefusedError, as_json, read_body, refusal
+from tsched.serving import RefusedError, as_json, json_object, read_body, refusal
 from tsched.tasks.routes import MOST, Rest
 from tsched.tasks.served import ServedTasks
 from tsched.tasks.served_rows import Json, NotFoundError
@@ -42,13 +41,7 @@ async def _body(request: Request) -> Json:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise RefusedError(f"the body is {kind or 'of no type'}: send it as application/json", 415)
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise RefusedError("the body is no JSON", 400) from None
-    if not isinstance(body, dict):
-        raise RefusedError("the body is no JSON object", 400)
-    return body
+    return json_object(raw)
 
 
 def _query(tool: Tool, asked: Mapping[str, str]) -> Json:

@@ -4,14 +4,13 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs
 
-from tsched.serving import RefusedError
+from tsched.serving import RefusedError, json_object
 
 MOST: Final = 1024 * 1024  # bytes of a hook
 TOLERANCE: Final = 300.0  # seconds that a signed time may be away from ours
@@ -145,12 +144,4 @@ def _payload(headers: Headers, body: bytes) -> Mapping[str, object]:
             body = parse_qs(body.decode(), max_num_fields=10).get("payload", [""])[0].encode()
         except ValueError:
             raise RefusedError("the body is no form", 400) from None
-    if not body.strip():
-        return {}
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        raise RefusedError("the body is no JSON", 400) from None
-    if not isinstance(said, dict):
-        raise RefusedError("the body is no JSON object", 400)
-    return said
+    return json_object(body)
