@@ -402,7 +402,7 @@ def test_events_requests_rejections_and_the_report_come_back(db: Database) -> No
         verdicts.remember(db, f"key{number}", found, time=float(number))
     kept = verdicts.remembered(db)
     assert (len(kept), kept["key119"], "key0" in kept) == (verdicts.KEPT, found, False)
-    verdicts.put_report(db, {"a": 1})
+    verdicts.put_report(db, dict, {"a": 1})
     assert verdicts.get_report(db, dict, {}) == {"a": 1}
 
 

@@ -108,6 +108,21 @@ def test_what_was_found_is_read_again_where_somebody_wrote(db: Database, tmp_pat
     assert found() == 0
 
 
+def test_what_others_write_in_a_moment_is_seen_after_it(db: Database, tmp_path: Path) -> None:
+    assert requests.pending(db) == ()
+    with closing(Database.open(tmp_path / "tsched.db")) as other:
+        with suppress(KeyError), db.moment():
+            assert requests.pending(db) == ()
+            requests.insert(other, time=0.0, kind="sync")
+            assert requests.pending(db) == (), "it was asked already"
+            raise KeyError
+        assert len(requests.pending(db)) == 1
+        with db.moment():
+            assert len(requests.pending(db)) == 1
+            requests.insert(db, time=0.0, kind="sync")
+            assert len(requests.pending(db)) == 2, "its own"
+
+
 def test_a_failed_commit_leaves_no_transaction_behind(tmp_path: Path) -> None:
     schema = (
         "CREATE TABLE a (x INTEGER PRIMARY KEY);\n"
@@ -156,7 +171,7 @@ def test_a_spoiled_history_is_refused_and_spoiled_caches_are_forgotten(db: Datab
     verdicts.remember(db, "bad", found, time=1.0)
     db.execute("UPDATE rejected SET diagnostics = '{' WHERE content_key = 'bad'")
     assert verdicts.remembered(db) == {"good": found}
-    verdicts.put_report(db, [1, 2])
+    verdicts.put_report(db, list, [1, 2])
     assert verdicts.get_report(db, dict, {"seen": "nothing"}) == {"seen": "nothing"}
 
 

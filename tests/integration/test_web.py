@@ -20,7 +20,7 @@ from tests.integration.web_server import SECRET, TOKEN, generic, github, served
 from tsched.model.alert import Alert, AlertSeverity
 from tsched.model.event import Event
 from tsched.model.fleet import Agent, Fleet, Pool
-from tsched.model.history import PassRecord, Sample, Total, Trouble
+from tsched.model.history import PassRecord, Sample, Trouble
 from tsched.model.lifecycle import Lifecycle
 from tsched.model.override import Override, OverrideKind
 from tsched.model.run import ExitReason, Lease, LeaseState, Outcome, Run, RunExit, RunResult, Usage
@@ -67,7 +67,7 @@ def fill(root: Path, *, fresh: bool = True) -> StateFolder:
             pid=1, host="h", version="1", last_cycle=iso(now if fresh else now - 9999), id="r", selector=None
         )
         report: Report = {**NOTHING_SEEN, "fetched": REVISION, "runner": last}
-        verdicts.put_report(db, report)
+        verdicts.put_report(db, Report, report)
         history.record(db, finished(now))
         limit = "limit 1 → 2"
         change = Event(time=now, kind="change.agent.changed", subject="agent/ada", message=limit, revision=REVISION)
@@ -84,7 +84,6 @@ def fill(root: Path, *, fresh: bool = True) -> StateFolder:
             PassRecord(time=now, seconds=0.5, revision=REVISION, generation=1, steps={"fetch": 0.1}),
             samples=[Sample(time=now - 60, queue="dev", idle=2, blocked=1, working=1, oldest=now - 90)],
             troubles=[Trouble(time=now, kind="remote", message=EVIL)],
-            totals=[Total(name="passes_total", value=1)],
         )
     with closing(OperatedTasks(folder.tasks_db)) as tasks:
         tasks.add("waiting", queue="dev")

@@ -26,11 +26,8 @@ class Kept:
     def __call__(self, ask: Callable[[*Asked], T], *about: *Asked, of: str = "") -> T:
         """The answer to `ask(*about)`. `of`: tells questions apart that are asked of several things in turn."""
         before = self._answers.get((ask, of))
-        if before is not None and _same(before[0], about):
-            known: T = before[1]
-            return known
-        answer = ask(*about)
-        self._answers[ask, of] = (about, answer)
+        answer: T = before[1] if before is not None and _same(before[0], about) else ask(*about)
+        self._answers[ask, of] = (about, answer)  # in any case: what is equal now is the same object the next time
         return answer
 
     def each(

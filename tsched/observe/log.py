@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TextIO
+from types import MappingProxyType
+from typing import Final, NamedTuple, TextIO
 
 from tsched.model.errors import in_words
 from tsched.model.units import iso
@@ -14,8 +15,10 @@ from tsched.observe.entries import Level, encoded, format_json, format_line, hea
 from tsched.observe.text import one_line
 
 ROUTINE_LINES: Final = 20  # of a pass, before `Reconciliation completed`: the guide greps within 30 lines
-MANY: Final = 500  # lines of one write
+MANY: Final = 2500  # lines of one write
+FEW: Final = 500  # lines that are made anew rather than kept as they were written
 URGENT_LINES: Final = 5  # warnings and errors, the same
+_HEAD: Final = "\0"  # stands for an entry's head: in no message
 
 
 def registry_lines(*, source: str, agents: Sequence[str], queues: Sequence[str]) -> Sequence[tuple[Level, str]]:
@@ -75,7 +78,7 @@ class OperatorLog:
         if self._pass is None or self._pass.admits(level):
             self._write(moment, level, message)
         else:
-            self._pass.later.append((moment, level, (one_line(message),)))
+            self._pass.later.append(Entries(moment, level, (one_line(message),)))
 
     def routine(self, lines: Sequence[str]) -> None:
         """Many INFO entries of one moment; `lines`: messages without line ends, as `one_line` leaves them.
@@ -86,11 +89,11 @@ class OperatorLog:
             return
         moment = self._clock()
         now = len(lines) if self._pass is None else self._pass.share(len(lines))
-        self._write_all([(moment, Level.INFO, lines[:now])] if now else ())
+        self._write_all([Entries(moment, Level.INFO, lines[:now])] if now else ())
         if self._pass is not None and now < len(lines):
             if self._rest[0] is not lines or self._rest[1] != now:
                 self._rest = (lines, now, lines[now:])  # the same object again, as long as these are
-            self._pass.later.append((moment, Level.INFO, self._rest[2]))
+            self._pass.later.append(Entries(moment, Level.INFO, self._rest[2]))
 
     def standing(self, lines: Sequence[tuple[Level, str]]) -> None:
         """What holds for now: a line is logged when it is new to this process, and first in each day's file then."""
@@ -120,42 +123,47 @@ class OperatorLog:
         try:
             yield current
         except Exception as error:
-            self._write(self._clock(), Level.ERROR, messages.broken_off(time.monotonic() - began, in_words(error)))
+            words = messages.broken_off(time.monotonic() - began, in_words(error))
+            current.later.insert(0, Entries(self._clock(), Level.ERROR, (one_line(words),)))
             raise
         else:
             if self._level <= Level.INFO:
-                done = messages.completed(time.monotonic() - began, current.counters)
-                self._write(self._clock(), Level.INFO, done, counters=current.counters)
+                words = messages.completed(time.monotonic() - began, current.counters)
+                done = Entries(self._clock(), Level.INFO, (words,), {"counters": current.counters})
+                current.later.insert(0, done)
         finally:
             self._write_all(current.later)
             self._pass = None
 
-    def _write(self, moment: float, level: Level, message: str, **facts: object) -> None:
+    def _write(self, moment: float, level: Level, message: str) -> None:
         line = encoded(format_line(moment, level, message))
-        self._emit(moment, lambda: (line,), lambda: self._json(moment, level, message, **facts))
+        self._emit(moment, lambda: (line,), lambda: self._json(moment, level, message))
 
-    def _write_all(self, entries: Sequence[tuple[float, Level, Sequence[str]]]) -> None:
+    def _write_all(self, many: Sequence["Entries"]) -> None:
         """Many entries, the file opened once."""
-        if entries:
+        if many:
             self._emit(
-                entries[-1][0],
-                lambda: (part for entry in entries for part in self._parts(*entry)),
-                lambda: "".join([self._json(moment, level, one) for moment, level, some in entries for one in some]),
+                many[-1].moment,
+                lambda: (part for entries in many for part in self._parts(entries)),
+                lambda: "".join([
+                    self._json(entries.moment, entries.level, one, **entries.facts)
+                    for entries in many for one in entries.lines
+                ]),
             )  # fmt: skip
 
-    def _parts(self, moment: float, level: Level, lines: Sequence[str]) -> Iterator[bytes]:
-        """Entries of one moment. Very many that were written before, at another moment, only get their new heads.
+    def _parts(self, entries: "Entries") -> Iterator[bytes]:
+        """Entries as they are written. Very many that were written before, at another moment, only get new heads.
 
         In parts: a megabyte as one would be copied from one fresh piece of memory to the next.
         """
-        begin = head(moment, level).encode()
+        begin, lines = head(entries.moment, entries.level).encode(), entries.lines
         known, parts = self._many
         if lines is not known:
-            parts = [encoded("\n".join(lines[start : start + MANY])) for start in range(0, len(lines), MANY)]
-            if len(lines) > MANY:
+            parts = [_headless(lines[start : start + MANY]) for start in range(0, len(lines), MANY)]
+            if len(lines) > FEW:
                 self._many = (lines, parts)
         for part in parts:
-            yield b"%b%b\n" % (begin, part.replace(b"\n", b"\n" + begin))
+            yield part.replace(_HEAD.encode(), begin)
 
     def _json(self, moment: float, level: Level, message: str, **facts: object) -> str:
         began = {} if self._pass is None else {"pass": iso(self._pass.began)}
@@ -178,12 +186,26 @@ class OperatorLog:
         return "".join(format_line(moment, *entry) for entry in self._standing if entry[0] >= self._level)
 
 
+def _headless(lines: Sequence[str]) -> bytes:
+    """Entries as they are written, but for their heads."""
+    return encoded("".join([f"{_HEAD}{line}\n" for line in lines]))
+
+
+class Entries(NamedTuple):
+    """Entries of one moment (seconds since the epoch): messages without line ends; `facts` of each, for JSON."""
+
+    moment: float
+    level: Level
+    lines: Sequence[str]
+    facts: Mapping[str, object] = MappingProxyType({})
+
+
 class PassLog:
     """What one pass has logged and counted so far. Its counters stand in the completed line."""
 
     def __init__(self, *, log: OperatorLog, began: float) -> None:
         self.began = began
-        self.later: list[tuple[float, Level, Sequence[str]]] = []
+        self.later: list[Entries] = []
         self._log = log
         self._counters = dict.fromkeys(messages.COUNTERS, 0)
         self._left = {"routine": ROUTINE_LINES, "urgent": URGENT_LINES}

@@ -65,7 +65,7 @@ def _registry(agents: Sequence[str], served: str, source: str) -> Sequence[tuple
 def _selector(p: Pass) -> None:
     """What TSCHED_POOLS asks for and the fleet lacks: most likely misspelt, and then nothing is served."""
     fleet, wanted = p.applied.fleet, p.host.settings.pools
-    if fleet is None:
+    if fleet is None or not wanted:
         return
     names = [pool.name for pool in fleet.pools]
     for unknown in sorted(set(wanted.names) - set(names)):

@@ -74,7 +74,8 @@ def _sweep_leases(p: Pass) -> None:
         dropped = {*_drop_orphans(p, scan), *_drop_unreadable(p, scan)}
     live = {task: lease for task, lease in scan.leases.items() if task not in dropped} if dropped else scan.leases
     p.host.leases.mend_links(live)
-    p.leased = tasks - {task for task in dropped if not os.path.lexists(p.host.leases.path(task))}
+    gone = {task for task in dropped if not os.path.lexists(p.host.leases.path(task))}
+    p.leased = tasks - gone if gone else tasks
 
 
 def _tasks(scan: LeaseScan) -> frozenset[str]:

@@ -17,7 +17,6 @@ from tsched.state import passes
 NONE = Depth()
 Stand = Mapping[str, tuple[Depth, int]]  # by queue: its idle tasks, and how many runs work on its tasks
 SAMPLED = 60.0  # seconds after which a queue's depth is kept again though it is the same
-BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0)  # seconds of a pass
 RUN_BUCKETS = (10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0)  # seconds of a run
 
 
@@ -85,9 +84,7 @@ def _append(p: Pass, seconds: float, broken: str) -> None:
     if broken:
         troubles.append(Trouble(time=p.now, kind="internal", message=f"the pass was broken off: {broken}"))
     fresh, stands = _news(p)
-    number = passes.append(
-        p.host.history, record, samples=fresh, troubles=troubles, totals=pass_totals(p, record, troubles)
-    )
+    number = passes.append(p.host.history, record, samples=fresh, troubles=troubles, totals=pass_totals(p, troubles))
     p.host.sampled.update({one.queue: one for one in fresh})
     p.host.stood = stands
     if number % passes.EVERY == 1:
@@ -149,12 +146,8 @@ def fresh_samples(known: Mapping[str, Sample], found: Sequence[Sample]) -> list[
     ]
 
 
-def pass_totals(p: Pass, record: PassRecord, troubles: Sequence[Trouble]) -> Iterator[Total]:
-    """What the pass adds to the running totals. Names are those of metrics, without their prefix."""
-    yield Total(name="passes_total", value=1)
-    yield from histogram("pass_seconds", record.seconds, BUCKETS, {})
-    for step, seconds in record.steps.items():
-        yield Total(name="step_seconds_total", value=seconds, labels={"step": step})
+def pass_totals(p: Pass, troubles: Sequence[Trouble]) -> Iterator[Total]:
+    """What happened in the pass, for the running totals. Names are those of metrics, without their prefix."""
     for kind, number in Counter(one.kind for one in troubles).items():
         yield Total(name="errors_total", value=number, labels={"kind": kind})
     for run in p.started.values():

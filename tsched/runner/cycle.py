@@ -79,15 +79,16 @@ def cycle(host: Host, lock: RunnerLock) -> Report:
 
 def begin(host: Host, log: PassLog) -> Pass:
     """What is, before anything is done: the applied record and every run."""
-    p = Pass(
-        host=host,
-        log=log,
-        now=host.clock(),
-        applied=applied.load(host.db),
-        last=verdicts.get_report(host.db, LastReport, NOTHING_SEEN),
-        breakers=breakers.load(host.db),
-        overrides=overrides.load(host.db),
-    )
+    with host.db.moment():
+        p = Pass(
+            host=host,
+            log=log,
+            now=host.clock(),
+            applied=applied.load(host.db),
+            last=verdicts.get_report(host.db, LastReport, NOTHING_SEEN),
+            breakers=breakers.load(host.db),
+            overrides=overrides.load(host.db),
+        )
     survey(p)
     return p
 

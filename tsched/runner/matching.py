@@ -110,7 +110,7 @@ def _held(leased: frozenset[str], undelivered: frozenset[str], runs: Sequence[Ru
 
 def resting(p: Pass, fleet: Fleet) -> dict[str, int]:
     """Recipes whose breaker is open, and how many more of their runs may start: none of one that is not there."""
-    running = Counter(run.recipe for run in p.runs.values() if p.breakers)
+    running = Counter([run.recipe for run in p.runs.values()] if p.breakers else ())
     found = dict.fromkeys(p.host.kept(_absent, p.host.kept, fleet), 0)
     for path, breaker in p.breakers.items():
         recipe = fleet.recipes.get(path)

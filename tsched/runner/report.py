@@ -62,7 +62,9 @@ def report(p: Pass) -> None:
     )
     same = seen == Report(**{**p.last, "runner": {**p.last["runner"], "last_cycle": seen["runner"]["last_cycle"]}})
     with p.host.db.unhurried() if same and not p.pending else nullcontext(), p.commit():
-        verdicts.put_report(p.host.db, seen)  # of a pass with nothing new only the time is: no disk is waited for
+        verdicts.put_report(
+            p.host.db, Report, seen
+        )  # of a pass with nothing new only the time is: no disk is waited for
 
 
 def fetched(p: Pass) -> str | None:

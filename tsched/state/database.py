@@ -81,6 +81,7 @@ class Database:
         self._file = _identity(path)
         self._kept: dict[tuple[object, tuple[object, ...]], tuple[Sequence[str], Any]] = {}  # answers, their tables
         self._kept_at: int | None = None  # the version that they were found in
+        self._moment: int | None = None  # the version in the moment that lasts
         self.writing = False  # in a transaction that may still be undone
         self.fleet: tuple[int, Fleet] | None = None  # kept by state.applied: a generation and its fleet
         self.applied: tuple[int, Applied] | None = None  # the same: a version of the file and the record in it
@@ -90,9 +91,20 @@ class Database:
         """Whether a transaction is open."""
         return self._connection.in_transaction
 
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """Whether somebody else has written is asked once, for all that is read in it."""
+        self._moment = self.version
+        try:
+            yield
+        finally:
+            self._moment = None
+
     @property
     def version(self) -> int:
         """A number that changes whenever somebody else has written; what is written here does not change it."""
+        if self._moment is not None:
+            return self._moment
         with translated(self._path):
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
@@ -110,6 +122,12 @@ class Database:
             known = self._kept[ask, about] = (of, ask(self, *about))
         answer: T = known[1]
         return answer
+
+    def keep(
+        self, answer: T, ask: "Callable[[Database, *Asked], T | None]", *about: *Asked, of: Sequence[str]
+    ) -> None:
+        """Know what `kept` would find, as it was just written: not to be read and decoded again."""
+        self._kept[ask, about] = (of, answer)
 
     def _written(self, statement: str) -> None:
         """Let go of what was found in the table that is written to."""
@@ -192,9 +210,12 @@ class Database:
 
     def each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """One statement for each row of values."""
+        values = list(rows)
+        if not values:
+            return
         self._written(statement)
         with translated(self._path):
-            self._connection.executemany(statement, rows)
+            self._connection.executemany(statement, values)
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
         """All rows of one query."""

@@ -1,7 +1,7 @@
 """history.db: passes, queue depths, errors and running totals. Bounded by age and number; losing it loses no work."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -29,14 +29,35 @@ CREATE INDEX errors_by_time ON errors (time);
 CREATE TABLE totals (name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL,
   PRIMARY KEY (name, labels)) WITHOUT ROWID
 """,
+    # What each pass adds to the totals is summed up as it is read, and folded in a hundred passes at a time.
+    """
+ALTER TABLE totals RENAME TO sums;
+CREATE TABLE folded (one INTEGER PRIMARY KEY CHECK (one = 1), id INTEGER NOT NULL);
+INSERT INTO folded SELECT 1, coalesce(max(id), 0) FROM passes;
+CREATE VIEW unfolded (name, labels, value) AS
+  WITH fresh AS (SELECT seconds, iif(json_valid(steps), steps, '{}') AS steps FROM passes
+                 WHERE id > (SELECT id FROM folded)),
+    bounds (le, most) AS (VALUES ('0.01', 0.01), ('0.05', 0.05), ('0.1', 0.1), ('0.5', 0.5), ('1', 1), ('5', 5),
+                          ('30', 30), ('60', 60))
+  SELECT 'passes_total', '{}', count(*) FROM fresh GROUP BY 1
+  UNION ALL SELECT 'pass_seconds_count', '{}', count(*) FROM fresh GROUP BY 1
+  UNION ALL SELECT 'pass_seconds_sum', '{}', sum(seconds) FROM fresh GROUP BY 1
+  UNION ALL SELECT 'pass_seconds_bucket', printf('{"le": "%s"}', le), sum(seconds <= most) FROM fresh, bounds
+    GROUP BY le
+  UNION ALL SELECT 'step_seconds_total', printf('{"step": "%s"}', key), sum(value) FROM fresh, json_each(steps)
+    GROUP BY key;
+CREATE VIEW totals (name, labels, value) AS
+  SELECT name, labels, sum(value) FROM (SELECT * FROM sums UNION ALL SELECT * FROM unfolded) GROUP BY name, labels
+""",
 )
 _PASS = "time, seconds, revision, generation, ready, free, running, counters, steps, broken"
 _SAMPLE = "time, queue, idle, blocked, working, oldest"
 _ERROR = "time, kind, message"
+_ADDED = "ON CONFLICT DO UPDATE SET value = value + excluded.value"
 BOUNDED = ("passes", "samples", "errors")
 KEPT = 200_000  # rows of each, whatever their age
 PATIENCE = 2.0  # seconds that a pass waits for whoever else writes here
-EVERY = 500  # passes between two looks at what is too old
+EVERY = 100  # passes between two looks at what is too old
 
 
 def open_passes(path: Path) -> tuple[Database, str]:
@@ -110,13 +131,16 @@ def append(
     troubles: Iterable[Trouble] = (),
     totals: Iterable[Total] = (),
 ) -> int:
-    """Keep one pass with all that belongs to it, in one transaction. Returns its number."""
+    """Keep one pass with all that belongs to it, in one transaction. Returns its number.
+
+    `totals`: what it adds to them besides itself and its steps' times.
+    """
     with db.transaction():
         cursor = db.execute(
             f"INSERT INTO passes ({_PASS}) VALUES (?,?,?,?,?,?,?,?,?,?)",
             (record.time, record.seconds, record.revision, record.generation, record.ready, record.free,
-             record.running, json.dumps(dict(record.counters)),
-             json.dumps({name: round(seconds, 6) for name, seconds in record.steps.items()}), record.broken),
+             record.running, _json(record.counters),
+             _json({name: round(seconds, 6) for name, seconds in record.steps.items()}), record.broken),
         )  # fmt: skip
         db.each(
             f"INSERT INTO samples ({_SAMPLE}) VALUES (?,?,?,?,?,?)",
@@ -127,10 +151,14 @@ def append(
             [(trouble.time, trouble.kind, trouble.message) for trouble in troubles],
         )
         db.each(
-            "INSERT INTO totals VALUES (?,?,?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+            f"INSERT INTO sums VALUES (?,?,?) {_ADDED}",
             [(total.name, _written(*sorted(total.labels.items())), total.value) for total in totals],
         )
         return cursor.lastrowid or 0
+
+
+def _json(numbers: Mapping[str, float]) -> str:
+    return msgspec.json.encode(numbers).decode()
 
 
 @lru_cache(maxsize=256)
@@ -139,9 +167,14 @@ def _written(*labels: tuple[str, str]) -> str:
 
 
 def prune(db: Database, *, before: float) -> int:
-    """Drop what is older than a time (seconds since the epoch), and what is past KEPT. Returns how many rows went."""
+    """Drop what is older than a time (seconds since the epoch), and what is past KEPT. Returns how many rows went.
+
+    What passes add to the totals outlives them.
+    """
     gone = 0
     with db.transaction():
+        db.execute(f"INSERT INTO sums SELECT * FROM unfolded WHERE true {_ADDED}")
+        db.execute("UPDATE folded SET id = coalesce((SELECT max(id) FROM passes), id)")
         for table in BOUNDED:
             gone += db.execute(f"DELETE FROM {table} WHERE time < ?", (before,)).rowcount
             gone += db.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) - ? FROM {table})", (KEPT,)).rowcount

@@ -1,6 +1,6 @@
 """Rejections remembered by content, and what the last pass saw."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -36,20 +36,21 @@ def remember(db: Database, content_key: str, diagnostics: tuple[Diagnostic, ...]
         db.execute(f"DELETE FROM rejected WHERE content_key NOT IN ({newest})", (KEPT,))
 
 
-def put_report(db: Database, report: object) -> None:
-    """Store what the last pass saw (a JSON object)."""
+def put_report(db: Database, kind: type[T], report: T) -> None:
+    """Store what the last pass saw: an object of JSON's kinds, which nobody changes from now on."""
     with db.transaction():
         db.execute("INSERT OR REPLACE INTO report VALUES (1, ?)", (msgspec.json.encode(report).decode(),))
+        db.keep(report, _report, kind, of=["report"])
 
 
 def get_report(db: Database, kind: type[T], default: T) -> T:
     """What the last pass saw; the default where there was none, or what another version wrote."""
-    rows = db.kept(_report, of=["report"])
-    try:
-        return db.decode(rows[0][0], kind, "the last report") if rows else default
-    except FatalError:
-        return default
+    found = db.kept(_report, kind, of=["report"])
+    return default if found is None else found
 
 
-def _report(db: Database) -> Sequence[tuple[object, ...]]:
-    return db.rows("SELECT body FROM report")
+def _report(db: Database, kind: type[T]) -> T | None:
+    with suppress(FatalError):
+        for (body,) in db.rows("SELECT body FROM report"):
+            return db.decode(body, kind, "the last report")
+    return None
