@@ -53,7 +53,9 @@ class Shims:
         if self._serve_from is None or time.monotonic() < self._serve_from:
             return False
         try:
-            self._server = server = self._server or ForkServer(self._room, self._environ)
+            if (server := self._server) is None:
+                self._server = ForkServer(self._room, self._environ)
+                return False
             self._hear(server, 0)
             if not server.ready:
                 return False
