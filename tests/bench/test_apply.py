@@ -6,6 +6,7 @@ Of both the time of all their processes: the pass fetches by git too.
 import resource
 import statistics
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,32 +25,38 @@ def fetched(mirror: Path, remote: str) -> None:
     subprocess.run([*here, "fetch", "-q", remote, "+refs/heads/main:refs/heads/main"], check=True)
 
 
-def measured(one: Resting, mirror: Path) -> tuple[float, float]:
-    """Medians of a bare fetch and of a pass that applies, in milliseconds."""
-    for _ in range(3):
-        cycle(one.host, one.lock)
-    found = []
-    for number in range(ROUNDS):
-        one.change(number)
-        bare = cost(lambda: fetched(mirror, one.remote), resource.RUSAGE_CHILDREN)
-        generation = one.generation()
-        found.append((bare, cost(lambda: cycle(one.host, one.lock), resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
-        assert one.generation() == generation + 1
-        cycle(one.host, one.lock)
-    bare, whole = (statistics.median(column) for column in zip(*found, strict=True))
+def measured(one: Resting, mirror: Path, number: int) -> tuple[float, float]:
+    """Milliseconds of a bare fetch and of a pass that applies, of one change."""
+    one.change(number)
+    bare = cost(lambda: fetched(mirror, one.remote), resource.RUSAGE_CHILDREN)
+    generation = one.generation()
+    whole = cost(lambda: cycle(one.host, one.lock), resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    assert one.generation() == generation + 1
+    cycle(one.host, one.lock)
     return bare, whole
 
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[float, float]]:
-    found = {}
-    for agents in SIZES:
-        folder = tmp_path_factory.mktemp(f"fleet-{agents}")
-        with resting(folder / "world", agents=agents, running=10, waiting=100) as one:
-            mirror = folder / "bare.git"
-            subprocess.run(["git", "clone", "-q", "--bare", one.remote, str(mirror)], check=True)
-            found[agents] = measured(one, mirror)
-    return found
+    """Medians by size. All sizes in turns: a machine's good and bad moments are those of all of them."""
+    found: dict[int, list[tuple[float, float]]] = {agents: [] for agents in SIZES}
+    fleets: dict[int, tuple[Resting, Path]] = {}
+    with ExitStack() as stack:
+        for agents in SIZES:
+            folder = tmp_path_factory.mktemp(f"fleet-{agents}")
+            one = stack.enter_context(resting(folder / "world", agents=agents, running=10, waiting=100))
+            fleets[agents] = one, folder / "bare.git"
+            subprocess.run(["git", "clone", "-q", "--bare", one.remote, str(folder / "bare.git")], check=True)
+            for _ in range(3):
+                cycle(one.host, one.lock)
+        for number in range(ROUNDS):
+            for agents, (one, mirror) in fleets.items():
+                found[agents].append(measured(one, mirror, number))
+    return {agents: (middle(pairs, 0), middle(pairs, 1)) for agents, pairs in found.items()}
+
+
+def middle(pairs: list[tuple[float, float]], column: int) -> float:
+    return statistics.median(pair[column] for pair in pairs)
 
 
 @pytest.mark.parametrize("agents", SIZES)

@@ -102,7 +102,7 @@ class Mirror(Commits):
         refspec = f"+refs/heads/{self.branch}:{TIP}"
         try:
             self._talk(
-                *("-c", "core.fsync=loose-object", "-c", "core.fsyncMethod=batch"),  # a power cut damages no object
+                *("-c", "core.fsync=loose-object"),  # a power cut damages no object
                 f"--git-dir={self.folder}", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
                 "--end-of-options", self._remote.address, refspec,
             )  # fmt: skip

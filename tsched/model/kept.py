@@ -75,6 +75,9 @@ def words_of(text: str) -> list[str]:
 def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
     if len(before) != len(now):
         return False
-    return all(map(is_, before, now)) or all(  # the former, in C alone, is the case of a thousand runs as they were
-        old is new or (isinstance(new, _BY_VALUE) and old == new) for old, new in zip(before, now, strict=True)
-    )
+    if all(map(is_, before, now)):  # in C alone: a thousand runs as they were
+        return True
+    for old, new in zip(before, now, strict=True):
+        if old is not new and not (isinstance(new, _BY_VALUE) and old == new):
+            return False
+    return True

@@ -19,6 +19,7 @@ MANY: Final = 2500  # lines of one write
 FEW: Final = 500  # lines that are made anew rather than kept as they were written
 URGENT_LINES: Final = 5  # warnings and errors, the same
 _HEAD: Final = "\0"  # stands for an entry's head: in no message
+_BETWEEN: Final = f"\n{_HEAD}"
 
 
 def registry_lines(*, source: str, agents: Sequence[str], queues: Sequence[str]) -> Sequence[tuple[Level, str]]:
@@ -188,7 +189,7 @@ class OperatorLog:
 
 def _headless(lines: Sequence[str]) -> bytes:
     """Entries as they are written, but for their heads."""
-    return encoded("".join([f"{_HEAD}{line}\n" for line in lines]))
+    return encoded(f"{_HEAD}{_BETWEEN.join(lines)}\n")
 
 
 class Entries(NamedTuple):
