@@ -323,29 +323,55 @@ for _ in sys.stdin:
 """
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_the_kernel_tells_of_a_stop_request_where_it_is_written_here(place: Place, elsewhere: bool) -> None:
-    """So that nobody looks each second, and who wrote it may die at once: what is true is the file alone."""
+def told_of(place: Place, *acts: Callable[[], object], elsewhere: bool = False) -> list[list[str]]:
+    """Whether the kernel told of each act, whether the next look may wait then, and the reason to stop."""
     place.prepare(launch_of(shell("true")))
     package = f"__path__, __package__ = [{str(SHIM.parent)!r}], '__main__'"
     command = [sys.executable, "-c", f"{package}\n{WAITING}", str(place.runs / R1), str(elsewhere)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as shim:
         assert shim.stdin
         assert shim.stdout
+        assert shim.stdout.readline().split() == [str(not elsewhere)]
         seen = []
-        for act in (
-            lambda: None,
-            lambda: place.executor.stop([R1], reason=ExitReason.DRAIN, at=time.time() + 3600),
-            lambda: place.executor.recall(R1),
-            lambda: place.executor.stop([R1], reason=ExitReason.DRAIN, at=0),
-        ):
-            seen.append(shim.stdout.readline().split())
+        for act in acts:
             act()
             shim.stdin.write("\n")
-        seen.append(shim.stdout.readline().split())
+            seen.append(shim.stdout.readline().split())
         shim.stdin.close()
+    return seen
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_kernel_tells_of_a_stop_request_where_it_is_written_here(place: Place, elsewhere: bool) -> None:
+    """So that nobody looks each second, and who wrote it may die at once: what is true is the file alone."""
     here = str(not elsewhere)
-    assert seen == [[here], ["False", here], [here, "False"], ["False", here], [here, "False", "drain"]]
+    seen = told_of(
+        place,
+        lambda: None,
+        lambda: place.executor.stop([R1], reason=ExitReason.DRAIN, at=time.time() + 3600),
+        lambda: place.executor.recall(R1),
+        lambda: place.executor.stop([R1], reason=ExitReason.DRAIN, at=0),
+        elsewhere=elsewhere,
+    )
+    assert seen == [["False", here], [here, "False"], ["False", here], [here, "False", "drain"]]
+
+
+def test_a_stop_request_by_hand_is_told_of_at_once_and_read_once_it_is_written(place: Place) -> None:
+    """By whoever knows the file alone, without a name of its own to write it under first."""
+    request = place.runs / R1 / "stop"
+    later = json.dumps({"at": time.time() + 3600, "reason": "drain"})
+    seen = told_of(
+        place,
+        request.touch,
+        lambda: request.write_text(later),
+        request.unlink,
+        lambda: request.write_text(later),
+        request.unlink,
+        request.touch,
+        lambda: None,
+    )
+    waits, idle = ["True", "False"], ["False", "True"]
+    assert seen == [waits, waits, idle, waits, idle, waits, ["False", "False", "stopped"]]
 
 
 def test_nobody_is_woken_to_look_at_the_progress_of_an_agent_that_has_ended(place: Place) -> None:

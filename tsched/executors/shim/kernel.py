@@ -27,14 +27,14 @@ def stat_of(pid: int) -> "tuple[int, int] | None":
     return int(fields[1]), int(fields[19])
 
 
-def tells_of_renames(folder: str) -> bool:
-    """Have the kernel send SIGIO whenever a file gets its name in a folder, while we live. Whether it will."""
+def tells_of_files(folder: str) -> bool:
+    """Have the kernel send SIGIO whenever a file comes or is written in a folder, while we live. Whether it will."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        fcntl.fcntl(handle, fcntl.F_NOTIFY, fcntl.DN_RENAME | fcntl.DN_MULTISHOT)
+        fcntl.fcntl(handle, fcntl.F_NOTIFY, fcntl.DN_CREATE | fcntl.DN_MODIFY | fcntl.DN_RENAME | fcntl.DN_MULTISHOT)
     except OSError:
         os.close(handle)
         return False

@@ -6,7 +6,7 @@ import time
 from .bare import parsed, signal
 from .files import failpoint, read_text
 from .group import Group
-from .kernel import descendants, send, since_boot, tells_of_renames
+from .kernel import descendants, send, since_boot, tells_of_files
 from .lease import SILENT, Lease
 from .log import Log
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 TICK = 1.0  # seconds between two looks at stop requests
-SELDOM = 15.0  # the same, where the kernel tells of each that is put there
+SELDOM = 15.0  # the same, where the kernel tells of each
 KILL_EVERY = 0.05  # seconds between two rounds of KILL
 PLENTY = 1 << 15  # bytes: where so much has come, more is expected at once
 NAP = 0.02  # seconds from one piece of output to the next look for more: small pieces wake nobody one by one
@@ -47,8 +47,8 @@ class Stoppable:
         self.next_beat = 0.0
         self.give_up: float = since_boot() + spec["max_runtime"]
         self.kill_at: float | None = None
-        self.waits = False  # there is a stop request whose time has not come
-        here = not spec.get("elsewhere") and tells_of_renames(folder)  # no kernel tells what other machines write
+        self.waits = False  # there is a stop request whose time has not come, or which is being written
+        here = not spec.get("elsewhere") and tells_of_files(folder)  # no kernel tells what other machines write
         self.every = SELDOM if here else TICK
 
     def look(self) -> None:
@@ -77,10 +77,13 @@ class Stoppable:
     def request(self) -> str:
         """The reason of a stop request whose time has come. From the rename on it can't be recalled."""
         path = os.path.join(self.folder, "stop")
-        self.waits = False
+        seen, self.waits = self.waits, False
         try:
             text = read_text(path)
         except OSError:
+            return ""
+        if not text and not seen:
+            self.waits = True  # it is just being written, or was made empty by hand: the next look tells
             return ""
         reason = "stopped"
         try:
