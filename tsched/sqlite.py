@@ -9,7 +9,7 @@ from types import TracebackType
 from urllib.parse import quote
 
 from tsched.failpoint import failpoint
-from tsched.model.errors import FatalError, TransientError
+from tsched.model.errors import FatalError, NewerFormatError, TransientError
 
 BUSY_SECONDS = 30.0
 TRIES = 20  # to copy a file that is being written
@@ -64,7 +64,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
     with transaction(connection):
         version = _version(connection)
         if version > len(migrations):
-            raise FatalError(f"{path} was written by a newer tsched (format {version}): upgrade this one")
+            raise NewerFormatError(f"{path} was written by a newer tsched (format {version}): upgrade this one")
         for script in migrations[version:]:
             for statement in script.split(";\n"):
                 connection.execute(statement)

@@ -89,10 +89,13 @@ def test_matching_grows_with_the_tasks(figure: Figures) -> None:
     gc.collect()
     gc.freeze()
     times: list[list[float]] = [[] for _ in sizes]
-    for _ in range(5):
-        for found, some in zip(times, work, strict=True):
-            found.append(least(lambda: [match(ready, free, lifecycles={}) for ready, free in some], 1))  # noqa: B023
-    gc.unfreeze()
+    try:
+        for _ in range(5):
+            for found, some in zip(times, work, strict=True):
+                matched = lambda: [match(ready, free, lifecycles={}) for ready, free in some]  # noqa: B023, E731
+                found.append(least(matched, 1))
+    finally:
+        gc.unfreeze()
     one, ten, hundred = map(statistics.median, times)
     small = figure("matching ten times as much", "10,000 / 1,000 tasks", 10 * ten / one, most=20)
     assert figure("matching ten times as much", "100,000 / 10,000 tasks", 10 * hundred / ten, most=20) and small

@@ -306,6 +306,7 @@ def test_a_stop_is_term_first(place: Place, ask: Callable[[Place], None]) -> Non
 
 WAITING = """
 import json, signal, sys
+from . import stop
 from .kernel import since_boot
 from .stop import HEARD, TICK, Stoppable
 
@@ -315,16 +316,22 @@ spec = {**json.load(open(f"{folder}/spec.json")), "elsewhere": elsewhere == "Tru
 shim = Stoppable(folder, spec)
 shim.look()
 print(shim.kill_or_pause(since_boot()) > TICK, flush=True)
-for _ in sys.stdin:
+ahead = 0.0
+stop.since_boot = lambda: since_boot() + ahead
+for line in sys.stdin:
+    ahead += float(line)
     told = signal.SIGIO in signal.sigpending()
     shim.listen(0)
     shim.look()
-    print(told, shim.kill_or_pause(since_boot()) > TICK, shim.reason, flush=True)
+    print(told, shim.kill_or_pause(stop.since_boot()) > TICK, shim.reason, flush=True)
 """
 
 
-def told_of(place: Place, *acts: Callable[[], object], elsewhere: bool = False) -> list[list[str]]:
-    """Whether the kernel told of each act, whether the next look may wait then, and the reason to stop."""
+def told_of(place: Place, *acts: float | Callable[[], object], elsewhere: bool = False) -> list[list[str]]:
+    """Whether the kernel told of each act, whether the next look may wait then, and the reason to stop.
+
+    An act is the seconds that go by, or what is done in the folder.
+    """
     place.prepare(launch_of(shell("true")))
     package = f"__path__, __package__ = [{str(SHIM.parent)!r}], '__main__'"
     command = [sys.executable, "-c", f"{package}\n{WAITING}", str(place.runs / R1), str(elsewhere)]
@@ -334,8 +341,9 @@ def told_of(place: Place, *acts: Callable[[], object], elsewhere: bool = False) 
         assert shim.stdout.readline().split() == [str(not elsewhere)]
         seen = []
         for act in acts:
-            act()
-            shim.stdin.write("\n")
+            if callable(act):
+                act()
+            shim.stdin.write(f"{0 if callable(act) else act}\n")
             seen.append(shim.stdout.readline().split())
         shim.stdin.close()
     return seen
@@ -347,7 +355,7 @@ def test_the_kernel_tells_of_a_stop_request_where_it_is_written_here(place: Plac
     here = str(not elsewhere)
     seen = told_of(
         place,
-        lambda: None,
+        0,
         lambda: place.executor.stop([R1], reason=ExitReason.DRAIN, at=time.time() + 3600),
         lambda: place.executor.recall(R1),
         lambda: place.executor.stop([R1], reason=ExitReason.DRAIN, at=0),
@@ -356,22 +364,28 @@ def test_the_kernel_tells_of_a_stop_request_where_it_is_written_here(place: Plac
     assert seen == [["False", here], [here, "False"], ["False", here], [here, "False", "drain"]]
 
 
-def test_a_stop_request_by_hand_is_told_of_at_once_and_read_once_it_is_written(place: Place) -> None:
+def test_a_stop_request_by_hand_is_told_of_at_once_and_obeyed_once_it_is_written(place: Place) -> None:
     """By whoever knows the file alone, without a name of its own to write it under first."""
     request = place.runs / R1 / "stop"
     later = json.dumps({"at": time.time() + 3600, "reason": "drain"})
     seen = told_of(
         place,
         request.touch,
+        lambda: request.write_text(later[:20]),
         lambda: request.write_text(later),
-        request.unlink,
+        10,
+        lambda: os.truncate(request, 0),
+        0.4,
         lambda: request.write_text(later),
         request.unlink,
         request.touch,
-        lambda: None,
+        0.4,
+        0.2,
     )
-    waits, idle = ["True", "False"], ["False", "True"]
-    assert seen == [waits, waits, idle, waits, idle, waits, ["False", "False", "stopped"]]
+    told, not_told = ["True", "False"], ["False", "False"]
+    assert seen[:3] == [told, told, told]
+    assert seen[3:7] == [not_told, told, not_told, told]
+    assert seen[7:] == [["False", "True"], told, not_told, ["False", "False", "stopped"]]
 
 
 def test_nobody_is_woken_to_look_at_the_progress_of_an_agent_that_has_ended(place: Place) -> None:
@@ -553,12 +567,18 @@ def test_a_check_that_goose_would_fill_in_is_left_to_goose(place: Place) -> None
 
 
 def test_the_end_is_recorded_however_long_the_disk_is_full(place: Place) -> None:
-    """A folder in the way of the temp file stands for the full disk."""
+    """A folder in the way of the file stands for the full disk; that it is tried again and again wakes nobody."""
     place.prepare(launch_of(shell("exit 6")))
-    obstacle = place.runs / R1 / ".exit.shim.tmp"
+    obstacle = place.runs / R1 / "exit.json"
     obstacle.mkdir()
+    began = time.monotonic()
     place.executor.start(R1)
-    wait_for(lambda: "could not be written" in (place.runs / R1 / "shim.log").read_text())
+
+    def tries() -> int:
+        return (place.runs / R1 / "shim.log").read_text().count("could not be written")
+
+    wait_for(lambda: tries() > 1)
+    assert tries() <= 1 + (time.monotonic() - began) / TICK
     assert place.executor.poll() == {R1: Liveness.ALIVE}
     assert place.lease_of().exists()
     obstacle.rmdir()

@@ -127,6 +127,32 @@ def test_a_damaged_history_is_put_aside_and_begun_anew(tmp_path: Path) -> None:
         assert len(passes.passes(read)) == 1
 
 
+def test_a_newer_programs_history_is_left_as_it_is(tmp_path: Path) -> None:
+    """Who goes back to an older tsched, and forth again, has it all the time."""
+    path = tmp_path / "history.db"
+    with closing(Database.open(path, migrations=[*passes.MIGRATIONS, "CREATE TABLE newer (x)"])) as newer:
+        passes.append(newer, record(1.0))
+    made, note = passes.open_passes(path)
+    with closing(made):
+        assert "newer tsched" in note
+        assert "in memory alone" in note
+        passes.append(made, record(2.0))
+        assert passes.renewed(made, path)[1] == note
+    with closing(Database.open(path, migrations=[*passes.MIGRATIONS, "CREATE TABLE newer (x)"])) as newer:
+        assert [one.time for one in passes.passes(newer)] == [1.0]
+
+
+def test_steps_that_are_none_of_ours_count_nothing_and_hold_up_nothing(db: Database) -> None:
+    for steps in ("{", "[1]", "3", '{"a": null}', '{"a": "x"}', '{"a\\"b": 2}'):
+        passes.append(db, record(1.0))
+        db.execute("UPDATE passes SET steps = ? WHERE id = (SELECT max(id) FROM passes)", (steps,))
+    for _ in range(2):
+        found = {(one.name, one.labels.get("step")): one.value for one in passes.totals(db)}
+        assert found["passes_total", None] == 6
+        assert {key: value for key, value in found.items() if key[1]} == {("step_seconds_total", 'a"b'): 2}
+        passes.prune(db, before=2.0)
+
+
 def test_a_history_that_is_removed_is_begun_anew_and_a_sound_one_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     made, _ = passes.open_passes(path)

@@ -38,6 +38,10 @@ class FatalError(TschedError):
     """Going on would break a promise: stop and say why."""
 
 
+class NewerFormatError(FatalError):
+    """A file is whole, and a newer tsched's."""
+
+
 def in_words(error: Exception) -> str:
     """An error on one line for a person: what, where, and for what a disk refuses how to mend it."""
     if not isinstance(error, OSError) or error.strerror is None:

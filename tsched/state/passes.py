@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tsched.failpoint import failpoint
-from tsched.model.errors import FatalError, TransientError, TschedError
+from tsched.model.errors import FatalError, NewerFormatError, TransientError, TschedError
 from tsched.model.history import PassRecord, Sample, Total, Trouble
 from tsched.state.database import Database
 
@@ -44,8 +44,8 @@ CREATE VIEW unfolded (name, labels, value) AS
   UNION ALL SELECT 'pass_seconds_sum', '{}', sum(seconds) FROM fresh GROUP BY 1
   UNION ALL SELECT 'pass_seconds_bucket', printf('{"le": "%s"}', le), sum(seconds <= most) FROM fresh, bounds
     GROUP BY le
-  UNION ALL SELECT 'step_seconds_total', printf('{"step": "%s"}', key), sum(value) FROM fresh, json_each(steps)
-    GROUP BY key;
+  UNION ALL SELECT 'step_seconds_total', printf('{"step": %s}', json_quote(key)), sum(value)
+    FROM fresh, json_each(steps) WHERE type IN ('integer', 'real') AND typeof(key) = 'text' GROUP BY key;
 CREATE VIEW totals (name, labels, value) AS
   SELECT name, labels, sum(value) FROM (SELECT * FROM sums UNION ALL SELECT * FROM unfolded) GROUP BY name, labels
 """,
@@ -64,11 +64,13 @@ def open_passes(path: Path) -> tuple[Database, str]:
     """history.db for writing, made where it is missing; and what a person should know ("": nothing).
 
     History is no reason to stop work, so this raises nothing: a damaged file is put aside and begun anew, and where
-    the disk refuses, passes are kept in memory alone, until `renewed` has better luck.
+    the disk refuses, or a newer tsched wrote it, passes are kept in memory alone, until `renewed` has better luck.
     """
     try:
         try:
             return _opened(path), ""
+        except NewerFormatError:
+            raise
         except FatalError as error:
             aside = _put_aside(path)
             return _opened(path), f"{error}; history begins anew, the old file is {aside}"

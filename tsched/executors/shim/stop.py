@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 TICK = 1.0  # seconds between two looks at stop requests
-SELDOM = 15.0  # the same, where the kernel tells of each
+HALF = 0.5  # seconds that one may take to be written: read half, it would say something else
+SELDOM = 15.0  # as TICK, where the kernel tells of each
 KILL_EVERY = 0.05  # seconds between two rounds of KILL
 PLENTY = 1 << 15  # bytes: where so much has come, more is expected at once
 NAP = 0.02  # seconds from one piece of output to the next look for more: small pieces wake nobody one by one
@@ -31,7 +32,7 @@ class Stoppable:
 
     __slots__ = (
         *("every", "folder", "give_up", "group", "kill_at", "lease", "log"),
-        *("next_beat", "over", "progress", "reason", "running", "spec", "waits"),
+        *("next_beat", "odd_since", "over", "progress", "reason", "running", "spec", "waits"),
     )
 
     def __init__(self, folder: str, spec: "dict[str, Any]") -> None:
@@ -48,6 +49,7 @@ class Stoppable:
         self.give_up: float = since_boot() + spec["max_runtime"]
         self.kill_at: float | None = None
         self.waits = False  # there is a stop request whose time has not come, or which is being written
+        self.odd_since: float | None = None  # there is one that can't be read
         here = not spec.get("elsewhere") and tells_of_files(folder)  # no kernel tells what other machines write
         self.every = SELDOM if here else TICK
 
@@ -77,13 +79,10 @@ class Stoppable:
     def request(self) -> str:
         """The reason of a stop request whose time has come. From the rename on it can't be recalled."""
         path = os.path.join(self.folder, "stop")
-        seen, self.waits = self.waits, False
+        odd_since, self.odd_since, self.waits = self.odd_since, None, False
         try:
             text = read_text(path)
         except OSError:
-            return ""
-        if not text and not seen:
-            self.waits = True  # it is just being written, or was made empty by hand: the next look tells
             return ""
         reason = "stopped"
         try:
@@ -92,8 +91,12 @@ class Stoppable:
                 self.waits = True
                 return ""
             reason = asked["reason"] if asked["reason"] in REQUESTS else reason
-        except (ValueError, TypeError, KeyError):
-            pass  # written by hand, and plain enough: stop now
+        except (ValueError, TypeError, KeyError):  # made by hand, and plain enough as it is; or half written
+            now = since_boot()
+            self.odd_since = now if odd_since is None else odd_since
+            if now < self.odd_since + HALF:
+                self.waits = True
+                return ""
         try:
             failpoint("to stop")
             os.rename(path, os.path.join(self.folder, "stopping"))
