@@ -192,8 +192,11 @@ class Mirror(Commits):
 
     def _open(self) -> pygit2.Repository | None:
         if self._repository is None and self.folder.exists():
-            self._repository = pygit2.Repository(str(self.folder), pygit2.enums.RepositoryOpenFlag.BARE)
+            self._repository = self._opened()
         return self._repository
+
+    def _opened(self) -> pygit2.Repository:
+        return pygit2.Repository(str(self.folder), pygit2.enums.RepositoryOpenFlag.BARE)
 
     def _open_or_make(self) -> pygit2.Repository:
         try:
@@ -211,7 +214,7 @@ class Mirror(Commits):
     def _another(self) -> pygit2.Repository:
         """The same, for somebody else's use alone."""
         self._open_or_make()
-        return pygit2.Repository(str(self.folder), pygit2.enums.RepositoryOpenFlag.BARE)
+        return self._opened()
 
     def borrow(self, folder: Path) -> "Mirror":
         """A mirror of its own in an empty temporary folder, which reads this one's objects and never writes here."""

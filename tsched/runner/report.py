@@ -61,10 +61,9 @@ def report(p: Pass) -> None:
         conditions(p.last["conditions"], facts(p, seen), generation=p.applied.generation, now=now)
     )
     same = seen == Report(**{**p.last, "runner": {**p.last["runner"], "last_cycle": seen["runner"]["last_cycle"]}})
+    # Of a pass with nothing new only the time is: no disk is waited for.
     with p.host.db.unhurried() if same and not p.pending else nullcontext(), p.commit():
-        verdicts.put_report(
-            p.host.db, Report, seen
-        )  # of a pass with nothing new only the time is: no disk is waited for
+        verdicts.put_report(p.host.db, Report, seen)
 
 
 def fetched(p: Pass) -> str | None:

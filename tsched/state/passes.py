@@ -1,7 +1,7 @@
 """history.db: passes, queue depths, errors and running totals. Bounded by age and number; losing it loses no work."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -137,12 +137,13 @@ def append(
 
     `totals`: what it adds to them besides itself and its steps' times.
     """
+    steps = {name: round(seconds, 6) for name, seconds in record.steps.items()}
     with db.transaction():
         cursor = db.execute(
             f"INSERT INTO passes ({_PASS}) VALUES (?,?,?,?,?,?,?,?,?,?)",
             (record.time, record.seconds, record.revision, record.generation, record.ready, record.free,
-             record.running, _json(record.counters),
-             _json({name: round(seconds, 6) for name, seconds in record.steps.items()}), record.broken),
+             record.running, msgspec.json.encode(record.counters).decode(), msgspec.json.encode(steps).decode(),
+             record.broken),
         )  # fmt: skip
         db.each(
             f"INSERT INTO samples ({_SAMPLE}) VALUES (?,?,?,?,?,?)",
@@ -157,10 +158,6 @@ def append(
             [(total.name, _written(*sorted(total.labels.items())), total.value) for total in totals],
         )
         return cursor.lastrowid or 0
-
-
-def _json(numbers: Mapping[str, float]) -> str:
-    return msgspec.json.encode(numbers).decode()
 
 
 @lru_cache(maxsize=256)
