@@ -10,7 +10,7 @@ from .files import attempt, complain, failpoint, read_text, write_atomically
 from .kernel import read_boot_id
 from .locks import try_lock
 from .progress import Progress
-from .stop import CALLS, HEARD, TICK
+from .stop import HEARD, TICK
 
 TYPE_CHECKING = False  # typing itself would slow the start
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Shim(Parent):
                     return
                 complain(f"exit.json could not be written: {error}")
             self.lease.beat(running=False)
-            signal.sigtimedwait(CALLS, TICK)  # no SIGIO: by each try the kernel tells of a file that is written here
+            time.sleep(TICK)  # not until a signal: by each try the kernel tells of a file that is written here
         if self.running and self.reason != "lease-gone":
             self.over = True
             self.aftermath("after_run")
